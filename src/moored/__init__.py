@@ -1,0 +1,30 @@
+"""moored keeps a language model's safety alignment moored while people fine-tune it.
+
+Importing the package is cheap and imports no part of Hugging Face: names are looked up when they are used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moored.measurement import RefusalJudge as RefusalJudge
+    from moored.recovery import OneShot as OneShot
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "OneShot": "moored.recovery",
+    "RefusalJudge": "moored.measurement",
+}
+
+__all__ = ["OneShot", "RefusalJudge", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'moored' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,39 @@
+"""The exceptions a user can meet.
+
+MooredError
+├── UserError            the user can fix it: one sentence, exit code 2
+│   ├── InputError       a file, a row, a setting
+│   ├── ModelError       a model, adapter or tokenizer that does not fit
+│   └── InactiveError    a safeguard that would do nothing
+└── GateError            safety fell by more than was allowed: exit code 3
+"""
+
+
+class MooredError(Exception):
+    """The root of all errors that moored raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(MooredError):
+    """Something the user can put right; its message is one sentence that says what, where and how."""
+
+    exit_code = 2
+
+
+class InputError(UserError, ValueError):
+    """A file, a row or a setting is wrong."""
+
+
+class ModelError(UserError, ValueError):
+    """A model, an adapter or a tokenizer does not fit what was asked of it."""
+
+
+class InactiveError(UserError, RuntimeError):
+    """A safeguard matched nothing, or stayed at zero, and would silently protect nothing."""
+
+
+class GateError(MooredError):
+    """Safety fell by more than was allowed."""
+
+    exit_code = 3

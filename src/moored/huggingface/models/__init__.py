@@ -1,0 +1,28 @@
+"""Models as files and in memory: loading, adapters, names, weights read key by key."""
+
+from moored.huggingface.models.adapters import check_fits, read_adapter_config, refuse_lm_head, stack_adapters
+from moored.huggingface.models.load import (
+    ModelSource,
+    adapter_base,
+    load_model,
+    load_tokenizer,
+    require_chat_template,
+)
+from moored.huggingface.models.names import plain_name
+from moored.huggingface.models.weights import iterate_weights, require_finite, weight_files
+
+__all__ = [
+    "ModelSource",
+    "adapter_base",
+    "check_fits",
+    "iterate_weights",
+    "load_model",
+    "load_tokenizer",
+    "plain_name",
+    "read_adapter_config",
+    "refuse_lm_head",
+    "require_chat_template",
+    "require_finite",
+    "stack_adapters",
+    "weight_files",
+]

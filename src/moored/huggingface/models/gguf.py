@@ -1,0 +1,24 @@
+"""GGUF to safetensors: the one conversion that the embedded model needs."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def convert_gguf(gguf_file: Path, folder: Path) -> None:
+    """Writes a quantized GGUF file as an ordinary checkpoint in bf16 with its tokenizer and chat template.
+
+    Args:
+        gguf_file: the file to read; its weights are dequantized.
+        folder: where `model.safetensors`, `config.json` and the tokenizer go; made if it is not there.
+    """
+    source, name = gguf_file.parent, gguf_file.name
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+    # The weights are plain numbers by now, yet saving would refuse a model that remembers a quantizer.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

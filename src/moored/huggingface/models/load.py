@@ -1,0 +1,95 @@
+"""Loading a model, its adapter and its tokenizer, with one sentence for whatever does not fit."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from moored.errors import ModelError
+from moored.huggingface.models.adapters import check_fits, read_adapter_config
+from moored.huggingface.models.weights import require_finite, weight_files
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: a checkpoint, and an adapter laid over it if there is one."""
+
+    path: str
+    """A folder or a Hub id of a full checkpoint."""
+    adapter: Path | None = None
+    """A PEFT folder, or None."""
+
+    def describe(self) -> str:
+        """A short name for people."""
+        return self.path if self.adapter is None else f"{self.path} + {self.adapter}"
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the adapter if there is one (its chat template counts), else the checkpoint's."""
+    beside_adapter = source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file()
+    place = source.adapter if beside_adapter else source.path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{place} holds no tokenizer that can be read ({_first_line(error)}).") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def require_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """Raises ModelError when a tokenizer cannot render a chat."""
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"The tokenizer of {where} has no chat template; use a chat model, or put a chat_template.jinja "
+            "beside the tokenizer."
+        )
+
+
+def load_model(
+    source: ModelSource, *, dtype: torch.dtype = torch.float32, trainable: bool = False, merge: bool = False
+) -> PreTrainedModel | PeftModel:
+    """The model of a source, in eval mode unless it is to be trained.
+
+    Args:
+        source: the checkpoint and, laid over it, the adapter.
+        dtype: precision of the weights in memory.
+        trainable: whether the adapter's factors (or, without adapter, all parameters) require gradients.
+        merge: fold the adapter into the weights in memory and return a plain model.
+
+    Raises:
+        ModelError: pickled or non-finite weights, or an adapter made for another base (names the shapes).
+    """
+    model = _load_checkpoint(source.path, dtype)
+    if source.adapter is not None:
+        require_finite(source.adapter)
+        check_fits(source.adapter, model)
+        model = PeftModel.from_pretrained(model, source.adapter, is_trainable=trainable and not merge)
+        if merge:
+            model = model.merge_and_unload()
+    if source.adapter is None or merge:
+        model.requires_grad_(trainable)
+    return model.train(trainable)
+
+
+def _load_checkpoint(path: str, dtype: torch.dtype) -> PreTrainedModel:
+    if os.path.isdir(path):
+        weight_files(path)
+        require_finite(path)
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        hint = "it is no folder here and not in the local Hub cache" if not os.path.isdir(path) else "see its config"
+        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+def adapter_base(adapter: Path | str) -> str:
+    """The checkpoint that an adapter folder names as its base."""
+    return str(read_adapter_config(Path(adapter))["base_model_name_or_path"])
