@@ -1,0 +1,27 @@
+"""The contract of a selection rule."""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class SelectionRule(Protocol):
+    """Chooses samples by what one scoring pass over them measured.
+
+    A rule is a frozen dataclass of its own settings. It sees numbers only, never text, and draws at random only from
+    a seed of its own.
+    """
+
+    def __call__(
+        self, losses: Float[Tensor, " sample"], norms: Float[Tensor, " sample"], lengths: Int[Tensor, " sample"]
+    ) -> Int[Tensor, " kept"]:
+        """The indices of the samples to keep, ascending and without repeats.
+
+        Args:
+            losses: mean loss over the supervised tokens of each sample, in nats.
+            norms: norm of each sample's gradient, ≥ 0.
+            lengths: supervised tokens of each sample, ≥ 1.
+        """
+        ...
