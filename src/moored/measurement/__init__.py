@@ -1,0 +1,40 @@
+"""Judges, metrics and statistics: a judge labels one answer, statistics summarize many."""
+
+from moored.measurement._interface import Judge, Label
+from moored.measurement.drift import kl_divergence, refusal_log_odds
+from moored.measurement.exact_match import ExactMatch
+from moored.measurement.refusal import RefusalJudge
+from moored.measurement.statistics import (
+    Mean,
+    PairedDifference,
+    Rate,
+    SeededRate,
+    mean_interval,
+    over_seeds,
+    paired_difference,
+    verdict,
+)
+from moored.measurement.summary import share, summarize
+
+JUDGES = {"refusal": RefusalJudge}
+"""The judges by the name that the command line takes."""
+
+__all__ = [
+    "JUDGES",
+    "ExactMatch",
+    "Judge",
+    "Label",
+    "Mean",
+    "PairedDifference",
+    "Rate",
+    "RefusalJudge",
+    "SeededRate",
+    "kl_divergence",
+    "mean_interval",
+    "over_seeds",
+    "paired_difference",
+    "refusal_log_odds",
+    "share",
+    "summarize",
+    "verdict",
+]
