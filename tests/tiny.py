@@ -5,7 +5,7 @@ Everything is deterministic, and small enough that a model is made in a few mill
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -19,6 +19,9 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+
+if TYPE_CHECKING:
+    from trl.trainer.sft_config import SFTConfig
 
 Kind = Literal["llama", "qwen2", "gemma"]
 KINDS: tuple[Kind, ...] = ("llama", "qwen2", "gemma")
@@ -102,3 +105,19 @@ def save_tiny(
     tiny_model(kind, seed=seed, hidden_size=hidden_size).save_pretrained(folder)
     tiny_tokenizer(chat_template).save_pretrained(folder)
     return folder
+
+
+def tiny_arguments(output_dir: Path, **settings: Any) -> "SFTConfig":
+    """TRL's configuration for a quiet run on the CPU in fp32."""
+    from trl.trainer.sft_config import SFTConfig  # slow to import, and few tests need it
+
+    quiet = {
+        "bf16": False,
+        "use_cpu": True,
+        "activation_checkpointing": False,
+        "dataloader_pin_memory": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "save_strategy": "no",
+    }
+    return SFTConfig(output_dir=str(output_dir), **{**quiet, **settings})
