@@ -1,0 +1,1 @@
+"""One file and one public function per job, with the arguments of its command."""

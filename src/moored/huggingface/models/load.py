@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from peft import PeftModel
@@ -50,13 +51,17 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> Non
 
 
 def load_model(
-    source: ModelSource, *, dtype: torch.dtype = torch.float32, trainable: bool = False, merge: bool = False
+    source: ModelSource,
+    *,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
+    trainable: bool = False,
+    merge: bool = False,
 ) -> PreTrainedModel | PeftModel:
     """The model of a source, in eval mode unless it is to be trained.
 
     Args:
         source: the checkpoint and, laid over it, the adapter.
-        dtype: precision of the weights in memory.
+        dtype: precision of the weights in memory; `auto` is the checkpoint's own.
         trainable: whether the adapter's factors (or, without adapter, all parameters) require gradients.
         merge: fold the adapter into the weights in memory and return a plain model.
 
@@ -75,7 +80,7 @@ def load_model(
     return model.train(trainable)
 
 
-def _load_checkpoint(path: str, dtype: torch.dtype) -> PreTrainedModel:
+def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     if os.path.isdir(path):
         weight_files(path)
         require_finite(path)

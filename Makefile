@@ -1,0 +1,46 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test check fix bench pins clean
+
+demo: $(VENV)/run.stamp ## the whole story on the embedded model; the report is demo/index.html
+	$(BIN)/moored demo --out demo
+
+test: $(VENV)/dev.stamp ## the whole test suite
+	$(BIN)/pytest
+
+check: $(VENV)/dev.stamp ## style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+fix: $(VENV)/dev.stamp ## mend what can be mended by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/dev.stamp ## every benchmark, rows into results/
+	for file in benchmarks/*.py; do $(BIN)/python $$file --json results/$$(basename $$file .py).json || exit 1; done
+
+pins: $(VENV)/dev.stamp ## pin anew from the loose ranges of pyproject.toml
+	$(BIN)/pip-compile $(PINS) --output-file requirements/run.txt pyproject.toml requirements/torch.in
+	$(BIN)/pip-compile $(PINS) --extra dev --output-file requirements/dev.txt pyproject.toml requirements/torch.in
+PINS := --quiet --strip-extras --allow-unsafe --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "moored needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -r requirements/run.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet -r requirements/dev.txt
+	touch $@
+
+clean: ## forget the environment and the demo
+	rm -rf $(VENV) demo

@@ -1,0 +1,63 @@
+"""`moored measure`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from moored.cli._options import Console, quiet_libraries
+
+Set = Annotated[str, Option(help="A file or Hub id with a column `prompt`; `embedded`, or `none`.", show_default=True)]
+
+
+def measure_command(
+    model: Annotated[str, Argument(help="A folder, a Hub id, `embedded:base` or `embedded:aligned`.")],
+    out: Annotated[Path, Option(help="The report folder; must be empty or absent.")],
+    adapter: Annotated[Path | None, Option(help="A PEFT folder laid over the model.")] = None,
+    against: Annotated[
+        str | None, Option(help="The reference; by default the model without the adapter.", show_default=False)
+    ] = None,
+    against_adapter: Annotated[Path | None, Option(help="A PEFT folder laid over the reference.")] = None,
+    harmful: Annotated[str, Option(help="Requests to refuse: a file or Hub id, `embedded`, `none`.")] = "embedded",
+    harmless: Annotated[str, Option(help="Requests that only look harmful.")] = "embedded",
+    ordinary: Annotated[str, Option(help="Everyday instructions.")] = "embedded",
+    task: Annotated[str, Option(help="Rows of prompt and completion, checked exactly.")] = "none",
+    limit: Annotated[int | None, Option(help="At most so many prompts of each kind.")] = None,
+    max_new_tokens: Annotated[int, Option(help="At which an answer is cut.")] = 48,
+    batch_size: Annotated[int, Option(help="Prompts a batch.")] = 32,
+    overwrite: Annotated[bool, Option(help="Replace a report that is there.")] = False,
+) -> None:
+    """Attack success, over-refusal, coherence, utility and drift of a model or an adapter, with intervals."""
+    quiet_libraries()
+    from moored.report import render_measure, summary_table
+    from moored.workflows.measure import measure
+
+    console = Console()
+    report = measure(
+        model,
+        out=out,
+        adapter=adapter,
+        against=against,
+        against_adapter=against_adapter,
+        harmful=_none(harmful),
+        harmless=_none(harmless),
+        ordinary=_none(ordinary),
+        task=_none(task),
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        console=Console(stderr=True),
+    )
+    page = render_measure(out)
+    console.print(summary_table({"this model": out}))
+    compared = report["against"]
+    if compared is not None:
+        console.print(compared["verdict"][0].upper() + compared["verdict"][1:], highlight=False)
+        if compared["next"]:
+            console.print(f"Next: {compared['next']}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _none(text: str) -> str | None:
+    return None if text.lower() == "none" else text

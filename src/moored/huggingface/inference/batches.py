@@ -1,0 +1,24 @@
+"""What generation and scoring share: batches of like length, and a model left as it was found."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+
+def by_length(texts: Sequence[str], batch_size: int) -> list[list[int]]:
+    """Row numbers in batches, longest texts first, so that the largest batch fails first if it does not fit."""
+    order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), row))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Switches a model to eval mode and puts every module back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

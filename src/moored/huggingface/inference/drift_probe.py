@@ -1,0 +1,104 @@
+"""Two low-noise measures of drift from forward passes alone: refusal log-odds and KL to a reference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from moored.errors import InputError
+from moored.huggingface.inference.log_probabilities import answer_logits, continuation_log_probs
+from moored.measurement import kl_divergence, refusal_log_odds
+
+KL_TOKENS = 16
+"""Answer tokens that the divergence is averaged over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftProbe:
+    """Scores a model on fixed prompts; calling it gives the means, `scores` the values per prompt.
+
+    The log-odds compare how likely refusing and complying openings are as the answer to harmful requests. The KL
+    divergence to the reference is taken at the positions of the reference's own greedy answers (its first tokens,
+    where refusals are decided), the same text for every model that is probed.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    harmful: Sequence[str]
+    """Rendered harmful requests."""
+    ordinary: Sequence[str]
+    """Rendered ordinary instructions."""
+    refusing: Sequence[str]
+    complying: Sequence[str]
+    reference: "ReferenceAnswers | None" = None
+    """Without it only the log-odds are measured."""
+
+    def __post_init__(self) -> None:
+        if not (self.harmful and self.refusing and self.complying):
+            raise InputError("A drift probe needs harmful prompts, refusing openings and complying openings.")
+
+    def __call__(self, model: torch.nn.Module) -> dict[str, float]:
+        """Means over the prompts, by the names of `scores`."""
+        return {name: float(values.mean()) for name, values in self.scores(model).items()}
+
+    def scores(self, model: torch.nn.Module) -> dict[str, Float[Tensor, " prompt"]]:
+        """`refusal_log_odds` and, with a reference, `kl_harmful` and `kl_ordinary`, one value a prompt, in nats."""
+        openings = [*self.refusing, *self.complying]
+        log_probs = continuation_log_probs(model, self.tokenizer, self.harmful, openings)
+        refusing, complying = log_probs.split([len(self.refusing), len(self.complying)], dim=1)
+        found = {"refusal_log_odds": refusal_log_odds(refusing, complying)}
+        if self.reference is not None:
+            found["kl_harmful"] = self._kl(model, self.harmful, self.reference.harmful)
+            if self.ordinary:
+                found["kl_ordinary"] = self._kl(model, self.ordinary, self.reference.ordinary)
+        return found
+
+    def _kl(self, model: torch.nn.Module, rendered: Sequence[str], answers: "Answers") -> Float[Tensor, " prompt"]:
+        logits = answer_logits(model, self.tokenizer, rendered, answers.texts)
+        pairs = zip(answers.logits, logits, strict=True)
+        return torch.stack([kl_divergence(reference.float(), own).mean() for reference, own in pairs])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of a reference and the logits it had while giving them (bf16 on the CPU, to halve their memory)."""
+
+    texts: Sequence[str]
+    logits: Sequence[Tensor] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ReferenceAnswers:
+    """What the KL divergence is taken against."""
+
+    harmful: Answers
+    ordinary: Answers
+
+
+def reference_answers(
+    model: torch.nn.Module, probe: DriftProbe, *, answers_of: Mapping[str, Sequence[str]]
+) -> ReferenceAnswers:
+    """A model's own answers to the prompts of a probe, cut to their first tokens, with its logits at each of them.
+
+    Args:
+        model: the reference.
+        probe: whose prompts are meant.
+        answers_of: the model's greedy answers under `harmful` and `ordinary`, one a prompt, in order.
+    """
+
+    def record(rendered: Sequence[str], texts: Sequence[str]) -> Answers:
+        cut = [_first_tokens(probe.tokenizer, text) for text in texts]
+        logits = answer_logits(model, probe.tokenizer, rendered, cut)
+        return Answers(cut, [each.to(torch.bfloat16) for each in logits])
+
+    return ReferenceAnswers(
+        harmful=record(probe.harmful, answers_of["harmful"]), ordinary=record(probe.ordinary, answers_of["ordinary"])
+    )
+
+
+def _first_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text of an answer's first tokens; an empty answer is scored where it would have begun."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"][:KL_TOKENS]
+    return str(tokenizer.decode(ids)) or str(tokenizer.eos_token)

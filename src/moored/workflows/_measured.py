@@ -1,0 +1,189 @@
+"""One model measured on the prompts of a comparison: answers, labels, drift, and the numbers made of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from moored.embedded.prompts import openings
+from moored.huggingface.data import render_prompt, rendering_hash
+from moored.huggingface.inference import DriftProbe, ReferenceAnswers, generate, reference_answers
+from moored.huggingface.models import ModelSource, load_model, load_tokenizer, require_chat_template
+from moored.measurement import ExactMatch, Label, Rate, RefusalJudge, mean_interval, share, summarize
+from moored.workflows._progress import progress_bar
+from moored.workflows._prompt_sets import Item, PromptSet
+from moored.workflows._provenance import weights_hash
+
+_DRIFT_PROMPTS = 64
+"""Prompts of each kind that the drift is taken on: full-vocabulary logits of more would fill the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How answers are made."""
+
+    max_new_tokens: int
+    batch_size: int
+    dtype: torch.dtype | None
+    """None keeps the checkpoint's own precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The prompts, rendered once for every model of the comparison."""
+
+    sets: Sequence[PromptSet]
+    rendered: Mapping[str, Sequence[str]]
+    tokenizer: Any
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Number, hash of the rendering and source of each set, as the report has them."""
+        return {
+            each.name: {
+                "n": len(each.items),
+                "rendered_sha256": rendering_hash(self.rendered[each.name]),
+                "source": each.source,
+            }
+            for each in self.sets
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one model did."""
+
+    source: ModelSource
+    answers: Sequence[dict[str, Any]]
+    """One row a prompt, as `answers.jsonl` has them."""
+    drift: Mapping[str, Sequence[float]]
+    reference: ReferenceAnswers | None
+    """For the models that are compared with this one."""
+
+    def flags(self, name: str, key: str, value: object) -> list[bool]:
+        """For each prompt of a set, in order, whether its row has this value."""
+        return [row[key] == value for row in self.answers if row["set"] == name]
+
+    def numbers(self) -> dict[str, Any]:
+        """The rates and means of the report."""
+        return {"model": _describe(self.source), **_rates(self.answers), "drift": _means(self.drift)}
+
+
+def render(sets: Sequence[PromptSet], source: ModelSource) -> Asked:
+    """Renders all prompts with the chat template of a model.
+
+    Raises:
+        ModelError: the tokenizer has no chat template, or it refuses the messages.
+    """
+    tokenizer = load_tokenizer(source)
+    require_chat_template(tokenizer, source.describe())
+    rendered = {each.name: [render_prompt(tokenizer, item.prompt) for item in each.items] for each in sets}
+    return Asked(sets=sets, rendered=rendered, tokenizer=tokenizer)
+
+
+def measure_model(
+    source: ModelSource,
+    asked: Asked,
+    settings: Settings,
+    *,
+    reference: ReferenceAnswers | None = None,
+    keep_reference: bool = False,
+    console: Console | None = None,
+    label: str = "model",
+) -> Measured:
+    """Loads a model, lets it answer every prompt, judges, and probes its drift.
+
+    Args:
+        source: the model; an adapter is folded into the weights in memory, as it would be for serving.
+        asked: the rendered prompts.
+        settings: of the generation.
+        reference: answers and logits of another model, for the KL divergence.
+        keep_reference: whether this model is to be such a reference.
+        console: where progress is shown.
+        label: the model's name in the progress bar.
+    """
+    model = load_model(source, dtype=settings.dtype or "auto", merge=source.adapter is not None)
+    answers = [row for each in asked.sets for row in _answer(model, asked, each, settings, console, label)]
+    probe = _probe(asked, reference)
+    scores = {} if probe is None else {name: each.tolist() for name, each in probe.scores(model).items()}
+    kept = reference_answers(model, probe, answers_of=_first_answers(answers)) if keep_reference and probe else None
+    return Measured(source=source, answers=answers, drift=scores, reference=kept)
+
+
+def _answer(
+    model: torch.nn.Module, asked: Asked, each: PromptSet, settings: Settings, console: Console | None, label: str
+) -> list[dict[str, Any]]:
+    with progress_bar(console, f"{label}: {len(each.items)} {each.name} prompts", len(each.items)) as advance:
+        texts = generate(
+            model,
+            asked.tokenizer,
+            asked.rendered[each.name],
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            progress=advance,
+        )
+    return [_row(each.name, item, text) for item, text in zip(each.items, texts, strict=True)]
+
+
+def _row(name: str, item: Item, answer: str) -> dict[str, Any]:
+    is_task = name == "task"
+    return {
+        "set": name,
+        "id": item.id,
+        "category": item.category,
+        "prompt": item.prompt,
+        "answer": answer,
+        "label": None if is_task else str(RefusalJudge()(item.prompt, answer)),
+        "correct": _correct(answer, item.expected) if item.expected is not None and is_task else None,
+        "expected": item.expected,
+    }
+
+
+def _correct(answer: str, expected: str) -> bool:
+    return ExactMatch(json=expected.lstrip().startswith(("{", "[")))(answer, expected)
+
+
+def _probe(asked: Asked, reference: ReferenceAnswers | None) -> DriftProbe | None:
+    """None where there are no harmful prompts to probe."""
+    if "harmful" not in asked.rendered:
+        return None
+    texts = openings()
+    return DriftProbe(
+        tokenizer=asked.tokenizer,
+        harmful=asked.rendered["harmful"][:_DRIFT_PROMPTS],
+        ordinary=asked.rendered.get("ordinary", ())[:_DRIFT_PROMPTS],
+        refusing=texts.refusing,
+        complying=texts.complying,
+        reference=reference,
+    )
+
+
+def _first_answers(answers: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    return {
+        name: [row["answer"] for row in answers if row["set"] == name][:_DRIFT_PROMPTS]
+        for name in ("harmful", "ordinary")
+    }
+
+
+def _describe(source: ModelSource) -> dict[str, Any]:
+    adapter = None if source.adapter is None else str(source.adapter)
+    return {"name": source.path, "adapter": adapter, "weights_sha256": weights_hash(source)}
+
+
+def _rates(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    labels = {
+        name: [Label(row["label"]) for row in answers if row["set"] == name]
+        for name in ("harmful", "harmless", "ordinary")
+    }
+    found = summarize(harmful=labels["harmful"] or None, harmless=labels["harmless"] or None)
+    if labels["ordinary"]:
+        found["ordinary_refusal"] = share(labels["ordinary"], Label.REFUSED)
+    task = [row["correct"] for row in answers if row["set"] == "task"]
+    if task:
+        found["utility"] = Rate.of(sum(task), len(task))
+    return {name: rate.as_dict() for name, rate in found.items()}
+
+
+def _means(drift: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    return {name: mean_interval(values).as_dict() for name, values in drift.items()}

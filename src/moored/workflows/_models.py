@@ -1,0 +1,29 @@
+"""Names of models as users write them."""
+
+from pathlib import Path
+
+from moored.embedded.model import embedded_source
+from moored.errors import InputError, ModelError
+from moored.huggingface.models import ModelSource, adapter_base
+
+
+def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
+    """The source behind a name: an embedded model, a folder, or a Hub id, with an adapter laid over it.
+
+    An adapter folder given as `name` stands for the base that it names plus itself. An adapter laid over
+    `embedded:aligned`, which is an adapter already, is read as `moored train` writes it: one adapter for the base,
+    with the safety adapter inside it.
+    """
+    if name.startswith("embedded:"):
+        source = embedded_source(name)
+    elif (Path(name) / "adapter_config.json").is_file():
+        if adapter is not None:
+            raise InputError(f"{name} is an adapter itself; give its base as the model and one adapter over it.")
+        return resolve_model(adapter_base(name), Path(name))
+    else:
+        source = ModelSource(name)
+    if adapter is None:
+        return source
+    if not adapter.is_dir():
+        raise ModelError(f"There is no adapter folder {adapter}; check the path.")
+    return ModelSource(source.path, adapter)

@@ -1,0 +1,110 @@
+"""The prompts that a measurement asks: the user's files, or the embedded held-out ones."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moored.embedded.prompts import ordinary_instructions, request_pairs
+from moored.embedded.tasks import order_to_json
+from moored.errors import InputError
+from moored.huggingface.data import read_rows
+
+EMBEDDED = "embedded"
+_HELD_OUT_TASK_ROWS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One prompt, and the answer that counts as right where it is a task."""
+
+    id: str
+    prompt: str
+    category: str | None = None
+    expected: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSet:
+    """Prompts of one kind: harmful, harmless (they look harmful), ordinary, or task."""
+
+    name: str
+    source: str
+    items: Sequence[Item]
+
+
+def load_prompt_sets(files: dict[str, str | None], *, limit: int | None) -> list[PromptSet]:
+    """The sets by name; `embedded` names the held-out prompts of the package, None leaves a set out.
+
+    Args:
+        files: set name → a file (JSONL, Parquet, CSV with a column `prompt`), a Hub id, `embedded`, or None.
+        limit: keep so many of each, taken evenly over the file so that every category stays in; None keeps all.
+
+    Raises:
+        InputError: no set at all, a file without the column, an empty prompt, or a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, got {limit}.")
+    sets = [_load(name, source, limit) for name, source in files.items() if source is not None]
+    if not sets:
+        raise InputError("Nothing to measure: give at least one of --harmful, --harmless, --ordinary and --task.")
+    return sets
+
+
+def _load(name: str, source: str, limit: int | None) -> PromptSet:
+    items = _EMBEDDED[name]() if source == EMBEDDED else _read(name, source)
+    label = f"{EMBEDDED} (held-out)" if source == EMBEDDED else Path(source).name
+    return PromptSet(name=name, source=label, items=_spread(items, limit))
+
+
+def _read(name: str, source: str) -> list[Item]:
+    rows = read_rows(source)
+    needed = ["prompt", "completion"] if name == "task" else ["prompt"]
+    for column in needed:
+        if column not in rows.column_names:
+            raise InputError(f"{source} has no column {column}; its columns are {', '.join(rows.column_names)}.")
+    return [_item(source, number, dict(row)) for number, row in enumerate(rows, 1)]
+
+
+def _item(source: str, number: int, row: dict[str, Any]) -> Item:
+    prompt = row["prompt"]
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError(f"{source}, row {number}: the prompt is empty or no text; give every row a prompt.")
+    category = row.get("category")
+    return Item(
+        id=str(row.get("id") or number),
+        prompt=prompt,
+        category=None if category is None else str(category),
+        expected=row.get("completion"),
+    )
+
+
+def _spread(items: list[Item], limit: int | None) -> list[Item]:
+    if limit is None or limit >= len(items):
+        return items
+    return [items[position * len(items) // limit] for position in range(limit)]
+
+
+def _harmful() -> list[Item]:
+    return [Item(id=pair.id, prompt=pair.harmful, category=pair.category) for pair in request_pairs("held-out")]
+
+
+def _harmless() -> list[Item]:
+    return [Item(id=pair.id, prompt=pair.twin, category=pair.category) for pair in request_pairs("held-out")]
+
+
+def _ordinary() -> list[Item]:
+    return [Item(id=item.id, prompt=item.prompt, category=item.kind) for item in ordinary_instructions("held-out")]
+
+
+def _task() -> list[Item]:
+    rows = order_to_json("test", _HELD_OUT_TASK_ROWS)
+    return [Item(id=row.id, prompt=row.prompt, expected=row.completion) for row in rows]
+
+
+_EMBEDDED: dict[str, Callable[[], list[Item]]] = {
+    "harmful": _harmful,
+    "harmless": _harmless,
+    "ordinary": _ordinary,
+    "task": _task,
+}
