@@ -1,0 +1,68 @@
+"""Checkpoints that are known to be whole.
+
+The Trainer writes a checkpoint file by file into its final place, so that a killed run leaves one that looks finished.
+Ours gets a marker, written last, that lists every file and its size.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moored.errors import InputError
+from moored.files import write_json
+
+if TYPE_CHECKING:
+    from moored.huggingface.training.mixin import Safeguard
+
+MARKER = "moored_complete.json"
+_SAFEGUARDS = "moored_safeguards.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def mark_complete(folder: Path) -> None:
+    """Writes the marker of a checkpoint whose files are all written."""
+    files = {str(file.relative_to(folder)): file.stat().st_size for file in _files(folder)}
+    write_json(folder / MARKER, {"files": files})
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MARKER)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a checkpoint has its marker and every file that it lists, with its size."""
+    try:
+        files: dict[str, int] = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return False
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
+
+
+def newest_complete(output_dir: Path | str) -> Path | None:
+    """The complete checkpoint of the highest step in a run folder, or None."""
+    output_dir = Path(output_dir)
+    if not output_dir.is_dir():
+        return None
+    steps = {int(match[1]): path for path in output_dir.iterdir() if (match := _NAME.fullmatch(path.name))}
+    return next((steps[step] for step in sorted(steps, reverse=True) if is_complete(steps[step])), None)
+
+
+def write_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
+    """Records beside a checkpoint which safeguards the run has."""
+    write_json(folder / _SAFEGUARDS, _described(safeguards))
+
+
+def check_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
+    """Raises InputError when a checkpoint was made with other safeguards than those of the run that resumes it."""
+    file = folder / _SAFEGUARDS
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != _described(safeguards):
+        raise InputError(
+            f"{folder} was made with other safeguards or strengths; resume with the same, or start in another folder."
+        )
+
+
+def _described(safeguards: Sequence["Safeguard"]) -> dict[str, Any]:
+    """Safeguards keep no state of their own: by name, their settings are all there is to restore."""
+    return {safeguard.name: repr(safeguard) for safeguard in safeguards}

@@ -1,0 +1,33 @@
+"""The loss of one chat example, as a closure over a model's present weights."""
+
+from collections.abc import Callable
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from moored.huggingface.data import Supervision, supervise
+
+
+def example_loss(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str
+) -> Callable[[], Tensor]:
+    """Returns a function that computes the mean negative log-likelihood of the answer's tokens, in nats.
+
+    The prompt is rendered by the chat template without a system prompt of ours; the answer's end-of-turn token counts.
+    The model is used in the mode it is in: switch it to eval for a loss without dropout.
+    """
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    rows = supervise(
+        Dataset.from_list([{"messages": messages}]), Supervision(tokenizer=tokenizer), where="the safety example"
+    )
+    device = next(model.parameters()).device
+    input_ids = torch.tensor([rows[0]["input_ids"]], device=device)
+    labels = torch.tensor([rows[0]["labels"]], device=device)
+
+    def loss() -> Tensor:
+        logits = model(input_ids=input_ids, use_cache=False).logits[0, :-1].float()
+        return torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100)
+
+    return loss

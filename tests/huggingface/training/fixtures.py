@@ -1,0 +1,77 @@
+"""What the training tests share: data that is made of tokens already, dummy penalties, and one way to run a trainer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tests.tiny import Kind, tiny_arguments, tiny_model, tiny_tokenizer
+from torch import Tensor
+
+from moored.huggingface.training import SafeguardedSFTTrainer
+
+THIRD_PARTY_WARNINGS = [
+    # PEFT and TRL still use names that transformers renamed; nothing of ours can avoid it.
+    pytest.mark.filterwarnings(r"ignore:`(is_)?gradient_checkpointing\w*` is deprecated:FutureWarning"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class L2:
+    """The plainest weight penalty."""
+
+    strength: float
+    name: str = "l2"
+    needs: frozenset[str] = frozenset()
+
+    def weight_penalty(self, update: Tensor, direction: Tensor | None) -> Tensor:
+        return update.square().sum()
+
+
+def token_rows(count: int, *, length: int | None = None) -> Dataset:
+    """Rows of random ids, of lengths 6 to 12 unless one is given; the first two tokens are not learned."""
+    draw = torch.Generator().manual_seed(1)
+    rows = []
+    for number in range(count):
+        ids = torch.randint(3, 300, (length or 6 + number % 7,), generator=draw).tolist()
+        rows.append({"input_ids": ids, "labels": [-100, -100, *ids[2:]]})
+    return Dataset.from_list(rows)
+
+
+LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj", "down_proj"]}
+
+
+def make_trainer(
+    output_dir: Path,
+    *,
+    rows: Dataset,
+    safeguards: Any = (),
+    lora: dict[str, Any] | None = LORA,
+    kind: Kind = "llama",
+    dropout: float = 0.0,
+    trainer_class: type = SafeguardedSFTTrainer,
+    callbacks: Any = None,
+    eval_rows: Dataset | None = None,
+    **settings: Any,
+) -> Any:
+    """A trainer on a tiny model: plain SGD in fp32 without clipping unless `settings` say otherwise."""
+    plain = {"optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
+    extra = {} if trainer_class.__name__ == "SFTTrainer" else {"safeguards": safeguards}
+    return trainer_class(
+        model=tiny_model(kind, dropout=dropout).train(),
+        args=tiny_arguments(output_dir, **{**plain, **settings}),
+        train_dataset=rows,
+        eval_dataset=eval_rows,
+        processing_class=tiny_tokenizer(),
+        peft_config=LoraConfig(**lora) if lora else None,
+        callbacks=callbacks,
+        **extra,
+    )
+
+
+def weights(trainer: Any) -> dict[str, Tensor]:
+    """The trained parameters by name."""
+    return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad}

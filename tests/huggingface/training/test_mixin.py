@@ -1,0 +1,185 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, make_trainer, token_rows, weights
+from tests.tiny import KINDS
+from torch import Tensor
+from transformers import Trainer
+from trl.trainer.sft_trainer import SFTTrainer
+
+from moored.errors import InactiveError, InputError
+from moored.huggingface.training import SafeguardMixin
+
+pytestmark = THIRD_PARTY_WARNINGS
+
+
+class Dividing(SafeguardMixin, Trainer):
+    """The stock Trainer with a model that cannot count tokens: it divides the loss by the micro-batches itself."""
+
+    def __init__(self, **kwargs):
+        kwargs.pop("peft_config")
+        super().__init__(**kwargs)
+        self.model_accepts_loss_kwargs = False
+
+    def _set_signature_columns_if_needed(self):
+        self._signature_columns = ["input_ids", "labels"]
+
+
+def _trained(tmp_path, **settings):
+    trainer = make_trainer(tmp_path, **settings)
+    before = weights(trainer)
+    trainer.train()
+    return trainer, before
+
+
+def _close(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(
+            one[name], other[name], rtol=1e-4, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+@pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
+@pytest.mark.parametrize("rows", [24, 20], ids=["even", "short-last-window"])
+def test_accumulation_does_not_change_the_step(tmp_path, lora, rows):
+    settings = {"rows": token_rows(rows), "lora": lora, "safeguards": [L2(strength=0.5)], "num_train_epochs": 1}
+    whole, before = _trained(tmp_path, per_device_train_batch_size=8, **settings)
+    split, _ = _trained(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=8, **settings)
+    assert whole.state.global_step == split.state.global_step == 3
+    _close(weights(whole), weights(split))
+    plain, _ = _trained(tmp_path, per_device_train_batch_size=8, **{**settings, "safeguards": []})
+    moved = max((weights(plain)[name] - weights(whole)[name]).abs().max() for name in before)
+    assert moved > 1e-3  # the tolerance above would notice a penalty counted eight times
+
+
+def test_accumulation_where_the_trainer_divides_the_loss(tmp_path):
+    from transformers import default_data_collator
+
+    class Same(Dividing):
+        def __init__(self, **kwargs):
+            super().__init__(data_collator=default_data_collator, **kwargs)
+
+    settings = {"rows": token_rows(20, length=8), "lora": None, "trainer_class": Same, "safeguards": [L2(strength=0.5)]}
+    settings["num_train_epochs"] = 1
+    whole, _ = _trained(tmp_path, per_device_train_batch_size=8, **settings)
+    split, _ = _trained(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=8, **settings)
+    _close(weights(whole), weights(split))
+
+
+def test_the_second_step_differs_by_the_gradient_of_the_penalty(tmp_path):
+    """By hand: the first step has no penalty; the second adds −η·λ·2(W₁ − W₀) on the linear layers and nothing else."""
+    settings = {"rows": token_rows(16), "lora": None, "per_device_train_batch_size": 2}
+    settings |= {"gradient_accumulation_steps": 4, "learning_rate": 0.05}
+    first, before = _trained(tmp_path, max_steps=1, **settings)
+    plain, _ = _trained(tmp_path, max_steps=2, **settings)
+    held, _ = _trained(tmp_path, max_steps=2, safeguards=[L2(strength=0.5)], **settings)
+    after_one, after_plain, after_held = weights(first), weights(plain), weights(held)
+    guarded = {update.name + ".weight" for update in held._held[0].updates}
+    assert len(guarded) == 14
+    for name in before:
+        expected = -0.05 * 0.5 * 2 * (after_one[name] - before[name]) if name in guarded else torch.zeros(())
+        torch.testing.assert_close(
+            after_held[name] - after_plain[name], expected.expand_as(before[name]), atol=1e-7, rtol=1e-3
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("safeguards", [[], [L2(strength=0.0)]], ids=["none", "off"])
+def test_without_an_active_safeguard_the_weights_are_those_of_trl(tmp_path, kind, safeguards):
+    settings = {"rows": token_rows(12), "kind": kind, "dropout": 0.1, "optim": "adamw_torch", "max_steps": 3}
+    settings |= {"per_device_train_batch_size": 2, "lora": {**LORA, "lora_dropout": 0.1}, "max_grad_norm": 1.0}
+    ours, _ = _trained(tmp_path, safeguards=safeguards, **settings)
+    random_after = torch.random.get_rng_state()
+    theirs, _ = _trained(tmp_path, trainer_class=SFTTrainer, **settings)
+    assert torch.equal(random_after, torch.random.get_rng_state())
+    for name, weight in weights(theirs).items():
+        assert torch.equal(weights(ours)[name], weight) and weights(ours)[name].dtype == weight.dtype
+    assert not any(key.startswith("safety/") for entry in ours.state.log_history for key in entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Idle(L2):
+    name: str = "idle"
+
+    def weight_penalty(self, update: Tensor, direction: Tensor | None) -> Tensor:
+        return 0 * update.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detached(L2):
+    name: str = "detached"
+
+    def weight_penalty(self, update: Tensor, direction: Tensor | None) -> Tensor:
+        return update.detach().square().sum() + 1
+
+
+def test_a_penalty_that_stays_at_zero_raises_once_the_weights_have_moved(tmp_path):
+    trainer = make_trainer(tmp_path, rows=token_rows(8), safeguards=[Idle(strength=1.0)], max_steps=3)
+    with pytest.raises(InactiveError, match="idle is still exactly zero although 6 weights"):
+        trainer.train()
+    assert trainer.state.global_step == 1
+
+
+def test_it_raises_after_the_last_step_too(tmp_path):
+    trainer = make_trainer(tmp_path, rows=token_rows(8), safeguards=[Idle(strength=1.0)], max_steps=1)
+    with pytest.raises(InactiveError, match="idle"):
+        trainer.train()
+    assert trainer.state.global_step == 1
+
+
+def test_zero_is_right_while_nothing_has_moved(tmp_path, caplog):
+    settings = {"rows": token_rows(8), "safeguards": [Idle(strength=1.0)], "max_steps": 2, "learning_rate": 0.0}
+    _trained(tmp_path, **settings)
+    assert "idle guards never moved" in caplog.text
+
+
+def test_a_penalty_without_a_gradient_raises(tmp_path):
+    trainer = make_trainer(tmp_path, rows=token_rows(8), safeguards=[Detached(strength=1.0)], max_steps=1)
+    with pytest.raises(InactiveError, match="detached has no gradient"):
+        trainer.train()
+
+
+def test_nothing_to_guard_raises_before_training(tmp_path):
+    lora = {"r": 2, "target_modules": ["embed_tokens"]}
+    with pytest.raises(InactiveError, match="l2 guards nothing"):
+        make_trainer(tmp_path, rows=token_rows(4), lora=lora, safeguards=[L2(strength=1.0)])
+
+
+class _TokenPenalty:
+    name, strength, needs = "tokens", 1.0, frozenset({"hidden_states"})
+
+    def token_penalty(self, salient_logits, reference_logits):
+        return salient_logits - reference_logits
+
+
+@pytest.mark.parametrize(
+    ("safeguards", "sentence"),
+    [
+        ([L2(strength=1.0), L2(strength=2.0)], "l2 is given twice"),
+        ([L2(strength=1.0, needs=frozenset({"oracle"}))], "l2 needs oracle, which is none of base, hidden_states, ref"),
+        ([L2(strength=1.0, needs=frozenset({"base"}))], r"l2 cannot run: this version does not supply .*\(base\)"),
+        ([L2(strength=-1.0)], "strength of l2 is -1.0"),
+        ([L2(strength=float("nan"))], "strength of l2 is nan"),
+        ([_TokenPenalty()], "tokens cannot run"),
+    ],
+)
+def test_a_safeguard_that_cannot_work_is_refused(tmp_path, safeguards, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make_trainer(tmp_path, rows=token_rows(4), safeguards=safeguards)
+
+
+def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
+    safeguards = [L2(strength=0.5), L2(strength=0.0, name="resting")]
+    trainer, _ = _trained(
+        tmp_path, rows=token_rows(16), safeguards=safeguards, max_steps=2, logging_steps=1, logging_strategy="steps",
+        per_device_train_batch_size=2, gradient_accumulation_steps=2,
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "l2: strength 0.5, holds 6 weights" in printed and "resting: off (strength 0)" in printed
+    first, second = (entry for entry in trainer.state.log_history if "loss" in entry)
+    assert first["safety/l2/value"] == 0.0 and first["safety/l2/share"] == 0.0
+    assert second["safety/l2/value"] > 0
+    assert second["safety/l2/share"] == pytest.approx(0.5 * second["safety/l2/value"] / second["loss"])
+    assert not any("resting" in key for key in second)
