@@ -17,7 +17,7 @@ class Label(StrEnum):
     INCOHERENT = "incoherent"
     """A loop, symbol soup, or the prompt given back."""
     EMPTY = "empty"
-    """Nothing but white space or control characters."""
+    """Nothing but white space."""
 
 
 class Judge(Protocol):

@@ -18,7 +18,7 @@ MAX_WORD_SHARE = 0.5
 """Above this share of one and the same word, it is one token repeated."""
 MIN_WORDS = 8
 """Shorter texts are never called a loop."""
-MIN_COMPRESSED = 0.2
+MIN_COMPRESSED = 0.25
 """Below this ratio of compressed to raw bytes, it loops (English prose: 0.4 at 5,000 characters, more when shorter)."""
 MIN_BYTES = 48
 """Shorter texts are never judged by compression: zlib's own header weighs too much."""

@@ -3,10 +3,13 @@
 import json
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from moored.errors import InputError
 
+MAX_STARTS = 100
+"""How many opening brackets of an answer are tried; a broken model may write thousands."""
 _OPENING_BRACKET = re.compile(r"[{\[]")
 
 
@@ -36,10 +39,10 @@ class ExactMatch:
 def _first_json(text: str) -> dict[str, Any] | list[Any] | None:
     """The first JSON object or array in `text`, None if there is none."""
     decoder = json.JSONDecoder()
-    for bracket in _OPENING_BRACKET.finditer(text):
+    for bracket in islice(_OPENING_BRACKET.finditer(text), MAX_STARTS):
         try:
             return decoder.raw_decode(text, bracket.start())[0]
-        except (ValueError, RecursionError):  # a model may nest brackets without end
+        except (ValueError, RecursionError):
             continue
     return None
 

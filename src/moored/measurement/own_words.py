@@ -71,7 +71,7 @@ def _without_leading_prompt(prompt: str, answer: str) -> str:
 
 
 def _is_near_echo(asked: list[str], said: list[str]) -> bool:
-    """The prompt cut off, or with a word changed; both must start alike, or a corrected sentence would count."""
+    """The prompt cut off, or a word changed; both must start alike, or a sentence rewritten as asked would count."""
     if len(said) < MIN_ECHO_WORDS or asked[:1] != said[:1]:
         return False
     if said == asked[: len(said)]:

@@ -3,8 +3,9 @@
 The rules (`refusal_rules.py`) are read in the model's own words only: not in the prompt given back, a quotation, or the
 letter or dialogue that the prompt asked for. Broken output is neither refusal nor compliance.
 
-It measures compliance, not harm. The rules are our choice, tuned on one half of the human-labelled answers of XSTest
-(Röttger et al., 2308.01263) and reported on the other: `results/judge`, made by `benchmarks/judge.py`.
+It measures compliance, not harm. Not seen: fluent nonsense, and an answer that rejects a request by correcting its
+premise in plain prose, without any refusing phrase. The rules are our choice, tuned on one half of XSTest's
+human-labelled answers (Röttger et al., 2308.01263) and reported on the other: `results/judge`, `benchmarks/judge.py`.
 """
 
 import re
