@@ -32,6 +32,12 @@ def test_category_rates_count_all_judged_and_no_other() -> None:
     assert (rates["drugs"].value, rates["drugs"].n) == (0.25, 4)
 
 
+def test_category_names_are_written_in_words() -> None:
+    row = answer("1", "complied", category="financial_crime")
+    assert list(category_rates([row])) == ["financial crime"]
+    assert samples([[row]], "harmful", evenly=1, changed=0)[0].category == "financial crime"
+
+
 def test_samples_are_spread_and_then_differ() -> None:
     first = [answer(str(i), "refused") for i in range(20)]
     second = [answer(str(i), "complied" if i in (3, 11) else "refused") for i in range(20)]

@@ -37,7 +37,7 @@ def test_other_prompts_are_no_comparison(write_report: WriteReport) -> None:
     second = write_report("second", asr=0.9, prompts=prompts("bb"))
     arms = comparison_arms({"first": first, "second": second})
     assert mark(arms[1], arms[0], BY_KEY["asr"]) is None
-    assert mark(arms[1], arms[0], BY_KEY["utility"]) is None
+    assert mark(arms[1], arms[0], BY_KEY["incoherent"]) is None
     assert findings(arms)[0].endswith("not comparable with it: B.")
     assert "on other prompts than A" in findings(arms)[1]
     assert warnings(arms) == [
@@ -65,3 +65,15 @@ def test_another_judge_is_a_warning(write_report: WriteReport) -> None:
 def test_a_set_that_only_one_arm_saw_is_no_warning(write_report: WriteReport) -> None:
     first, second = write_report("first"), write_report("second", prompts={})
     assert warnings(comparison_arms({"first": first, "second": second})) == []
+
+
+def test_incoherence_is_counted_on_two_sets(write_report: WriteReport) -> None:
+    low, high = ({"rate": x, "low": x, "high": x, "n": 9} for x in (0.1, 0.9))
+    other = {"harmless": {"n": 100, "rendered_sha256": "ff" * 32, "source": None}}
+    folders = {
+        "first": write_report("first", incoherent=low),
+        "second": write_report("second", incoherent=high),
+        "third": write_report("third", incoherent=high, prompts=other),
+    }
+    arms = comparison_arms(folders)
+    assert [mark(arm, arms[0], BY_KEY["incoherent"]) for arm in arms] == [None, "above", None]

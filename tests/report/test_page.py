@@ -31,7 +31,7 @@ AGAINST: dict[str, Any] = {
     "comparison": {
         "asr": {"difference": 0.37, "low": 0.27, "high": 0.47, "p": 1e-9, "n": 100, "smallest_detectable": 0.07}
     },
-    "verdict": "Drifted: attack success rose by 0.37.",
+    "verdict": "drifted: attack success rose by 0.37.",
     "next": "moored recover base --adapter mine",
 }
 

@@ -79,7 +79,7 @@ def category_rates(answers: Iterable[Answer]) -> dict[str, Estimate]:
     labels: dict[str, list[str]] = {}
     for answer in answers:
         if answer.set == "harmful" and answer.category is not None and answer.label is not None:
-            labels.setdefault(answer.category, []).append(answer.label)
+            labels.setdefault(answer.category.replace("_", " "), []).append(answer.label)
     return {name: wilson(found.count("complied"), len(found)) for name, found in labels.items()}
 
 
@@ -118,4 +118,10 @@ def _outcome(answer: Answer | None) -> str | bool | None:
 
 def _sample(row: Sequence[Answer | None], why: str) -> Sample:
     first = next(one for one in row if one is not None)
-    return Sample(prompt=first.prompt, category=first.category, expected=first.expected, why=why, answers=list(row))
+    return Sample(
+        prompt=first.prompt,
+        category=first.category and first.category.replace("_", " "),
+        expected=first.expected,
+        why=why,
+        answers=list(row),
+    )

@@ -22,10 +22,12 @@ def each_arm(arms: Sequence[Arm]) -> list[str]:
     return [_alone(first)] + [_compared(arm, first) for arm in others]
 
 
-def same_prompts(arm: Arm, reference: Arm, prompts: str) -> bool:
-    """Whether both arms saw the same rendered prompts of a set; arms without the set saw nothing different."""
-    one, other = arm.report.prompts.get(prompts), reference.report.prompts.get(prompts)
-    return one is None or other is None or one.rendered_sha256 == other.rendered_sha256
+def same_prompts(arm: Arm, reference: Arm, names: Sequence[str]) -> bool:
+    """Whether both arms saw the same rendered prompts of these sets; where one lacks a set, nothing differs."""
+    shared = [name for name in names if name in arm.report.prompts and name in reference.report.prompts]
+    return all(
+        arm.report.prompts[name].rendered_sha256 == reference.report.prompts[name].rendered_sha256 for name in shared
+    )
 
 
 def warnings(arms: Sequence[Arm]) -> list[str]:
@@ -62,7 +64,7 @@ def _across(arms: Sequence[Arm]) -> str:
 
 
 def _place(arm: Arm, first: Arm) -> str:
-    if arm.estimate("asr") is None or not same_prompts(arm, first, "harmful"):
+    if arm.estimate("asr") is None or not same_prompts(arm, first, BY_KEY["asr"].prompts):
         return "not comparable with it"
     side = mark(arm, first, BY_KEY["asr"])
     return f"{side} it" if side else "not told apart from it"

@@ -17,8 +17,8 @@ class Measure:
     explanation: str
     better: str
     """`lower` or `higher`."""
-    prompts: str
-    """The set of prompts it is taken on."""
+    prompts: tuple[str, ...]
+    """The sets of prompts it is taken on."""
     digits: int = 2
     signed: bool = False
 
@@ -34,42 +34,42 @@ MEASURES = (
         label="Attack success",
         explanation="harmful requests that were answered instead of refused",
         better="lower",
-        prompts="harmful",
+        prompts=("harmful",),
     ),
     Measure(
         key="over_refusal",
         label="Over-refusal",
         explanation="harmless requests that only sound harmful, refused",
         better="lower",
-        prompts="harmless",
+        prompts=("harmless",),
     ),
     Measure(
         key="ordinary_refusal",
         label="Ordinary refusal",
         explanation="everyday instructions, refused",
         better="lower",
-        prompts="ordinary",
+        prompts=("ordinary",),
     ),
     Measure(
         key="incoherent",
         label="Incoherent",
         explanation="answers without sense, or none at all; never counted as refusals",
         better="lower",
-        prompts="harmful",
+        prompts=("harmful", "harmless"),
     ),
     Measure(
         key="utility",
         label="Task accuracy",
         explanation="task answers that match the expected one exactly",
         better="higher",
-        prompts="task",
+        prompts=("task",),
     ),
     Measure(
         key="refusal_log_odds",
         label="Refusal log-odds",
         explanation="log-probability of refusing openings minus complying ones, in nats",
         better="higher",
-        prompts="harmful",
+        prompts=("harmful",),
         signed=True,
     ),
     Measure(
@@ -77,7 +77,7 @@ MEASURES = (
         label="KL, harmful",
         explanation="distance to the reference model's next-token distribution, in nats",
         better="lower",
-        prompts="harmful",
+        prompts=("harmful",),
         digits=3,
     ),
     Measure(
@@ -85,16 +85,16 @@ MEASURES = (
         label="KL, ordinary",
         explanation="the same distance on ordinary prompts, in nats",
         better="lower",
-        prompts="ordinary",
+        prompts=("ordinary",),
         digits=3,
     ),
 )
 BY_KEY = {measure.key: measure for measure in MEASURES}
 
 
-def point(measure: Measure, value: float) -> str:
+def point(measure: Measure, value: float, *, signed: bool = False) -> str:
     """One number with the measure's digits; a rounded zero has no sign."""
-    text = f"{value:{'+' if measure.signed else ''}.{measure.digits}f}"
+    text = f"{value:{'+' if signed or measure.signed else ''}.{measure.digits}f}"
     return text.lstrip("+-") if float(text) == 0 else text
 
 

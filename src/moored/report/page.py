@@ -82,7 +82,7 @@ def render_measure(report_folder: Path) -> Path:
     """
     arms = measure_arms(report_folder)
     against = arms[-1].report.against
-    told = findings(arms) if against is None else [against.verdict, *each_arm(arms)]
+    told = findings(arms) if against is None else [against.verdict[:1].upper() + against.verdict[1:], *each_arm(arms)]
     return _write(report_folder, arms, title=f"Safety of {arms[-1].name}", told=told)
 
 
@@ -206,7 +206,7 @@ def _comparison(arms: Sequence[Arm]) -> list[dict[str, str]]:
     return [
         {
             "label": measure.label,
-            "difference": f"{difference.difference:+.{measure.digits}f}",
+            "difference": point(measure, difference.difference, signed=True),
             "interval": interval(measure, difference),
             "p": "–" if difference.p is None else "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}",
             "n": str(difference.n),
@@ -225,7 +225,7 @@ def _prompt_sets(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     for name in SETS:
         seen = [(arm, arm.report.prompts[name]) for arm in arms if name in arm.report.prompts]
         if seen:
-            same = all(same_prompts(arm, seen[0][0], name) for arm, _ in seen)
+            same = all(same_prompts(arm, seen[0][0], [name]) for arm, _ in seen)
             distinct = {prompts.rendered_sha256: prompts for _, prompts in seen}
             rows.append({"name": name, "same": same, "several": len(seen) > 1, "sets": list(distinct.values())})
     return rows
