@@ -1,5 +1,6 @@
 """What the training tests share: data that is made of tokens already, dummy penalties, and one way to run a trainer."""
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ THIRD_PARTY_WARNINGS = [
     # PEFT and TRL still use names that transformers renamed; nothing of ours can avoid it.
     pytest.mark.filterwarnings(r"ignore:`(is_)?gradient_checkpointing\w*` is deprecated:FutureWarning"),
 ]
+
+
+@pytest.fixture(scope="module")
+def light_runs():
+    """A tiny run is a fraction of a second: more threads only wait for one another, and the trainer's own full
+    garbage collection would take longer than the training."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,11 +48,11 @@ def _drift_log(trainer):
 
 
 def test_it_logs_at_the_start_at_evaluations_and_at_the_end(tmp_path):
-    drift = SafetyDrift(Probe())
+    drift = SafetyDrift(probe := Probe())
     trainer = make_trainer(tmp_path, callbacks=[drift], **RUN)
     trainer.train()
     assert [(step, odds) for step, odds, _ in _drift_log(trainer)] == [(0, 4.0), (2, 3.0), (4, 2.0), (5, 1.0)]
-    assert drift.probe.modes == {False}
+    assert probe.modes == {False}
     assert drift.summary() == {
         "start": {"refusal_log_odds": 4.0, "kl_harmful": 0.1},
         "end": {"refusal_log_odds": 1.0, "kl_harmful": 0.4},
@@ -78,9 +78,9 @@ def test_modes_and_random_states_are_left_as_found(tmp_path):
     inner = next(module for module in trainer.model.modules() if isinstance(module, torch.nn.Dropout))
     trainer.model.train()
     inner.eval()
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    states = random.getstate(), str(np.random.get_state()), torch.get_rng_state()
     drift.on_evaluate(trainer.args, trainer.state, trainer.control, model=trainer.model, metrics={})
-    assert states[0] == random.getstate() and states[1] == np.random.get_state()[1].tolist()
+    assert states[0] == random.getstate() and states[1] == str(np.random.get_state())
     assert torch.equal(states[2], torch.get_rng_state())
     assert trainer.model.training and not inner.training and torch.is_grad_enabled()
 
@@ -96,8 +96,8 @@ def test_it_stops_when_the_log_odds_fell_by_more_than_stated(tmp_path, caplog):
 def test_a_resumed_run_keeps_the_first_start(tmp_path):
     run = {**RUN, "save_strategy": "steps", "save_steps": 2}
     make_trainer(tmp_path, callbacks=[SafetyDrift(Probe())], **{**run, "max_steps": 2}).train()
-    drift = SafetyDrift(Probe(), stop=1.5)
-    drift.probe.calls = 1
+    drift = SafetyDrift(probe := Probe(), stop=1.5)
+    probe.calls = 1
     trainer = make_trainer(tmp_path, callbacks=[drift], **run)
     trainer.train(str(newest_complete(tmp_path)))
     assert drift.start == {"refusal_log_odds": 4.0, "kl_harmful": pytest.approx(0.1)}

@@ -1,14 +1,18 @@
-"""Checkpoints that are known to be whole.
+"""Checkpoints that are known to be whole, and one sentence where they cannot be written.
 
 The Trainer writes a checkpoint file by file into its final place, so that a killed run leaves one that looks finished.
 Ours gets a marker, written last, that lists every file and its size.
 """
 
+import errno
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from moored.errors import InputError
 from moored.files import write_json
@@ -66,3 +70,35 @@ def check_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
 def _described(safeguards: Sequence["Safeguard"]) -> dict[str, Any]:
     """Safeguards keep no state of their own: by name, their settings are all there is to restore."""
     return {safeguard.name: repr(safeguard) for safeguard in safeguards}
+
+
+_THE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG}
+
+
+@contextmanager
+def as_user_error(out: Path) -> Iterator[None]:
+    """Makes `out` and turns a failure to write there into InputError; an `out` left empty by a failure goes again."""
+    fresh = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in _THE_PLACE:
+            raise
+        raise InputError(_sentence(out, error.strerror or str(error))) from error
+    except SafetensorError as error:
+        if "os error" not in str(error):
+            raise
+        raise InputError(_sentence(out, str(error))) from error
+    except RuntimeError as error:
+        # torch.save has no exception of its own for a disk that is full.
+        if "PytorchStreamWriter" not in str(error):
+            raise
+        raise InputError(_sentence(out, "the disk is full")) from error
+    finally:
+        if fresh and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _sentence(out: Path, reason: str) -> str:
+    return f"Cannot write to {out}: {reason}; make room or name another folder, then go on with --resume."

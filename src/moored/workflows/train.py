@@ -1,0 +1,258 @@
+"""`moored train`: a TRL fine-tune with safeguards, from a configuration file to a folder with an adapter."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from moored.embedded.prompts import openings
+from moored.errors import InputError
+from moored.files import refuse_non_empty, write_json
+from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, render_prompt, supervise
+from moored.huggingface.inference import DriftProbe, generate, reference_answers
+from moored.huggingface.models import ModelSource, load_model, load_tokenizer, require_chat_template, stack_adapters
+from moored.huggingface.training import SafetyDrift, newest_complete
+from moored.huggingface.training.arguments import sft_config
+from moored.huggingface.training.checkpoints import as_user_error
+from moored.huggingface.training.start import Start, make_trainer, prepare_start, set_template
+from moored.regularizers import REGULARIZERS
+from moored.workflows._models import resolve_model
+from moored.workflows._prompt_sets import load_prompt_sets
+from moored.workflows._provenance import command_line, now, versions, weights_hash
+from moored.workflows._train_config import TrainConfig, read_config
+
+RECORD = "moored_run.json"
+_KL_ANSWER_TOKENS = 16
+
+
+def train(config: Path, *, overrides: Sequence[str] = (), resume: bool = False) -> dict[str, Any]:
+    """Fine-tunes a model as a configuration file says.
+
+    The run's folder gets the adapter (or, with `lora: null`, the checkpoint), the tokenizer with its chat template,
+    the checkpoints, and `moored_run.json`. Where the run starts from a base with an adapter, the new adapter is for
+    that base and holds both.
+
+    Args:
+        config: a flat YAML file; see `TrainConfig` for our keys, every other one is a field of TRL's SFTConfig.
+        overrides: `key=value` pairs that are laid over the file.
+        resume: go on from the newest complete checkpoint of the folder; without one, start over.
+
+    Returns:
+        What is written to `moored_run.json`.
+
+    Raises:
+        UserError: whatever the user can put right.
+    """
+    started = time.perf_counter()
+    settings = read_config(config, overrides)
+    resume = resume or _asks_to_resume(settings, str(config))
+    arguments = sft_config(_for_trl(settings), str(config))
+    out = Path(settings.output_dir)
+    main_process = arguments.process_index == 0
+    if not resume and main_process:
+        _refuse_used(out)
+    source = resolve_model(settings.model, None if settings.adapter is None else Path(settings.adapter))
+    start = prepare_start(source, settings.lora, settings.quantize, settings.trl, str(config))
+    safeguards = _safeguards(settings, str(config))
+    tokenizer = load_tokenizer(source)
+    set_template(tokenizer, arguments)
+    data = _data(settings, tokenizer, arguments)
+    record = _record(settings, source, data, safeguards)
+    if resume:
+        _same_data(out, record)
+    with as_user_error(out):
+        trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
+        drift = _drift(settings, trainer, tokenizer)
+        if main_process:
+            write_json(out / RECORD, record)
+        checkpoint = newest_complete(out) if resume else None
+        done = trainer.train(None if checkpoint is None else str(checkpoint))
+        _save(trainer, start, out)
+        record |= {
+            "finished": True,
+            "seconds": round(time.perf_counter() - started, 1),
+            "resumed_from": None if checkpoint is None else checkpoint.name,
+            "steps": done.global_step,
+            "train_loss": done.training_loss,
+            "drift": None if drift is None else drift.summary(),
+        }
+        if main_process:
+            write_json(out / RECORD, record)
+    return record
+
+
+def _for_trl(settings: TrainConfig) -> dict[str, Any]:
+    """What TRL gets. Our labels are made already, and TRL refuses the switch for its own on such rows."""
+    return {**settings.trl, "assistant_only_loss": False, "resume_from_checkpoint": None}
+
+
+def _asks_to_resume(settings: TrainConfig, where: str) -> bool:
+    stated = settings.trl.get("resume_from_checkpoint")
+    if isinstance(stated, str):
+        raise InputError(
+            f"{where}: resume_from_checkpoint names a folder; set output_dir to the run's and use --resume."
+        )
+    return bool(stated)
+
+
+def _refuse_used(out: Path) -> None:
+    try:
+        refuse_non_empty(out)
+    except InputError as error:
+        if (out / RECORD).is_file():
+            raise InputError(f"{out} holds a run already; go on with it by --resume, or name another folder.") from None
+        raise error
+
+
+class _Data(NamedTuple):
+    train: Any
+    evaluation: Any
+    described: dict[str, Any]
+
+
+def _data(settings: TrainConfig, tokenizer: Any, arguments: Any) -> _Data:
+    """Both datasets as token ids and labels, with the rows that have nothing to learn reported."""
+    if settings.eval_dataset is None and arguments.eval_strategy != "no":
+        raise InputError(f"eval_strategy is {arguments.eval_strategy.value}, but there is no eval_dataset; name one.")
+    train = _tokens(settings, settings.dataset, settings.dataset_split, tokenizer, arguments)
+    described = {"dataset": settings.dataset, "rows": len(train), "tokens_sha256": _hash(train)}
+    evaluation = None
+    if settings.eval_dataset is not None:
+        evaluation = _tokens(settings, settings.eval_dataset, settings.eval_split, tokenizer, arguments)
+        described |= {"eval_dataset": settings.eval_dataset, "eval_rows": len(evaluation)}
+    return _Data(train, evaluation, described)
+
+
+def _tokens(settings: TrainConfig, name: str, split: str, tokenizer: Any, arguments: Any) -> Any:
+    how = Supervision(
+        tokenizer=tokenizer,
+        render=settings.render,
+        text_field=arguments.dataset_text_field,
+        completion_only=settings.trl.get("completion_only_loss") is not False,
+        assistant_only=settings.trl.get("assistant_only_loss") is not False,
+    )
+    rows = supervise(read_rows(name, split=split), how, where=name, num_proc=arguments.dataset_num_proc)
+    # Only these two ways of packing split a long row instead of cutting it.
+    splits = arguments.packing and arguments.packing_strategy != "bfd"
+    return drop_empty_rows(
+        rows,
+        where=name,
+        max_length=None if splits else arguments.max_length,
+        keep_end=arguments.truncation_mode == "keep_end",
+        on_empty=settings.on_empty_rows,
+    )
+
+
+def _hash(rows: Any) -> str:
+    """SHA-256 over all token ids and labels, in order: equal hashes mean that the same was learned."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([row["input_ids"], row["labels"]]).encode())
+    return digest.hexdigest()
+
+
+def _safeguards(settings: TrainConfig, where: str) -> list[Any]:
+    """The penalties by name from the registry.
+
+    Raises:
+        InputError: an unknown name, or settings that the method refuses.
+    """
+    made = []
+    for entry in settings.safeguards:
+        known = ", ".join(sorted(REGULARIZERS)) or "none in this version"
+        name = entry.get("name")
+        if name not in REGULARIZERS:
+            raise InputError(f"{where}: safeguards names {name}, but the known ones are: {known}.")
+        try:
+            made.append(REGULARIZERS[name](**{key: value for key, value in entry.items() if key != "name"}))
+        except TypeError as error:
+            raise InputError(f"{where}: safeguard {name}: {error}.") from error
+    if settings.reference is not None and any(each.strength for each in made):
+        raise InputError(f"{where}: safeguards hold to the weights that the run starts from; leave reference out.")
+    return made
+
+
+def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards: Sequence[Any]) -> dict[str, Any]:
+    stated = {key: value for key, value in asdict(settings).items() if key != "trl"} | dict(settings.trl)
+    is_start = settings.reference is None
+    return {
+        "schema": 1,
+        "kind": "train",
+        "finished": False,
+        "created": now(),
+        "command": command_line(),
+        "versions": versions(),
+        "config": stated,
+        "model": {"name": settings.model, "adapter": settings.adapter, "weights_sha256": weights_hash(source)},
+        "reference": {
+            "name": settings.model if is_start else settings.reference,
+            "adapter": settings.adapter if is_start else None,
+            "is_start": is_start,
+        },
+        "output": "checkpoint" if settings.lora is None else "adapter",
+        "data": data.described,
+        "safeguards": [{"name": each.name, "strength": each.strength} for each in safeguards],
+    }
+
+
+def _same_data(out: Path, record: dict[str, Any]) -> None:
+    """Raises InputError when the run to be resumed learned from other rows."""
+    if not (out / RECORD).is_file():
+        return
+    before = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    if before["data"]["tokens_sha256"] != record["data"]["tokens_sha256"]:
+        raise InputError(f"The run in {out} learned from other data or another rendering; resume it with the same.")
+
+
+def _drift(settings: TrainConfig, trainer: Any, tokenizer: Any) -> SafetyDrift | None:
+    """Adds the callback, its reference answered by the start or by the model that `reference` names."""
+    if settings.drift is None:
+        return None
+    require_chat_template(tokenizer, settings.model)
+    files: dict[str, str | None] = {"harmful": settings.drift.prompts, "ordinary": settings.drift.ordinary}
+    sets = load_prompt_sets(files, limit=settings.drift.limit)
+    rendered = {each.name: [render_prompt(tokenizer, item.prompt) for item in each.items] for each in sets}
+    texts = openings()
+    probe = DriftProbe(
+        tokenizer=tokenizer,
+        harmful=rendered["harmful"],
+        ordinary=rendered["ordinary"],
+        refusing=texts.refusing,
+        complying=texts.complying,
+    )
+    model = trainer.model
+    if settings.reference is not None:
+        named = resolve_model(settings.reference)
+        model = load_model(named, merge=named.adapter is not None).to(trainer.args.device)
+    answers = {
+        name: generate(model, tokenizer, texts, max_new_tokens=_KL_ANSWER_TOKENS) for name, texts in rendered.items()
+    }
+    probe = replace(probe, reference=reference_answers(model, probe, answers_of=answers))
+    drift = SafetyDrift(probe, stop=settings.drift.stop)
+    trainer.add_callback(drift)
+    return drift
+
+
+def _save(trainer: Any, start: Start, out: Path) -> None:
+    """The result beside the checkpoints; each file appears whole, under its final name."""
+    scratch = Path(tempfile.mkdtemp(dir=out, prefix=".final.")) if trainer.args.should_save else out / ".final"
+    try:
+        result = scratch / "trained"
+        trainer.save_model(str(result))
+        if not trainer.args.should_save:
+            return
+        # A pickle of the arguments, which moored_run.json records as text.
+        (result / "training_args.bin").unlink(missing_ok=True)
+        if start.below is not None:
+            stack_adapters(start.below, result, scratch / "stacked")
+            shutil.copytree(scratch / "stacked", result, dirs_exist_ok=True)
+        for file in result.iterdir():
+            file.replace(out / file.name)
+    finally:
+        if trainer.args.should_save:
+            shutil.rmtree(scratch)

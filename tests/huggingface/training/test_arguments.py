@@ -1,0 +1,83 @@
+from dataclasses import MISSING, fields
+
+import pytest
+from peft import LoraConfig
+from trl.trainer.sft_config import SFTConfig
+
+from moored.errors import InputError
+from moored.huggingface.training import arguments
+from moored.huggingface.training.arguments import four_bit, lora_config, sft_config, typed
+
+
+@pytest.mark.parametrize("cls", [SFTConfig, LoraConfig])
+def test_the_defaults_of_every_setting_have_the_type_that_it_states(cls):
+    declared = {field.name: field for field in fields(cls) if field.init}
+    defaults = {
+        name: field.default if field.default_factory is MISSING else field.default_factory()
+        for name, field in declared.items()
+    }
+    assert typed(defaults, cls, "defaults") == defaults
+
+
+def test_values_of_yaml_and_of_a_command_line_get_their_types():
+    stated = {"learning_rate": "1e-4", "num_train_epochs": 2, "max_length": None, "packing": "true", "seed": "7"}
+    assert typed(stated, SFTConfig, "c") == {
+        "learning_rate": 1e-4, "num_train_epochs": 2.0, "max_length": None, "packing": True, "seed": 7,
+    }  # fmt: skip
+    assert typed({"report_to": "none"}, SFTConfig, "c") == {"report_to": "none"}
+    assert typed({"report_to": ["wandb", "trackio"]}, SFTConfig, "c") == {"report_to": ["wandb", "trackio"]}
+
+
+@pytest.mark.parametrize(
+    ("stated", "sentence"),
+    [
+        ({"learning_rate": "fast"}, "c: learning_rate is 'fast', but it must be float"),
+        ({"max_length": "long"}, "max_length is 'long', but it must be int or null"),
+        ({"packing": "perhaps"}, "packing is 'perhaps', but it must be bool"),
+        ({"seed": True}, "seed is True, but it must be int"),
+        ({"max_steps": None}, "max_steps is None, but it must be int"),
+        ({"gradient_acumulation_steps": 2}, "did you mean gradient_accumulation_steps?"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(stated, sentence):
+    with pytest.raises(InputError, match=sentence.replace("?", r"\?")):
+        typed(stated, SFTConfig, "c")
+
+
+def test_what_trl_refuses_is_one_sentence():
+    with pytest.raises(InputError, match=r"run\.yaml is refused: .*nowhere"):
+        sft_config({"output_dir": "x", "bf16": False, "lr_scheduler_type": "nowhere"}, "run.yaml")
+
+
+def test_bf16_is_off_without_an_accelerator_and_that_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(arguments.torch.accelerator, "is_available", lambda: False)
+    made = sft_config({"output_dir": "x"}, "c")
+    assert made.bf16 is False and "bf16 is off" in caplog.text
+    assert made.activation_checkpointing is True
+    with pytest.raises(InputError, match="bf16"):
+        sft_config({"output_dir": "x", "bf16": True}, "c")
+
+
+def test_what_is_stated_is_kept(caplog):
+    made = sft_config({"output_dir": "x", "use_cpu": True, "bf16": True, "activation_checkpointing": False}, "c")
+    assert made.bf16 is True and made.activation_checkpointing is False and not caplog.text
+
+
+def test_lora_defaults_and_any_field():
+    assert (lora_config({}, "c").r, lora_config({}, "c").lora_alpha) == (16, 32)
+    made = lora_config({"r": "8", "target_modules": ["q_proj"], "use_rslora": True}, "c")
+    assert (made.r, made.target_modules, made.use_rslora) == (8, {"q_proj"}, True)
+    with pytest.raises(InputError, match="did you mean lora_alpha"):
+        lora_config({"lora_alfa": 1}, "c")
+    with pytest.raises(InputError, match="lm_head"):
+        lora_config({"target_modules": ["q_proj", "lm_head"]}, "c")
+
+
+def test_four_bit_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(arguments.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs the package bitsandbytes"):
+        four_bit()
+    monkeypatch.setattr(arguments.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(arguments.torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(InputError, match="needs a GPU"):
+        four_bit()
