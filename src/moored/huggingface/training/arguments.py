@@ -6,7 +6,7 @@ import logging
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from enum import EnumMeta
+from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -77,9 +77,10 @@ def _as_it_is(value: Any, option: Any) -> Any:
         return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         return _MISFIT
-    elements = get_args(option)[:1] if isinstance(value, list) else ()
-    fits = all(_as_it_is(each, element) is not _MISFIT for element in elements for each in value)
-    return value if fits else _MISFIT
+    if isinstance(value, list) and get_args(option):
+        fits = all(_as_it_is(each, get_args(option)[0]) is not _MISFIT for each in value)
+        return value if fits else _MISFIT
+    return value
 
 
 def _parsed(value: Any, option: Any) -> Any:
@@ -93,7 +94,7 @@ def _parsed(value: Any, option: Any) -> Any:
             return option(value)
         except ValueError:
             return _MISFIT
-    if isinstance(option, EnumMeta):
+    if isinstance(option, type) and issubclass(option, Enum):
         return value if value in [member.value for member in option] else _MISFIT
     if get_origin(option) in (set, tuple) and isinstance(value, list):
         return (get_origin(option) or set)(value)

@@ -1,0 +1,30 @@
+"""An ordinary TRL script, and the three lines that moored changes in it (marked 1 to 3).
+
+Usage: python examples/trl_script.py MODEL DATA.jsonl OUT
+"""
+
+import sys
+
+from datasets import load_dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.trainer.sft_config import SFTConfig
+
+from moored.huggingface import SafeguardedSFTTrainer  # 1: was `from trl import SFTTrainer`
+
+
+def main(model: str, data: str, out: str) -> None:
+    trainer = SafeguardedSFTTrainer(  # 2: was `SFTTrainer(`
+        model=AutoModelForCausalLM.from_pretrained(model),
+        args=SFTConfig(out, max_steps=8, learning_rate=1e-3, bf16=False, activation_checkpointing=False),
+        train_dataset=load_dataset("json", data_files=data, split="train"),
+        processing_class=AutoTokenizer.from_pretrained(model),
+        peft_config=LoraConfig(r=8, target_modules="all-linear"),
+        safeguards=[],  # 3: the safeguards of your choice; with none the weights are TRL's own, bit for bit
+    )
+    trainer.train()
+    trainer.save_model(out)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
