@@ -181,7 +181,8 @@ def test_drift_is_taken_against_the_named_reference(job):
 def test_safeguards_come_from_the_registry(job, monkeypatch):
     monkeypatch.setitem(REGULARIZERS, "l2", L2)
     record = job(safeguards=[{"name": "l2", "strength": 0.5}])
-    assert record["safeguards"] == [{"name": "l2", "strength": 0.5}]
+    (reported,) = record["safeguards"]
+    assert (reported["name"], reported["strength"], reported["holds"]) == ("l2", 0.5, 14) and 0 < reported["share"] < 1
     state = json.loads((job.folder / "out" / "checkpoint-4" / "trainer_state.json").read_text())
     assert any(entry.get("safety/l2/value", 0) > 0 for entry in state["log_history"])
     with pytest.raises(InputError, match="leave reference out"):

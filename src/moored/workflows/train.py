@@ -79,6 +79,7 @@ def train(config: Path, *, overrides: Sequence[str] = (), resume: bool = False) 
             "resumed_from": None if checkpoint is None else checkpoint.name,
             "steps": done.global_step,
             "train_loss": done.training_loss,
+            "safeguards": trainer.safeguard_report(),
             "drift": None if drift is None else drift.summary(),
         }
         if main_process:

@@ -79,16 +79,32 @@ class SafeguardMixin(_Trainer):
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         for held in self._held:
             held.judge_at_the_end()
+            self.accelerator.print(f"{held.safeguard.name} was {held.share:.2%} of the loss at the end.")
         return output
 
-    def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def safeguard_report(self) -> list[dict[str, Any]]:
+        """Per safeguard its strength, the weights that it holds, and its share of the loss when last logged."""
+        held = {one.safeguard.name: one for one in self._held}
+        return [
+            {
+                "name": safeguard.name,
+                "strength": safeguard.strength,
+                "holds": len(held[safeguard.name].updates) if safeguard.name in held else 0,
+                "share": held[safeguard.name].share if safeguard.name in held else 0.0,
+            }
+            for safeguard in self.safeguards
+        ]
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """The Trainer's loss, plus the penalties in the last micro-batch of an optimizer step."""
-        result = super().compute_loss(model, inputs, *args, **kwargs)
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         # The weights stand still until the step, so that once in its last micro-batch is the whole penalty.
         if not (self._held and model.training and self.accelerator.sync_gradients):
             return result
         # Trainer divides the loss by the number of micro-batches, unless the number of tokens did so already.
-        divided = not self._loss_is_scaled(kwargs.get("num_items_in_batch"))
+        divided = not self._loss_is_scaled(num_items_in_batch)
         factor = self.current_gradient_accumulation_steps if divided else 1
         # DDP averages over the processes, and all have the same penalty: no factor for their number.
         penalty = factor * torch.stack([held.strength * held.penalty() for held in self._held]).sum()
@@ -175,6 +191,8 @@ class _Held:
     safeguard: Safeguard
     updates: list[Update]
     acted: bool = False
+    share: float = 0.0
+    """Of the loss, over the steps of the last log."""
     values: list[Tensor] = field(default_factory=list)
 
     @property
@@ -225,8 +243,8 @@ class _Held:
             return {}
         value = torch.stack(self.values).mean().item()
         self.values.clear()
-        share = self.strength * value / loss if loss else 0.0
-        return {f"safety/{self.safeguard.name}/value": value, f"safety/{self.safeguard.name}/share": share}
+        self.share = self.strength * value / loss if loss else 0.0
+        return {f"safety/{self.safeguard.name}/value": value, f"safety/{self.safeguard.name}/share": self.share}
 
 
 def summary(safeguards: Sequence[Safeguard], held: Sequence[_Held]) -> str:
