@@ -1,6 +1,12 @@
 """Models as files and in memory: loading, adapters, names, weights read key by key."""
 
-from moored.huggingface.models.adapters import check_fits, read_adapter_config, refuse_lm_head, stack_adapters
+from moored.huggingface.models.adapters import (
+    check_fits,
+    read_adapter_config,
+    refuse_lm_head,
+    save_adapter_like,
+    stack_adapters,
+)
 from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
@@ -9,7 +15,7 @@ from moored.huggingface.models.load import (
     require_chat_template,
 )
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.weights import iterate_weights, require_finite, weight_files
+from moored.huggingface.models.weights import iterate_weights, require_finite, stored_dtype, weight_files
 
 __all__ = [
     "ModelSource",
@@ -23,6 +29,8 @@ __all__ = [
     "refuse_lm_head",
     "require_chat_template",
     "require_finite",
+    "save_adapter_like",
     "stack_adapters",
+    "stored_dtype",
     "weight_files",
 ]

@@ -1,6 +1,7 @@
 """LoRA adapter folders: do they fit, and two of them as one."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,22 @@ def refuse_lm_head(target_modules: object) -> None:
     names = [target_modules] if isinstance(target_modules, str) else list(target_modules or ())  # type: ignore[call-overload]
     if any(str(name).rpartition(".")[2] == "lm_head" for name in names):
         raise InputError("LoRA on lm_head cannot be trained by SFTTrainer; leave lm_head out of target_modules.")
+
+
+def save_adapter_like(original: Path, model: nn.Module, folder: Path) -> None:
+    """Writes a model's adapter with the names, the precisions and the other files of the folder it came from.
+
+    PEFT itself would save a bf16 adapter as fp32 and write the machine's path of the base into the config.
+
+    Raises:
+        ModelError: the model lacks a tensor of the original.
+    """
+    (file,) = weight_files(original)[:1]
+    now = {plain_name(name): tensor for name, tensor in model.state_dict().items() if ".lora_" in name}
+    tensors = {}
+    for name, tensor in load_file(file).items():
+        if plain_name(name) not in now:
+            raise ModelError(f"The model in memory has no {name}, which the adapter {original} holds; load it again.")
+        tensors[name] = now[plain_name(name)].detach().to("cpu", tensor.dtype).contiguous()
+    shutil.copytree(original, folder, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
+    save_file(tensors, folder / file.name, metadata={"format": "pt"})

@@ -66,3 +66,8 @@ def require_finite(folder: Path | str) -> None:
     for name, tensor in iterate_weights(folder):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelError(f"{name} in {folder} holds NaN or infinity; the checkpoint is broken, use another.")
+
+
+def stored_dtype(folder: Path | str) -> torch.dtype:
+    """The precision of a checkpoint's first floating-point tensor."""
+    return next(tensor.dtype for _, tensor in iterate_weights(folder) if tensor.is_floating_point())

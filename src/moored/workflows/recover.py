@@ -1,0 +1,109 @@
+"""`moored recover`: repairs an adapter or a full checkpoint with one safety example."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moored.errors import InputError
+from moored.files import refuse_non_empty, whole_folder, write_json
+from moored.huggingface.models import (
+    ModelSource,
+    load_model,
+    load_tokenizer,
+    require_chat_template,
+    save_adapter_like,
+    stored_dtype,
+    weight_files,
+)
+from moored.huggingface.training.example_loss import example_loss
+from moored.recovery import OneShot
+from moored.workflows._models import resolve_model
+from moored.workflows._provenance import command_line, now, versions, weights_hash
+
+RECORD = "moored_recovery.json"
+
+
+def recover(
+    model: str,
+    *,
+    out: Path,
+    adapter: Path | None = None,
+    method: OneShot | None = None,
+    dtype: torch.dtype = torch.float32,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Repairs a fine-tuned model: adapter in, adapter out; a full checkpoint comes out as a full checkpoint.
+
+    Args:
+        model: the fine-tuned checkpoint, or the base of `adapter`; it is never written to.
+        out: the folder for the repaired adapter or checkpoint; must be empty or absent unless `overwrite`.
+        adapter: the PEFT folder to repair; its factors alone move.
+        method: the repair; by default the `adapter` preset with an adapter and the `published` one without.
+        dtype: precision while the steps are taken.
+        overwrite: replace what is in `out`.
+
+    Returns:
+        What is written to `moored_recovery.json`: method, loss before and after each step, distance moved, hashes.
+
+    Raises:
+        UserError: whatever the user can put right; nothing is written then.
+    """
+    if not overwrite:
+        refuse_non_empty(out)
+    source = resolve_model(model, adapter)
+    if source.adapter is None and not Path(source.path).is_dir():
+        raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
+    method = method or OneShot.preset("published" if source.adapter is None else "adapter")
+    record = _record(source, method)
+    with whole_folder(out, overwrite=overwrite) as folder:
+        record["steps"] = _repair_into(folder, source, method, dtype)
+        write_json(folder / RECORD, record)
+    return record
+
+
+def _record(source: ModelSource, method: OneShot) -> dict[str, Any]:
+    return {
+        "kind": "recovery",
+        "created": now(),
+        "command": command_line(),
+        "versions": versions(),
+        "model": source.path,
+        "adapter": None if source.adapter is None else str(source.adapter),
+        "weights_sha256": weights_hash(source),
+        "method": {"name": "one_shot", **asdict(method)},
+    }
+
+
+def _repair_into(folder: Path, source: ModelSource, method: OneShot, dtype: torch.dtype) -> dict[str, Any]:
+    start = Path(source.path) if source.adapter is None else source.adapter
+    if method.steps == 0:
+        # The null effect is exact: nothing is loaded, nothing is cast.
+        shutil.copytree(start, folder, dirs_exist_ok=True)
+        return {"taken": 0, "loss": []}
+    tokenizer = load_tokenizer(source)
+    require_chat_template(tokenizer, source.describe())
+    model = load_model(source, dtype=dtype, trainable=True).eval()
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in moving]
+    losses = method.repair(moving, example_loss(model, tokenizer, method.prompt, method.refusal))
+    if source.adapter is not None:
+        save_adapter_like(source.adapter, model, folder)
+    else:
+        _save_checkpoint(start, model, folder)
+    return {"taken": len(losses) - 1, "loss": losses, "moved": _relative_distance(before, moving)}
+
+
+def _save_checkpoint(start: Path, model: torch.nn.Module, folder: Path) -> None:
+    """The weights in the start's precision, everything else of its folder as it is."""
+    weights = {file.name for file in weight_files(start)} | {"model.safetensors.index.json", "config.json"}
+    shutil.copytree(start, folder, ignore=shutil.ignore_patterns(*weights), dirs_exist_ok=True)
+    model.to(stored_dtype(start)).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+
+
+def _relative_distance(before: list[torch.Tensor], after: list[torch.nn.Parameter]) -> float:
+    """‖after − before‖ / ‖before‖ over all moved parameters."""
+    moved = sum(float((a.detach() - b).pow(2).sum()) for a, b in zip(after, before, strict=True))
+    return (moved / sum(float(b.pow(2).sum()) for b in before)) ** 0.5
