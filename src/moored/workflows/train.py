@@ -253,6 +253,8 @@ def _save(trainer: Any, start: Start, out: Path) -> None:
             stack_adapters(start.below, result, scratch / "stacked")
             shutil.copytree(scratch / "stacked", result, dirs_exist_ok=True)
         for file in result.iterdir():
+            # safetensors keeps its files for their owner alone; the rest of the folder is not so shy.
+            file.chmod(0o644)
             file.replace(out / file.name)
     finally:
         if trainer.args.should_save:
