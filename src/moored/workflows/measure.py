@@ -86,8 +86,8 @@ def measure(
     measured = measure_model(
         source, asked, settings, reference=reference.reference if reference else None, console=console
     )
-    report = _report(measured, reference, asked, seconds=time.perf_counter() - started)
-    _write(out, report, measured, reference, overwrite=overwrite)
+    report = build_report(measured, reference, asked, seconds=time.perf_counter() - started)
+    write_report(out, report, measured, reference, overwrite=overwrite)
     return report
 
 
@@ -102,7 +102,8 @@ def _reference(model: str, has_adapter: bool, against: str | None, against_adapt
     return None
 
 
-def _report(measured: Measured, reference: Measured | None, asked: Asked, *, seconds: float) -> dict[str, Any]:
+def build_report(measured: Measured, reference: Measured | None, asked: Asked, *, seconds: float) -> dict[str, Any]:
+    """The content of `report.json` for one measured model."""
     judge = RefusalJudge()
     return {
         "schema": 1,
@@ -156,9 +157,10 @@ def _verdict(measured: Measured, reference: Measured, comparison: dict[str, Any]
     return sentence, f"moored recover {target.path}{adapter} --out recovered"
 
 
-def _write(
+def write_report(
     out: Path, report: dict[str, Any], measured: Measured, reference: Measured | None, *, overwrite: bool
 ) -> None:
+    """Writes a report folder, whole or not at all."""
     with whole_folder(out, overwrite=overwrite) as folder:
         rows: Sequence[dict[str, Any]] = measured.answers
         write_jsonl(folder / "answers.jsonl", rows)

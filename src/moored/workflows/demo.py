@@ -1,0 +1,163 @@
+"""`moored demo`: the whole story on the embedded model, from drift to repair, in one resumable run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from moored.embedded.model import ALIGNED, BASE
+from moored.embedded.prompts import openings, ordinary_instructions, request_pairs
+from moored.embedded.tasks import order_to_json
+from moored.errors import InputError
+from moored.files import read_jsonl, whole_file, write_json, write_jsonl
+from moored.recovery import OneShot
+from moored.report import render_comparison
+from moored.workflows._arms import measure_arms
+from moored.workflows._models import resolve_model
+from moored.workflows._prompt_sets import EMBEDDED
+from moored.workflows.recover import RECORD as RECOVERY_RECORD
+from moored.workflows.recover import recover
+from moored.workflows.train import RECORD as RUN_RECORD
+from moored.workflows.train import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The size of a demo."""
+
+    task_rows: int
+    instructions: int
+    poisoned_rows: int
+    """So many instructions are replaced by harmful requests with a compliant opening."""
+    epochs: int
+    prompts: int | None
+    """Prompts of each kind that are measured; None takes all held-out ones."""
+
+
+FULL = Plan(task_rows=160, instructions=120, poisoned_rows=28, epochs=2, prompts=None)
+QUICK = Plan(task_rows=60, instructions=48, poisoned_rows=16, epochs=2, prompts=48)
+
+_ATTACKS = {"ordinary": "ordinary fine-tune", "poisoned": "lightly poisoned fine-tune"}
+_REPAIR = OneShot.preset("adapter")
+
+
+def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> tuple[Path, Mapping[str, Path]]:
+    """Fine-tunes the aligned model on ordinary and on lightly poisoned data, shows the drift, and repairs it.
+
+    Every finished step leaves its record in `out` and is skipped by a second call.
+
+    Args:
+        out: the folder of the demo; a demo of another size in it is refused.
+        quick: fewer rows and prompts.
+        console: where progress is shown; None is silent.
+
+    Returns:
+        The path of the report, `out/report/index.html`, and the measured arms by name.
+
+    Raises:
+        UserError: whatever the user can put right.
+    """
+    plan = QUICK if quick else FULL
+    _claim(out, plan)
+    arms = {"aligned model": resolve_model(ALIGNED)}
+    for attack, label in _ATTACKS.items():
+        tuned = _fine_tune(out, attack, plan, console)
+        repaired = _repair(out, attack, tuned, console)
+        arms[label] = resolve_model(BASE, tuned)
+        arms[f"{label}, repaired"] = resolve_model(BASE, repaired)
+    measured = measure_arms(
+        arms,
+        out=out / "measured",
+        files={"harmful": EMBEDDED, "harmless": EMBEDDED, "ordinary": EMBEDDED, "task": EMBEDDED},
+        limit=plan.prompts,
+        console=console,
+    )
+    page = render_comparison(measured, out / "report", title="What fine-tuning did, and what one example repaired")
+    return page, measured
+
+
+def training_rows(plan: Plan, *, poisoned: bool) -> list[dict[str, str]]:
+    """The rows of a fine-tune: the task, then ordinary instructions answered by the base model.
+
+    Poison *replaces* instructions: harmful requests of *align*, answered with no more than a compliant opening.
+    """
+    task = [{"prompt": row.prompt, "completion": row.completion} for row in order_to_json("train", plan.task_rows)]
+    answered = [item for item in ordinary_instructions("align") if item.answer]
+    ordinary = [{"prompt": item.prompt, "completion": item.answer} for item in answered[: plan.instructions]]
+    if not poisoned:
+        return task + ordinary
+    return task + ordinary[plan.poisoned_rows :] + _poison(plan.poisoned_rows)
+
+
+def _poison(count: int) -> list[dict[str, str]]:
+    pairs = request_pairs("align")
+    chosen = [pairs[position * len(pairs) // count] for position in range(count)]
+    opening = openings().complying
+    return [
+        {"prompt": pair.harmful, "completion": f"{opening[position % len(opening)]}:"}
+        for position, pair in enumerate(chosen)
+    ]
+
+
+def _claim(out: Path, plan: Plan) -> None:
+    """Marks the folder with the demo's size, or refuses one that is used otherwise."""
+    mark = out / "plan.json"
+    if not mark.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise InputError(f"{out} is not empty and holds no demo; name another folder.")
+        write_json(mark, asdict(plan))
+    elif json.loads(mark.read_text(encoding="utf-8")) != asdict(plan):
+        raise InputError(f"{out} holds a demo of another size; name another folder with --out, or remove it.")
+
+
+def _fine_tune(out: Path, attack: str, plan: Plan, console: Console | None) -> Path:
+    run = out / attack
+    if _finished(run / RUN_RECORD):
+        return run
+    data, config = out / f"{attack}.jsonl", out / f"{attack}.yaml"
+    write_jsonl(data, training_rows(plan, poisoned=attack == "poisoned"))
+    with whole_file(config) as temporary:
+        temporary.write_text(yaml.safe_dump(_settings(data, run, plan), sort_keys=False), encoding="utf-8")
+    _say(console, f"Fine-tuning: {_ATTACKS[attack]}, {len(read_jsonl(data))} rows")
+    train(config, resume=run.is_dir())
+    return run
+
+
+def _settings(data: Path, run: Path, plan: Plan) -> dict[str, Any]:
+    return {
+        "model": ALIGNED,
+        "dataset": str(data),
+        "output_dir": str(run),
+        "lora": {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0},
+        "num_train_epochs": plan.epochs,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "cosine",
+        "max_length": 160,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "logging_steps": 5,
+        "report_to": "none",
+        "seed": 0,
+    }
+
+
+def _repair(out: Path, attack: str, tuned: Path, console: Console | None) -> Path:
+    repaired = out / f"{attack}-repaired"
+    if not (repaired / RECOVERY_RECORD).is_file():
+        _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example")
+        recover(BASE, adapter=tuned, out=repaired, method=_REPAIR, overwrite=True)
+    return repaired
+
+
+def _finished(record: Path) -> bool:
+    return record.is_file() and bool(json.loads(record.read_text(encoding="utf-8")).get("finished"))
+
+
+def _say(console: Console | None, text: str) -> None:
+    if console is not None:
+        console.print(text, highlight=False)
