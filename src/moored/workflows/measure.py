@@ -162,8 +162,7 @@ def write_report(
 ) -> None:
     """Writes a report folder, whole or not at all."""
     with whole_folder(out, overwrite=overwrite) as folder:
-        rows: Sequence[dict[str, Any]] = measured.answers
-        write_jsonl(folder / "answers.jsonl", rows)
+        write_jsonl(folder / "answers.jsonl", measured.answers)
         if reference is not None:
             write_jsonl(folder / "answers_reference.jsonl", reference.answers)
         write_json(folder / "report.json", report)
