@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from tests.tiny import CHATML, CHATML_WITH_SYSTEM, tiny_arguments, tiny_model, tiny_tokenizer
+from tokenizers import processors
 from trl.trainer.sft_trainer import SFTTrainer
 
 from moored.errors import InputError, ModelError
@@ -107,6 +108,19 @@ def test_the_tokens_are_those_that_trl_makes(tmp_path, row):
     ).train_dataset
     assert theirs is not None
     assert ours[0]["input_ids"] == theirs[0]["input_ids"] and ours[0]["labels"] == theirs[0]["labels"]
+
+
+def test_a_first_token_is_added_to_plain_text_and_never_twice_to_a_chat():
+    tokenizer = tiny_tokenizer()
+    first = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    tokenizer.backend_tokenizer.post_processor = first
+    assert tokenizer("It").input_ids[0] == 1
+    (_,), (chat,) = _learned([{"messages": CHAT}], tokenizer=tokenizer)
+    assert tokenizer.decode(chat["input_ids"]).startswith("<|im_start|>system")
+    for row in ({"text": "It is"}, {"prompt": "It", "completion": " is"}):
+        (learned,), (plain,) = _learned([row], tokenizer=tokenizer, render="raw")
+        assert tokenizer.decode(plain["input_ids"]) == "<|im_start|>It is<|im_end|>"
+        assert learned.endswith(" is<|im_end|>")
 
 
 def test_tools_reach_the_template():
