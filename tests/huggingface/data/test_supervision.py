@@ -116,7 +116,7 @@ def test_a_first_token_is_added_to_plain_text_and_never_twice_to_a_chat():
     tokenizer.backend_tokenizer.post_processor = first
     assert tokenizer("It").input_ids[0] == 1
     (_,), (chat,) = _learned([{"messages": CHAT}], tokenizer=tokenizer)
-    assert tokenizer.decode(chat["input_ids"]).startswith("<|im_start|>system")
+    assert str(tokenizer.decode(chat["input_ids"])).startswith("<|im_start|>system")
     for row in ({"text": "It is"}, {"prompt": "It", "completion": " is"}):
         (learned,), (plain,) = _learned([row], tokenizer=tokenizer, render="raw")
         assert tokenizer.decode(plain["input_ids"]) == "<|im_start|>It is<|im_end|>"
