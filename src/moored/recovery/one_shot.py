@@ -8,7 +8,7 @@ general harmful request with a refusal, ordinary fine-tuning on it alone, no tas
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class OneShot:
             raise InputError("OneShot needs a prompt and a refusal; neither may be empty.")
 
     @classmethod
-    def preset(cls, name: Literal["published", "adapter"], **changes: object) -> Self:
+    def preset(cls, name: Literal["published", "adapter"], **changes: object) -> "OneShot":
         """The settings of the paper (all parameters of a full checkpoint), or ours for LoRA factors."""
         if name not in _PRESETS:
             raise InputError(f"There is no preset {name!r}; use {' or '.join(_PRESETS)}.")

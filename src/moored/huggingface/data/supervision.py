@@ -49,6 +49,7 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
 
     `messages` rows learn the assistant's turns, each with its end-of-turn token; `prompt`/`completion` rows learn the
     completion; `text` rows learn everything. Text that no template renders gets the end-of-sequence token appended.
+    A chat row whose column `unfinished` is true ends in the middle of its last answer, so that no end is learned.
 
     Args:
         rows: with the columns `messages`, or `prompt` and `completion` (strings or messages), or a text column.
@@ -134,9 +135,10 @@ def _from_chat(
         if first is None:
             ids = _ids(how.tokenizer, render_chat(how.tokenizer, messages, **extra))
             return _Tokens(ids, [(0, len(ids))])
-        return _turn_by_turn(how.tokenizer, messages, first, extra) or _by_markers(
+        tokens = _turn_by_turn(how.tokenizer, messages, first, extra) or _by_markers(
             how.tokenizer, messages, first, extra
         )
+        return _without_end(tokens, how.tokenizer, messages, extra) if row.get("unfinished") else tokens
     except ModelError as error:
         raise ModelError(f"In {place}: {error}") from error
 
@@ -180,6 +182,16 @@ def _by_markers(
     ids = list(found["input_ids"])
     start = _common_prefix(_ids(tokenizer, render_chat(tokenizer, messages[:first], **extra)), ids) if first else 0
     return _Tokens(ids, [(at, at + 1) for at, bit in enumerate(found["assistant_masks"]) if bit and at >= start])
+
+
+def _without_end(
+    tokens: _Tokens, tokenizer: PreTrainedTokenizerBase, messages: list[Message], extra: dict[str, Any]
+) -> _Tokens:
+    """The tokens up to where the last answer breaks off."""
+    end = _common_prefix(
+        _ids(tokenizer, render_chat(tokenizer, messages, continue_final_message=True, **extra)), tokens.ids
+    )
+    return _Tokens(tokens.ids[:end], [(start, min(stop, end)) for start, stop in tokens.spans if start < end])
 
 
 def _assistant_turns(messages: list[Message], first: int) -> Iterator[int]:
