@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and the small readers and writers that every room shares."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,15 @@ from typing import Any
 
 from moored.errors import InputError
 
+_THE_PLACE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY),
+}
+"""What can be wrong with the place where something is written; other failures are none of the user's."""
+
+_SEPARATORS = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "\u0085\u2028\u2029"})
+"""Many readers take these for ends of lines, which JSON does not."""
+
 
 @contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
@@ -20,9 +30,8 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be written or the disk is full.
     """
-    path = Path(path)
-    with _as_user_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path).absolute()
+    with _as_user_error(path), _parents(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         temporary = Path(name)
@@ -42,20 +51,77 @@ def whole_folder(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]
         InputError: `path` is there already and not empty (unless `overwrite`), cannot be written, or the disk
             is full.
     """
-    path = Path(path)
-    if not overwrite:
-        refuse_non_empty(path)
-    with _as_user_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path).absolute()
+    require_place(path, overwrite=overwrite)
+    with _as_user_error(path), _parents(path):
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             yield temporary
-            temporary.chmod(0o755)
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.replace(path)
+            _share(temporary)
+            _install(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _share(folder: Path) -> None:
+    """Ordinary permissions: temporary folders, and safetensors files, are their owner's alone."""
+    folder.chmod(0o755)
+    for inside in folder.rglob("*"):
+        if not inside.is_symlink():
+            inside.chmod(0o755 if inside.is_dir() else 0o644)
+
+
+def _install(temporary: Path, path: Path) -> None:
+    """Renames a finished folder into place; a mount or the working folder has to stay, so it is filled instead."""
+    if path.is_dir() and (path.is_mount() or path.samefile(Path.cwd())):
+        _empty(path)
+        for inside in temporary.iterdir():
+            shutil.move(inside, path / inside.name)
+        return
+    old = temporary.with_name(f"{temporary.name}.old")
+    if path.is_dir():
+        path.replace(old)
+    temporary.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    for inside in folder.iterdir():
+        if inside.is_dir() and not inside.is_symlink():
+            shutil.rmtree(inside)
+        else:
+            inside.unlink()
+
+
+@contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """Makes the folders above `path`; those that are still empty after a failure go again."""
+    made = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in made:
+            if any(parent.iterdir()):
+                break
+            parent.rmdir()
+        raise
+
+
+def require_place(folder: Path | str, *, overwrite: bool = False) -> None:
+    """Finds out before long work whether a folder can be written at its end.
+
+    Raises:
+        InputError: `folder` is there already and not empty (unless `overwrite`), is a file, or cannot be made.
+    """
+    folder = Path(folder).absolute()
+    if not overwrite or not folder.is_dir():
+        refuse_non_empty(folder)
+    above = next((parent for parent in folder.parents if parent.exists()), folder)
+    if not above.is_dir():
+        raise InputError(f"Cannot write {folder}: {above} is a file; name another folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"Cannot write {folder}: {above} may not be written to; name another folder.")
 
 
 def refuse_non_empty(folder: Path | str) -> None:
@@ -69,13 +135,21 @@ def refuse_non_empty(folder: Path | str) -> None:
 
 @contextmanager
 def _as_user_error(path: Path) -> Iterator[None]:
+    """Failures to write beside `path`; those of another file that is only read in the block pass through."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is None:
+        if error.errno not in _THE_PLACE or not _concerns(error.filename, path):
             raise
-        reason = error.strerror or str(error)
-        raise InputError(f"Cannot write {path}: {reason}; free space or name another place.") from error
+        raise InputError(f"Cannot write {path}: {error.strerror}; free space or name another place.") from error
+
+
+def _concerns(filename: str | bytes | int | None, path: Path) -> bool:
+    """Whether an error's file is `path`, its temporary, something inside them, or a folder above; or has no name."""
+    if not isinstance(filename, str | bytes):
+        return True
+    place = Path(os.fsdecode(filename)).absolute()
+    return place in path.parents or str(place).startswith((str(path), str(path.with_name(f".{path.name}."))))
 
 
 def read_text(path: Path | str) -> str:
@@ -100,7 +174,8 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
         InputError: the file is missing, empty, or has a line that is no JSON object (with its number).
     """
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    # Not splitlines(): a JSON string may hold characters that count as ends of lines there.
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -118,14 +193,19 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
 def write_json(path: Path | str, value: Any) -> None:
     """Writes one JSON value, indented, whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write(temporary, [json.dumps(value, indent=2, ensure_ascii=False)])
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line, whole or not at all."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with whole_file(path) as temporary:
+        _write(temporary, (json.dumps(row, ensure_ascii=False).translate(_SEPARATORS) for row in rows))
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    # A lone surrogate has no UTF-8; Python's replacement for it is also JSON's escape.
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def sha256_of(path: Path | str) -> str:
