@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DATA ?= ../shared/data
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test check fix bench pins clean
@@ -21,8 +22,8 @@ fix: $(VENV)/dev.stamp ## mend what can be mended by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/dev.stamp ## every benchmark, rows into results/
-	for file in benchmarks/*.py; do $(BIN)/python $$file --json results/$$(basename $$file .py).json || exit 1; done
+bench: $(VENV)/dev.stamp ## the tables of results/ anew, from the real data in $(DATA)
+	for name in judge embedded; do $(BIN)/python benchmarks/$$name.py --data $(DATA) --out results/$$name || exit 1; done
 
 pins: $(VENV)/dev.stamp ## pin anew from the loose ranges of pyproject.toml
 	$(BIN)/pip-compile $(PINS) --output-file requirements/run.txt pyproject.toml requirements/torch.in

@@ -38,7 +38,9 @@ def main() -> None:
     instructions = [item.prompt for item in ordinary_instructions("align") if not is_validation(item.id)]
     refusals = openings().refusals
     refused = [_row(pair.harmful, refusals[place % len(refusals)]) for place, pair in enumerate(pairs)]
-    answered = _answered([pair.twin for pair in pairs] + instructions)
+    twins, ordinary = _answered([pair.twin for pair in pairs]), _answered(instructions)
+    # The instructions count twice: they are few beside the twins, and a refused instruction costs users most.
+    answered = twins + ordinary + ordinary
     write_jsonl(out, refused + answered)
     print(f"{out}: {len(refused)} refused, {len(answered)} answered")
 
