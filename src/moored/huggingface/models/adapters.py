@@ -1,20 +1,24 @@
 """LoRA adapter folders: do they fit, and two of them as one."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from safetensors.torch import load_file, save_file
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft.utils.other import get_pattern_key
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from moored.errors import InputError, ModelError
 from moored.files import read_text, whole_folder
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.weights import weight_files
+from moored.huggingface.models.weights import copy_companions, disk_errors, iterate_file, weight_files
+
+_FILE = "adapter_model.safetensors"
+_CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
+"""Initializations that take something off the base weights, so that the adapter alone is not the whole update."""
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -32,10 +36,23 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{file} is not valid JSON; fetch the adapter again.") from None
 
 
+def _load_config(folder: Path) -> PeftConfig:
+    read_adapter_config(folder)
+    try:
+        return PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"PEFT cannot read the configuration of the adapter {folder} ({error}).") from error
+
+
+def _load_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of an adapter as its file names them; pickled ones are refused."""
+    file = Path(folder) / _FILE
+    return dict(iterate_file(file if file.is_file() else weight_files(folder)[0]))
+
+
 def load_factors(folder: Path) -> dict[str, Tensor]:
     """The tensors of an adapter by plain name (no wrapper prefixes, no adapter name)."""
-    (file,) = weight_files(folder)[:1]
-    return {plain_name(name): tensor for name, tensor in load_file(file).items()}
+    return {plain_name(name): tensor for name, tensor in _load_tensors(folder).items()}
 
 
 def check_fits(folder: Path, model: nn.Module) -> None:
@@ -48,6 +65,8 @@ def check_fits(folder: Path, model: nn.Module) -> None:
         weight = getattr(modules.get(module_name), "weight", None)
         if weight is None:
             raise ModelError(f"The adapter {folder} is for another base: this model has no module {module_name}.")
+        if weight.dim() != 2:
+            continue
         rows, columns = weight.shape if isinstance(modules[module_name], nn.Linear) else weight.T.shape
         size, wanted = (tensor.shape[1], columns) if kind == "lora_A" else (tensor.shape[0], rows)
         if size != wanted:
@@ -61,67 +80,78 @@ def stack_adapters(below: Path, above: Path, out: Path) -> None:
     """Writes one adapter whose update is the sum of two, for the base of `below`.
 
     The ranks are concatenated and both scales are folded into B, so that s₀B₀A₀ + s₁B₁A₁ = [s₀B₀, s₁B₁][A₀; A₁]
-    holds exactly (DESIGN, contract 11; our choice). Modules that only one of the two touches keep its rank.
+    holds (DESIGN, contract 11; our choice), in fp32 so that no scale costs precision. Modules that only one of the
+    two touches keep its rank.
 
     Raises:
         InputError: `out` is not empty.
         ModelError: one of them is no plain LoRA (DoRA, a trained bias or other tensors cannot be summed).
     """
-    parts = [(_scales(folder), load_factors(folder)) for folder in (below, above)]
+    parts = [(_plain_lora(folder), load_factors(folder)) for folder in (below, above)]
     stacked: dict[str, Tensor] = {}
     for module in sorted({name.rpartition(".lora_")[0] for _, factors in parts for name in factors}):
-        pairs = [_scaled_pair(module, scales, factors) for scales, factors in parts]
+        pairs = [_scaled_pair(module, config, factors) for config, factors in parts]
         present = [pair for pair in pairs if pair is not None]
         stacked[f"{module}.lora_A.weight"] = torch.cat([a for a, _ in present]).contiguous()
         stacked[f"{module}.lora_B.weight"] = torch.cat([b for _, b in present], dim=1).contiguous()
-    config = _stacked_config(below, stacked)
-    with whole_folder(out) as folder:
-        save_file({f"base_model.model.{n}": t for n, t in stacked.items()}, folder / "adapter_model.safetensors")
+    config = _stacked_config(parts[0][0], stacked)
+    with whole_folder(out) as folder, disk_errors():
+        save_file({f"base_model.model.{n}": t for n, t in stacked.items()}, folder / _FILE)
         config.save_pretrained(str(folder))
 
 
-def _scaled_pair(module: str, scales: "_Scales", factors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+def _scaled_pair(module: str, config: LoraConfig, factors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
     a = factors.get(f"{module}.lora_A.weight")
     if a is None:
         return None
-    return a, factors[f"{module}.lora_B.weight"] * scales.of(module, rank=a.shape[0])
+    return a.float(), factors[f"{module}.lora_B.weight"].float() * _scale(config, module, rank=a.shape[0])
 
 
-class _Scales:
-    """The factor between BA and ΔW, per module."""
-
-    def __init__(self, config: LoraConfig) -> None:
-        self.config = config
-
-    def of(self, module: str, rank: int) -> float:
-        patterns = self.config.alpha_pattern or {}
-        matching = (alpha for key, alpha in patterns.items() if module == key or module.endswith(f".{key}"))
-        alpha = next(matching, self.config.lora_alpha)
-        return alpha / rank**0.5 if self.config.use_rslora else alpha / rank
+def _scale(config: LoraConfig, module: str, *, rank: int) -> float:
+    """The factor between BA and ΔW. The keys of PEFT's patterns are regular expressions, so PEFT matches them."""
+    patterns = config.alpha_pattern or {}
+    alpha = patterns.get(get_pattern_key(list(patterns), module), config.lora_alpha)
+    return alpha / rank**0.5 if config.use_rslora else alpha / rank
 
 
-def _scales(folder: Path) -> _Scales:
-    config = LoraConfig.from_pretrained(str(folder))
-    others = sorted(
-        {name.rpartition(".")[0].rpartition(".")[2] for name in load_factors(folder)} - {"lora_A", "lora_B"}
-    )
-    if not isinstance(config, LoraConfig) or config.use_dora or others:
-        found = ", ".join(others) or config.peft_type
-        raise ModelError(f"{folder} is more than a plain LoRA ({found}) and cannot be stacked with another adapter.")
-    return _Scales(config)
+def _plain_lora(folder: Path) -> LoraConfig:
+    """The configuration of an adapter that is its two factors and a scale, nothing more."""
+    config = _load_config(folder)
+    names = load_factors(folder)
+    found = sorted({_kind(name) for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))})
+    if not isinstance(config, LoraConfig):
+        found = [str(config.peft_type)]
+    elif config.use_dora:
+        found = ["DoRA"]
+    elif str(config.init_lora_weights).startswith(_CHANGES_BASE):
+        found = [f"initialized by {config.init_lora_weights}"]
+    if found or not isinstance(config, LoraConfig):
+        raise ModelError(
+            f"{folder} is more than a plain LoRA ({', '.join(found)}) and cannot be stacked with another adapter."
+        )
+    return config
 
 
-def _stacked_config(below: Path, stacked: Mapping[str, Tensor]) -> LoraConfig:
-    config = LoraConfig.from_pretrained(str(below))
-    ranks = {n.removesuffix(".lora_A.weight"): t.shape[0] for n, t in stacked.items() if ".lora_A." in n}
+def _kind(name: str) -> str:
+    return ".".join(name.split(".")[-2:])
+
+
+def _stacked_config(below: LoraConfig, stacked: Mapping[str, Tensor]) -> LoraConfig:
+    """Every module is named in full: two adapters seldom agree on shorter patterns."""
+    ranks = {n.removesuffix(".lora_A.weight"): t.shape[0] for n, t in stacked.items() if n.endswith(".lora_A.weight")}
     usual = max(set(ranks.values()), key=list(ranks.values()).count)
     uneven = {module: rank for module, rank in ranks.items() if rank != usual}
-    config.r = config.lora_alpha = usual
-    config.rank_pattern = config.alpha_pattern = uneven
-    config.use_rslora = False
-    config.target_modules = set(ranks) if uneven else {module.rpartition(".")[2] for module in ranks}
-    config.inference_mode = True
-    return config
+    return LoraConfig(
+        base_model_name_or_path=below.base_model_name_or_path,
+        task_type=below.task_type,
+        fan_in_fan_out=below.fan_in_fan_out,
+        target_modules=set(ranks),
+        r=usual,
+        lora_alpha=usual,
+        rank_pattern=uneven,
+        alpha_pattern=dict(uneven),
+        inference_mode=True,
+    )
 
 
 def refuse_lm_head(target_modules: object) -> None:
@@ -131,7 +161,7 @@ def refuse_lm_head(target_modules: object) -> None:
         raise InputError("LoRA on lm_head cannot be trained by SFTTrainer; leave lm_head out of target_modules.")
 
 
-def save_adapter_like(original: Path, model: nn.Module, folder: Path) -> None:
+def save_adapter_like(original: Path, model: PeftModel, folder: Path) -> None:
     """Writes a model's adapter with the names, the precisions and the other files of the folder it came from.
 
     PEFT itself would save a bf16 adapter as fp32 and write the machine's path of the base into the config.
@@ -139,12 +169,12 @@ def save_adapter_like(original: Path, model: nn.Module, folder: Path) -> None:
     Raises:
         ModelError: the model lacks a tensor of the original.
     """
-    (file,) = weight_files(original)[:1]
-    now = {plain_name(name): tensor for name, tensor in model.state_dict().items() if ".lora_" in name}
+    now = {plain_name(n): t for n, t in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
     tensors = {}
-    for name, tensor in load_file(file).items():
+    for name, tensor in _load_tensors(original).items():
         if plain_name(name) not in now:
             raise ModelError(f"The model in memory has no {name}, which the adapter {original} holds; load it again.")
         tensors[name] = now[plain_name(name)].detach().to("cpu", tensor.dtype).contiguous()
-    shutil.copytree(original, folder, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
-    save_file(tensors, folder / file.name, metadata={"format": "pt"})
+    copy_companions(original, folder)
+    with disk_errors():
+        save_file(tensors, folder / _FILE, metadata={"format": "pt"})

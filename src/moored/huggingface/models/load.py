@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, read_adapter_config
-from moored.huggingface.models.weights import require_finite, weight_files
+from moored.huggingface.models.weights import refuse_non_finite, require_finite, weight_files
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,13 @@ class ModelSource:
     """A folder or a Hub id of a full checkpoint."""
     adapter: Path | None = None
     """A PEFT folder, or None."""
+    name: str = ""
+    """What the user typed for it, where that differs from `path`."""
 
     def describe(self) -> str:
         """A short name for people."""
-        return self.path if self.adapter is None else f"{self.path} + {self.adapter}"
+        name = self.name or self.path
+        return name if self.adapter is None or str(self.adapter) == name else f"{name} + {self.adapter}"
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
@@ -68,9 +73,11 @@ def load_model(
     Raises:
         ModelError: pickled or non-finite weights, or an adapter made for another base (names the shapes).
     """
+    if source.adapter is not None:
+        read_adapter_config(source.adapter)
+        require_finite(source.adapter)
     model = _load_checkpoint(source.path, dtype)
     if source.adapter is not None:
-        require_finite(source.adapter)
         check_fits(source.adapter, model)
         model = PeftModel.from_pretrained(model, source.adapter, is_trainable=trainable and not merge)
         if merge:
@@ -81,20 +88,39 @@ def load_model(
 
 
 def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
-    if os.path.isdir(path):
+    is_folder = os.path.isdir(path)
+    if is_folder:
         weight_files(path)
-        require_finite(path)
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        hint = "it is no folder here and not in the local Hub cache" if not os.path.isdir(path) else "see its config"
-        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}") from error
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+        hint = "see its files" if is_folder else "it is no folder here and not in the local Hub cache"
+        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):
+            raise
+        raise ModelError(f"The weights in {path} do not fit its config.json; fetch both again.") from error
+    if found["missing_keys"]:
+        # They would be random numbers.
+        some = sorted(found["missing_keys"])[0]
+        raise ModelError(f"{path} lacks {len(found['missing_keys'])} weights ({some}, say); fetch it again.")
+    refuse_non_finite(model.named_parameters(), path)
+    return model
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
 
 
 def adapter_base(adapter: Path | str) -> str:
-    """The checkpoint that an adapter folder names as its base."""
-    return str(read_adapter_config(Path(adapter))["base_model_name_or_path"])
+    """The checkpoint that an adapter folder names as its base.
+
+    Raises:
+        ModelError: it names none.
+    """
+    base = read_adapter_config(Path(adapter)).get("base_model_name_or_path")
+    if not base:
+        raise ModelError(f"The adapter {adapter} names no base model; give the base as the model and it as --adapter.")
+    return str(base)

@@ -2,11 +2,13 @@
 
 import re
 
-# Wrappers of PEFT, DDP, torch.compile and activation checkpointing, wherever they stand in the name.
-_WRAPPERS = re.compile(
-    r"(?<![^.])(?:base_model\.model|base_layer|module|_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\."
+# DDP, DeepSpeed and PEFT wrap the whole model; further inside, `module` may be a name of the model's own.
+_AROUND = re.compile(r"^(?:module|base_model\.model)\.")
+# torch.compile, activation checkpointing, FSDP and PEFT also wrap single layers.
+_WITHIN = re.compile(
+    r"(?<![^.])(?:base_layer|_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|modules_to_save\.[^.]+)\."
 )
-_LORA = re.compile(r"\.(lora_[A-Za-z_]+)\.[^.]+\.(weight|bias)$")
+_ADAPTER = re.compile(r"\.(lora_[A-Za-z_]+)\.(?!weight$|bias$)[^.]+(\.weight|\.bias|)$")
 
 
 def plain_name(name: str) -> str:
@@ -18,5 +20,5 @@ def plain_name(name: str) -> str:
     """
     previous = None
     while name != previous:
-        previous, name = name, _WRAPPERS.sub("", name)
-    return _LORA.sub(r".\1.\2", name)
+        previous, name = name, _AROUND.sub("", _WITHIN.sub("", name))
+    return _ADAPTER.sub(r".\1\2", name)

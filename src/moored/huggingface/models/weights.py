@@ -1,7 +1,11 @@
 """Weights read key by key from safetensors; nothing here unpickles, nothing holds two models."""
 
 import json
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import strerror
 from pathlib import Path
 
 import torch
@@ -9,25 +13,22 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from moored.errors import ModelError
+from moored.files import read_text
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_INDEX = "model.safetensors.index.json"
 
 
 def weight_files(folder: Path | str) -> list[Path]:
     """The safetensors files of a checkpoint or adapter folder, in the order of its index.
 
     Raises:
-        ModelError: the folder is missing, holds only pickled weights, or holds none at all.
+        ModelError: the folder is missing, holds only pickled weights or none at all, or its index is broken.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"There is no folder {folder}; check the path.")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        files = [folder / name for name in names]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
+    files = _indexed(folder / _INDEX) if (folder / _INDEX).is_file() else sorted(folder.glob("*.safetensors"))
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ModelError(f"{folder} lacks {', '.join(missing)}, which its index names; fetch the folder again.")
@@ -36,8 +37,15 @@ def weight_files(folder: Path | str) -> list[Path]:
     return files
 
 
+def _indexed(index: Path) -> list[Path]:
+    try:
+        return [index.parent / name for name in sorted(set(json.loads(read_text(index))["weight_map"].values()))]
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index} is no index of weights; fetch the folder again.") from None
+
+
 def _no_weights(folder: Path) -> str:
-    pickled = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+    pickled = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
     if pickled:
         return (
             f"{folder} holds pickled weights ({pickled[0]}), which can run code when they are read; "
@@ -46,28 +54,64 @@ def _no_weights(folder: Path) -> str:
     return f"{folder} holds no *.safetensors file; name a checkpoint or adapter folder."
 
 
+def iterate_file(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yields (name, tensor) for each tensor of one file.
+
+    Raises:
+        ModelError: it is no valid safetensors file.
+    """
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no mapping
+                yield name, tensors.get_tensor(name)
+    except SafetensorError as error:
+        raise ModelError(f"{file} is not a valid safetensors file ({error}); fetch it again.") from error
+
+
 def iterate_weights(folder: Path | str) -> Iterator[tuple[str, Tensor]]:
     """Yields (name, tensor) for each tensor of a folder, one at a time.
 
     Raises:
-        ModelError: a file is no valid safetensors file.
+        ModelError: a file is missing, pickled, or no valid safetensors file.
     """
     for file in weight_files(folder):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - no mapping
-                    yield name, tensors.get_tensor(name)
-        except SafetensorError as error:
-            raise ModelError(f"{file} is not a valid safetensors file ({error}); fetch it again.") from error
+        yield from iterate_file(file)
 
 
 def require_finite(folder: Path | str) -> None:
     """Raises ModelError naming the first tensor of a folder that holds NaN or infinity."""
-    for name, tensor in iterate_weights(folder):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ModelError(f"{name} in {folder} holds NaN or infinity; the checkpoint is broken, use another.")
+    refuse_non_finite(iterate_weights(folder), folder)
+
+
+def refuse_non_finite(weights: Iterable[tuple[str, Tensor]], where: Path | str) -> None:
+    """Raises ModelError naming the first of `weights`, those of `where`, that holds NaN or infinity."""
+    for name, tensor in weights:
+        # The 8-bit formats of quantized checkpoints have no such test.
+        if tensor.is_floating_point() and tensor.dtype.itemsize > 1 and not torch.isfinite(tensor).all():
+            raise ModelError(f"{name} in {where} holds NaN or infinity; the weights are broken, use others.")
 
 
 def stored_dtype(folder: Path | str) -> torch.dtype:
     """The precision of a checkpoint's first floating-point tensor."""
     return next(tensor.dtype for _, tensor in iterate_weights(folder) if tensor.is_floating_point())
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turns a failure of safetensors to write into the OSError that it is."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), strerror(int(found[1]))) from error
+
+
+def copy_companions(start: Path, folder: Path) -> None:
+    """Copies what stands beside the weights of a folder: configuration and tokenizer, no pickles, no checkpoints."""
+    for file in sorted(start.iterdir()):
+        is_weight = any(file.match(pattern) for pattern in ("*.safetensors", _INDEX, *PICKLES))
+        # Our own records tell how `start` was made, not its repaired copy.
+        if file.is_file() and not is_weight and not file.match("moored_*.json"):
+            shutil.copyfile(file, folder / file.name)
