@@ -159,7 +159,7 @@ def test_an_adapter_for_another_base_is_refused(tmp_path, model):
     save_file(wide, file)
     with pytest.raises(
         ModelError,
-        match=r"for another base: .* down_proj.lora_A.weight is \(2, 64\), but the weight of .* is \(16, 32\)",
+        match=r"for another base: .*down_proj.lora_A.weight is \(2, 64\), but the weight of .* is \(16, 32\)",
     ):
         load_model(ModelSource(str(model), other))
 
