@@ -31,13 +31,19 @@ class DriftProbe:
     ordinary: Sequence[str]
     """Rendered ordinary instructions."""
     refusing: Sequence[str]
+    """How refusals begin."""
     complying: Sequence[str]
+    """How compliant answers begin."""
+    openings: int = 8
+    """So many of either list, its first, are scored; ≥ 1. They are most of the probe's time."""
     reference: "ReferenceAnswers | None" = None
     """Without it only the log-odds are measured."""
 
     def __post_init__(self) -> None:
         if not (self.harmful and self.refusing and self.complying):
             raise InputError("A drift probe needs harmful prompts, refusing openings and complying openings.")
+        if self.openings < 1:
+            raise InputError(f"DriftProbe(openings=...) must be at least 1, got {self.openings}.")
 
     def __call__(self, model: torch.nn.Module) -> dict[str, float]:
         """Means over the prompts, by the names of `scores`."""
@@ -45,10 +51,9 @@ class DriftProbe:
 
     def scores(self, model: torch.nn.Module) -> dict[str, Float[Tensor, " prompt"]]:
         """`refusal_log_odds` and, with a reference, `kl_harmful` and `kl_ordinary`, one value a prompt, in nats."""
-        openings = [*self.refusing, *self.complying]
-        log_probs = continuation_log_probs(model, self.tokenizer, self.harmful, openings)
-        refusing, complying = log_probs.split([len(self.refusing), len(self.complying)], dim=1)
-        found = {"refusal_log_odds": refusal_log_odds(refusing, complying)}
+        refusing, complying = self.refusing[: self.openings], self.complying[: self.openings]
+        log_probs = continuation_log_probs(model, self.tokenizer, self.harmful, [*refusing, *complying])
+        found = {"refusal_log_odds": refusal_log_odds(*log_probs.split([len(refusing), len(complying)], dim=1))}
         if self.reference is not None:
             found["kl_harmful"] = self._kl(model, self.harmful, self.reference.harmful)
             if self.ordinary:

@@ -1,9 +1,12 @@
 """Greedy answers to rendered prompts, in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from transformers import GenerationMixin, PreTrainedTokenizerBase
+from peft import PeftModel
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from moored.huggingface.inference.batches import by_length, evaluating
 
@@ -31,9 +34,9 @@ def generate(
         progress: called after each batch with the number of answers it brought.
     """
     answers = [""] * len(rendered)
-    with evaluating(model):
+    with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens):
         for rows in by_length(rendered, batch_size):
-            texts = _generate_batch(model, tokenizer, [rendered[row] for row in rows], max_new_tokens)
+            texts = _generate_batch(model, tokenizer, [rendered[row] for row in rows])
             for row, text in zip(rows, texts, strict=True):
                 answers[row] = text
             if progress:
@@ -41,22 +44,27 @@ def generate(
     return answers
 
 
-def _generate_batch(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_new_tokens: int
-) -> list[str]:
-    assert isinstance(model, GenerationMixin) or hasattr(model, "generate")
-    inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    inputs = inputs.to(next(model.parameters()).device)
-    # Sampling settings in a model's generation_config would only bring warnings: they are switched off by name.
-    output = model.generate(  # pyright: ignore[reportCallIssue]
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
+@contextmanager
+def _plainly_greedy(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> Iterator[None]:
+    """A checkpoint's own settings may sample or punish repetition; what is measured is the bare argmax."""
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    own = causal.generation_config
+    causal.generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
         pad_token_id=tokenizer.pad_token_id,
+        # A chat model may end its turn with one token and a text with another; its own settings list both.
+        eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,
     )
+    try:
+        yield
+    finally:
+        causal.generation_config = own
+
+
+def _generate_batch(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[str]:
+    inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    inputs = inputs.to(next(model.parameters()).device)
+    output = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
     new = output[:, inputs["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]

@@ -1,13 +1,22 @@
-"""Log-probabilities of given continuations, and logits at chosen positions, from one forward pass a batch."""
+"""Log-probabilities of given continuations, and the logits that predict given answers."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import groupby
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from moored.huggingface.inference.batches import by_length, evaluating
+
+Ids = list[int]
+
+
+ENDINGS = 8
+"""Continuations a batch; they are sorted by length, and each batch is as wide as its longest."""
 
 
 @torch.inference_mode()
@@ -21,18 +30,27 @@ def continuation_log_probs(
 ) -> Float[Tensor, "prompt continuation"]:
     """Returns log p(continuation | prompt) for every pair, summed over the continuation's tokens, in fp32 on the CPU.
 
-    Prompt and continuation are tokenized apart and joined, as they are when a model answers.
+    Prompt and continuation are tokenized apart and joined, as they are when a model answers. Each prompt is encoded
+    once for all of its continuations where the model's cache can be repeated, and with each of them where it cannot.
+
+    Args:
+        model: a causal language model; it is left in the mode it came in.
+        tokenizer: its tokenizer; special tokens are not added, the rendering has them.
+        rendered: prompts as the chat template renders them, generation prompt included.
+        continuations: beginnings of an answer.
+        batch_size: pairs a batch, ≥ 1.
     """
-    endings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in continuations]
-    starts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in rendered]
-    pairs = [(start, ending) for start in starts for ending in endings]
-    scores = torch.zeros(len(pairs))
+    starts, endings = _tokenize(tokenizer, rendered), _tokenize(tokenizer, continuations)
+    scores = torch.zeros(len(starts), len(endings))
+    columns_of = by_length([" " * len(ending) for ending in endings], min(ENDINGS, batch_size))
     with evaluating(model):
-        for rows, logits, targets in _answer_logits(model, tokenizer, pairs, batch_size):
-            for row, row_logits, target in zip(rows, logits, targets, strict=True):
-                log_probs = row_logits.log_softmax(-1)
-                scores[row] = log_probs.gather(-1, target[:, None]).sum()
-    return scores.view(len(starts), len(endings))
+        for rows in _of_one_length(starts, max(1, batch_size // ENDINGS)):
+            group = [starts[row] for row in rows]
+            encoded = _encode(model, group)
+            for columns in columns_of:
+                found = _log_probs(model, group, [endings[column] for column in columns], encoded)
+                scores[torch.tensor(rows)[:, None], torch.tensor(columns)] = found
+    return scores
 
 
 @torch.inference_mode()
@@ -45,59 +63,88 @@ def answer_logits(
     batch_size: int = 16,
 ) -> list[Float[Tensor, "position vocab"]]:
     """The logits that predict each token of a given answer to a given prompt, in fp32 on the CPU."""
-    tokenize = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
-    pairs = [(tokenize(prompt), tokenize(answer)) for prompt, answer in zip(rendered, answers, strict=True)]
+    pairs = list(zip(_tokenize(tokenizer, rendered), _tokenize(tokenizer, answers), strict=True))
     found: list[Tensor] = [torch.empty(0)] * len(pairs)
     with evaluating(model):
-        for rows, logits, _ in _answer_logits(model, tokenizer, pairs, batch_size):
-            for row, row_logits in zip(rows, logits, strict=True):
-                found[row] = row_logits
+        for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
+            for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows]), strict=True):
+                found[row] = logits.float().cpu()
     return found
 
 
-def _answer_logits(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[list[int], list[int]]], size: int
-) -> Iterator[tuple[list[int], list[Tensor], list[Tensor]]]:
-    """Yields (rows, logits of the answer positions, answer tokens) per batch, right-padded.
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Ids]:
+    return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
-    Only the last hidden states of answer positions go through the output head: with a large vocabulary the
-    logits of whole prompts would be most of the memory.
+
+def _of_one_length(starts: list[Ids], most: int) -> Iterator[list[int]]:
+    """Rows whose prompts are equally long: those can be encoded together without any padding."""
+    order = sorted(range(len(starts)), key=lambda row: -len(starts[row]))
+    for _, equal in groupby(order, key=lambda row: len(starts[row])):
+        rows = list(equal)
+        yield from (rows[at : at + most] for at in range(0, len(rows), most))
+
+
+def _encode(model: torch.nn.Module, starts: list[Ids]) -> tuple[Float[Tensor, "prompt 1 vocab"], Cache] | None:
+    """The logits after each prompt and the prompts' cache; None where that is not one of plain keys and values."""
+    ids = _padded(starts, model)
+    # Indexed by a tensor: a slice of one position would make the output head copy its whole weight.
+    last = torch.tensor([ids.shape[1] - 1], device=ids.device)
+    output = model(input_ids=ids, use_cache=True, logits_to_keep=last)
+    cache = getattr(output, "past_key_values", None)
+    layers = getattr(cache, "layers", [])
+    repeatable = layers and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    return (output.logits, cache) if repeatable else None
+
+
+def _log_probs(
+    model: torch.nn.Module, starts: list[Ids], endings: list[Ids], encoded: tuple[Tensor, Cache] | None
+) -> Float[Tensor, "prompt continuation"]:
+    pairs = [(start, ending) for start in starts for ending in endings]
+    if encoded is None:
+        logits = _logits_of(model, pairs)
+    else:
+        logits = _logits_after(model, [ending for _, ending in pairs], *encoded)
+    scores = [
+        _score(each[: len(ending)].float().cpu(), ending) for each, (_, ending) in zip(logits, pairs, strict=True)
+    ]
+    return torch.stack(scores).view(len(starts), len(endings))
+
+
+def _score(logits: Float[Tensor, "position vocab"], tokens: Ids) -> Float[Tensor, ""]:
+    return logits.log_softmax(-1).gather(-1, torch.tensor(tokens, dtype=torch.long)[:, None]).sum()
+
+
+def _logits_after(
+    model: torch.nn.Module, endings: list[Ids], first: Float[Tensor, "prompt 1 vocab"], cache: Cache
+) -> Float[Tensor, "pair position vocab"]:
+    """Padding stands after each ending, where causal attention never looks at it."""
+    repeats = len(endings) // len(first)
+    first = first.repeat_interleave(repeats, dim=0)
+    ids = _padded(endings, model)
+    if ids.shape[1] <= 1:
+        return first
+    repeated = deepcopy(cache)
+    repeated.batch_repeat_interleave(repeats)
+    rest = model(input_ids=ids[:, :-1], past_key_values=repeated, use_cache=True).logits
+    return torch.cat([first, rest], dim=1)
+
+
+def _logits_of(model: torch.nn.Module, pairs: list[tuple[Ids, Ids]]) -> list[Float[Tensor, "position vocab"]]:
+    """The logits that predict each token of each answer, in whole sequences.
+
+    Only positions from the first answer's start on go through the output head: with a large vocabulary the logits of
+    whole prompts would be most of the memory.
     """
-    device = next(model.parameters()).device
-    for rows in by_length([" " * (len(start) + len(ending)) for start, ending in pairs], size):
-        batch = [pairs[row] for row in rows]
-        ids, mask = _pad([start + ending for start, ending in batch], tokenizer.pad_token_id)
-        ids, mask = ids.to(device), mask.to(device)
-        hidden = model_backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        spans = [slice(len(start) - 1, len(start) + len(ending) - 1) for start, ending in batch]
-        states = torch.cat([hidden[i, span] for i, span in enumerate(spans)])
-        logits = output_logits(model, states).float().cpu()
-        yield (
-            rows,
-            list(logits.split([len(ending) for _, ending in batch])),
-            [torch.tensor(ending, dtype=torch.long) for _, ending in batch],
-        )
+    ids = _padded([start + ending for start, ending in pairs], model)
+    skipped = min(len(start) for start, _ in pairs) - 1
+    kept = torch.arange(skipped, ids.shape[1], device=ids.device)
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
+    begins = [len(start) - 1 - skipped for start, _ in pairs]
+    return [logits[i, begin : begin + len(pairs[i][1])] for i, begin in enumerate(begins)]
 
 
-def _pad(sequences: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
+def _padded(sequences: list[Ids], model: torch.nn.Module) -> Int[Tensor, "sequence position"]:
+    """Sequences of one width. What follows a sequence is never read, so that any token will do."""
     width = max(map(len, sequences))
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in sequences])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in sequences])
-    return ids, mask
-
-
-def model_backbone(model: torch.nn.Module) -> torch.nn.Module:
-    """The decoder below the output head, with adapters still active (on a PeftModel `.base_model` is not it)."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(causal, causal.base_model_prefix)
-
-
-def output_logits(model: torch.nn.Module, states: Float[Tensor, "position hidden"]) -> Float[Tensor, "position vocab"]:
-    """Output head and, where the architecture has them, scale and soft-cap of its logits."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    config = causal.config.get_text_config()
-    logits = causal.get_output_embeddings()(states)
-    logits = logits * getattr(config, "logit_scale", 1.0) * getattr(config, "lm_head_multiplier", 1.0)
-    logits = logits / getattr(config, "logits_scaling", 1.0)
-    cap = getattr(config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits
+    rows = [row + [0] * (width - len(row)) for row in sequences]
+    return torch.tensor(rows, device=next(model.parameters()).device)

@@ -1,0 +1,62 @@
+import pytest
+import torch
+from tests.adapters import random_adapter
+from tests.huggingface.inference.chats import RENDERED, TOKENIZER, plain_answer
+from tests.tiny import KINDS, tiny_model
+from transformers import GenerationConfig
+
+from moored.huggingface.inference import generate
+
+# Most seeds of the tied model say nothing but its prompt's last token.
+MODELS = {kind: lambda kind=kind: tiny_model(kind, seed=1) for kind in KINDS} | {
+    "adapter": lambda: random_adapter("qwen2")
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_answers_are_those_of_a_loop_in_the_order_of_the_prompts(kind, batch_size):
+    model = MODELS[kind]()
+    answers = generate(model, TOKENIZER, RENDERED, max_new_tokens=7, batch_size=batch_size)
+    assert answers == [plain_answer(model, prompt, 7) for prompt in RENDERED]
+    assert len(set(answers)) > 1
+
+
+def test_a_checkpoint_s_own_settings_neither_sample_nor_punish_repetition():
+    model = tiny_model()
+    own = GenerationConfig(
+        do_sample=True, temperature=9.0, top_k=50, repetition_penalty=5.0, no_repeat_ngram_size=1, max_length=3
+    )
+    model.generation_config = own
+    answers = generate(model, TOKENIZER, RENDERED, max_new_tokens=12)
+    assert answers == [plain_answer(model, prompt, 12) for prompt in RENDERED]
+    assert model.generation_config is own
+
+
+def test_an_answer_ends_where_the_checkpoint_says():
+    """Chat models often list two ends, and one that stops at the first token it likes says little."""
+    model = tiny_model()
+    logits = model(input_ids=torch.tensor([TOKENIZER(RENDERED[0], add_special_tokens=False)["input_ids"]])).logits
+    first = int(logits[0, -1].argmax())
+    model.generation_config.eos_token_id = [2, first]
+    (answer,) = generate(model, TOKENIZER, RENDERED[:1], max_new_tokens=5)
+    assert answer == plain_answer(model, RENDERED[0], 5, ends=(2, first)) == TOKENIZER.decode([first]).strip()
+    model.generation_config.eos_token_id = None
+    (answer,) = generate(model, TOKENIZER, RENDERED[:1], max_new_tokens=5)
+    assert answer == plain_answer(model, RENDERED[0], 5)
+
+
+def test_progress_counts_every_answer_once():
+    steps = []
+    generate(tiny_model(), TOKENIZER, RENDERED, max_new_tokens=1, batch_size=2, progress=steps.append)
+    assert steps == [2, 2, 1]
+    assert generate(tiny_model(), TOKENIZER, []) == []
+
+
+def test_the_modes_of_the_modules_are_left_as_they_were():
+    model = tiny_model(dropout=0.9).train()
+    model.model.norm.eval()
+    before = [module.training for module in model.modules()]
+    answers = generate(model, TOKENIZER, RENDERED, max_new_tokens=4)
+    assert [module.training for module in model.modules()] == before
+    assert answers == generate(tiny_model(), TOKENIZER, RENDERED, max_new_tokens=4)

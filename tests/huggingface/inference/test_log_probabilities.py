@@ -1,0 +1,144 @@
+import pytest
+import torch
+from tests.adapters import random_adapter
+from tests.huggingface.inference.chats import (
+    ENDINGS,
+    PROMPTS,
+    RENDERED,
+    TOKENIZER,
+    ids_of,
+    plain_log_prob,
+    plain_logits,
+)
+from tests.tiny import KINDS, tiny_model
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
+
+from moored.huggingface.inference import answer_logits, continuation_log_probs, log_probabilities
+
+SIZES = {
+    "vocab_size": 384,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+}
+
+
+def _seeded(make):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make().eval()
+
+
+MODELS = {kind: lambda kind=kind: tiny_model(kind) for kind in KINDS} | {
+    "adapter": lambda: random_adapter("qwen2"),
+    # A window shorter than the prompts, and logits that are capped.
+    "gemma2": lambda: _seeded(
+        lambda: Gemma2ForCausalLM(
+            Gemma2Config(**SIZES, sliding_window=8, final_logit_softcapping=0.5, query_pre_attn_scalar=8)
+        )
+    ),
+    "granite, scaled logits": lambda: _seeded(lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=3.0))),
+    # Convolutions beside attention: half of its cache can be repeated, which is worse than nothing.
+    "lfm2": lambda: _seeded(
+        lambda: Lfm2ForCausalLM(
+            Lfm2Config(**SIZES, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False)
+        )
+    ),
+    # Its state is no list of keys and values that could be repeated.
+    "mamba": lambda: _seeded(
+        lambda: MambaForCausalLM(
+            MambaConfig(vocab_size=384, hidden_size=16, state_size=4, num_hidden_layers=2, pad_token_id=0)
+        )
+    ),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    return MODELS[request.param]()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_every_pair_has_the_log_probability_of_a_loop(model, batch_size):
+    found = continuation_log_probs(model, TOKENIZER, RENDERED, ENDINGS, batch_size=batch_size)
+    expected = torch.tensor([[plain_log_prob(model, prompt, ending) for ending in ENDINGS] for prompt in RENDERED])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_every_answer_has_the_logits_of_a_loop(model, batch_size):
+    found = answer_logits(model, TOKENIZER, RENDERED, ENDINGS, batch_size=batch_size)
+    for logits, prompt, answer in zip(found, RENDERED, ENDINGS, strict=True):
+        assert logits.shape == (len(ids_of(answer)), 384)
+        torch.testing.assert_close(logits, plain_logits(model, prompt, answer), rtol=1e-5, atol=1e-4)
+
+
+def test_prompts_differ_in_length_and_some_are_equally_long():
+    """What the tests above rely on."""
+    lengths = [len(ids_of(text)) for text in RENDERED]
+    assert lengths[PROMPTS.index("Hi")] == lengths[PROMPTS.index("Ho")]
+    assert len(set(lengths)) == len(lengths) - 1 and min(lengths) > 8
+    assert len({len(ids_of(text)) for text in ENDINGS}) == len(ENDINGS)
+
+
+def test_a_prompt_is_encoded_once_for_all_its_continuations(monkeypatch):
+    model = tiny_model()
+    seen = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda *a, **k: (seen.append(k["input_ids"].shape), forward(*a, **k))[1])
+    continuation_log_probs(model, TOKENIZER, RENDERED, ENDINGS)
+    prompts, endings = (len(ids_of(text)) for text in RENDERED), [len(ids_of(text)) for text in ENDINGS]
+    assert sum(rows * width for rows, width in seen) == sum(prompts) + 5 * 5 * (max(endings) - 1)
+
+
+def test_a_state_that_cannot_be_repeated_is_not(monkeypatch):
+    monkeypatch.setattr(log_probabilities, "_logits_after", None)
+    continuation_log_probs(MODELS["mamba"](), TOKENIZER, RENDERED[:1], ENDINGS[:1])
+    with pytest.raises(TypeError):
+        continuation_log_probs(tiny_model(), TOKENIZER, RENDERED[:1], ENDINGS[:1])
+
+
+def test_continuations_of_one_token_and_of_none():
+    model = tiny_model()
+    found = continuation_log_probs(model, TOKENIZER, RENDERED, ["S", ""])
+    assert torch.equal(found[:, 1], torch.zeros(5))
+    assert found[2, 0] == pytest.approx(plain_log_prob(model, RENDERED[2], "S"), abs=1e-5)
+    assert answer_logits(model, TOKENIZER, [], []) == []
+
+
+@pytest.mark.parametrize("score", [continuation_log_probs, answer_logits])
+def test_the_modes_of_the_modules_and_their_gradients_are_left_as_they_were(score):
+    model = tiny_model(dropout=0.9).train()
+    model.model.norm.eval()
+    before = [module.training for module in model.modules()]
+    found = score(model, TOKENIZER, RENDERED, ENDINGS)
+    assert [module.training for module in model.modules()] == before
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    torch.testing.assert_close(found, score(tiny_model(), TOKENIZER, RENDERED, ENDINGS))
+
+
+def test_the_modes_come_back_after_a_failure_too():
+    model = tiny_model().train()
+    with pytest.raises(ValueError, match="zip"):
+        answer_logits(model, TOKENIZER, RENDERED, ENDINGS[:1])
+    model.forward = None  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TypeError):
+        answer_logits(model, TOKENIZER, RENDERED, ENDINGS)
+    assert all(module.training for module in model.modules())
