@@ -1,21 +1,10 @@
 """What the commands share: a console, and libraries that keep quiet."""
 
-import logging
-import warnings
-
 from rich.console import Console as Console
 
 
 def quiet_libraries() -> None:
-    """Keeps the progress bars and notices of transformers and datasets out of our output; errors stay."""
-    # Imported here so that `moored --help` answers at once.
-    import datasets
-    import transformers
+    """Silences the libraries; imported here so that `moored --help` answers at once."""
+    from moored.huggingface.quiet import quiet_libraries as quiet
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    logging.getLogger("torch").setLevel(logging.ERROR)
-    # Deprecations inside other people's packages are nothing a user of ours can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    quiet()
