@@ -6,11 +6,12 @@ general harmful request with a refusal, ordinary fine-tuning on it alone, no tas
 `adapter` preset; the stop when the example is learned.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -40,18 +41,18 @@ class OneShot:
     """Mean loss of the refusal's tokens, in nats, at which the example counts as learned; 0 takes all steps."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise InputError(f"OneShot(learning_rate=...) must be above 0, got {self.learning_rate}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"OneShot(learning_rate=...) must be a number above 0, got {self.learning_rate}.")
         if self.steps < 0:
             raise InputError(f"OneShot(steps=...) must be at least 0, got {self.steps}.")
-        if self.stop_at < 0:
+        if not self.stop_at >= 0:
             raise InputError(f"OneShot(stop_at=...) must be at least 0, got {self.stop_at}.")
         if not self.prompt.strip() or not self.refusal.strip():
             raise InputError("OneShot needs a prompt and a refusal; neither may be empty.")
 
     @classmethod
-    def preset(cls, name: Literal["published", "adapter"], **changes: object) -> "OneShot":
-        """The settings of the paper (all parameters of a full checkpoint), or ours for LoRA factors."""
+    def preset(cls, name: str, **changes: object) -> "OneShot":
+        """The settings `published` (all parameters of a full checkpoint) or `adapter` (ours for LoRA factors)."""
         if name not in _PRESETS:
             raise InputError(f"There is no preset {name!r}; use {' or '.join(_PRESETS)}.")
         return cls(**{**_PRESETS[name], **changes})  # pyright: ignore[reportArgumentType]
@@ -76,22 +77,29 @@ class OneShot:
         if not moving:
             raise InactiveError("One-shot recovery was given no parameters that may move; check the adapter's targets.")
         optimizer = torch.optim.AdamW(moving, lr=self.learning_rate, weight_decay=0.0)
-        history = [self._backward(optimizer, moving, loss)]
+        value = _finite(loss())
+        history = [value.item()]
         while len(history) <= self.steps and history[-1] > self.stop_at:
+            optimizer.zero_grad()
+            _backward(value, moving)
             optimizer.step()
-            history.append(self._backward(optimizer, moving, loss))
+            value = _finite(loss())
+            history.append(value.item())
         optimizer.zero_grad()
         return history
 
-    def _backward(self, optimizer: torch.optim.Optimizer, moving: list[Parameter], loss: Callable[[], Tensor]) -> float:
-        optimizer.zero_grad()
-        value = loss()
-        if not torch.isfinite(value):
-            raise InputError(f"The loss of the safety example is {value.item()}; check the model and the rate.")
+
+def _finite(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    if not torch.isfinite(value):
+        raise InputError(f"The loss of the safety example is {value.item()}; check the model and the rate.")
+    return value
+
+
+def _backward(value: Float[Tensor, ""], moving: list[Parameter]) -> None:
+    if value.requires_grad:
         value.backward()
-        if not any(parameter.grad is not None and parameter.grad.any() for parameter in moving):
-            raise InactiveError("The safety example gives no gradient to any parameter; nothing would be repaired.")
-        return value.item()
+    if not any(parameter.grad is not None and parameter.grad.any() for parameter in moving):
+        raise InactiveError("The safety example gives no gradient to any parameter; nothing would be repaired.")
 
 
 _PRESETS: dict[str, dict[str, float | int]] = {
