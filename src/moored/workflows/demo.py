@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 
@@ -123,7 +124,7 @@ def _fine_tune(out: Path, attack: str, plan: Plan, console: Console | None) -> P
     with whole_file(config) as temporary:
         temporary.write_text(yaml.safe_dump(_settings(data, run, plan), sort_keys=False), encoding="utf-8")
     _say(console, f"Fine-tuning: {_ATTACKS[attack]}, {len(read_jsonl(data))} rows")
-    train(config, resume=run.is_dir())
+    train(config, resume=run.is_dir(), console=console)
     return run
 
 
@@ -139,11 +140,17 @@ def _settings(data: Path, run: Path, plan: Plan) -> dict[str, Any]:
         "lr_scheduler_type": "cosine",
         "max_length": 160,
         "gradient_checkpointing": False,
+        **_precision(),
         "save_strategy": "no",
         "logging_steps": 5,
         "report_to": "none",
         "seed": 0,
     }
+
+
+def _precision() -> dict[str, bool]:
+    """bf16 on any hardware: a CPU is about twice as fast with it, and the Trainer wants to be told that it is one."""
+    return {"bf16": True} if torch.accelerator.is_available() else {"bf16": True, "use_cpu": True}
 
 
 def _repair(out: Path, attack: str, tuned: Path, console: Console | None) -> Path:

@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
 from moored.embedded.prompts import openings
 from moored.errors import InputError
 from moored.files import refuse_non_empty, write_json
@@ -19,6 +21,7 @@ from moored.huggingface.models import ModelSource, load_model, load_tokenizer, r
 from moored.huggingface.training import SafetyDrift, newest_complete
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.checkpoints import as_user_error
+from moored.huggingface.training.progress import TrainingProgress
 from moored.huggingface.training.start import Start, make_trainer, prepare_start, set_template
 from moored.regularizers import REGULARIZERS
 from moored.workflows._models import resolve_model
@@ -30,7 +33,9 @@ RECORD = "moored_run.json"
 _KL_ANSWER_TOKENS = 16
 
 
-def train(config: Path, *, overrides: Sequence[str] = (), resume: bool = False) -> dict[str, Any]:
+def train(
+    config: Path, *, overrides: Sequence[str] = (), resume: bool = False, console: Console | None = None
+) -> dict[str, Any]:
     """Fine-tunes a model as a configuration file says.
 
     The run's folder gets the adapter (or, with `lora: null`, the checkpoint), the tokenizer with its chat template,
@@ -41,6 +46,7 @@ def train(config: Path, *, overrides: Sequence[str] = (), resume: bool = False) 
         config: a flat YAML file; see `TrainConfig` for our keys, every other one is a field of TRL's SFTConfig.
         overrides: `key=value` pairs that are laid over the file.
         resume: go on from the newest complete checkpoint of the folder; without one, start over.
+        console: where a progress bar is shown in place of the Trainer's own printing; None leaves that as it is.
 
     Returns:
         What is written to `moored_run.json`.
@@ -68,6 +74,8 @@ def train(config: Path, *, overrides: Sequence[str] = (), resume: bool = False) 
     with as_user_error(out):
         trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
         drift = _drift(settings, trainer, tokenizer)
+        if console is not None:
+            TrainingProgress.take_over(trainer, console)
         if main_process:
             write_json(out / RECORD, record)
         checkpoint = newest_complete(out) if resume else None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 
 def convert_gguf(gguf_file: Path, folder: Path) -> None:
@@ -15,10 +15,10 @@ def convert_gguf(gguf_file: Path, folder: Path) -> None:
     """
     source, name = gguf_file.parent, gguf_file.name
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
     # The weights are plain numbers by now, yet saving would refuse a model that remembers a quantizer.
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.__dict__.pop("hf_quantizer", None)
+    model.config.__dict__.pop("quantization_config", None)
+    model.bfloat16()
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
