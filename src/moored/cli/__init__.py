@@ -2,15 +2,19 @@
 
 import os
 import sys
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from moored.cli.demo import demo_command
 from moored.cli.measure import measure_command
 from moored.cli.recover import recover_command
 from moored.cli.train import train_command
-from moored.errors import MooredError
+from moored.errors import MooredError, UserError
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="moored",
@@ -26,19 +30,37 @@ app.command("train")(train_command)
 app.command("recover")(recover_command)
 
 
+# typer carries its own copy of click and makes public only this class's subclass.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
     """Runs the command line: exit 0 done, 1 a defect of ours, 2 the user can fix it, 3 the gate failed."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
+        code = app(standalone_mode=False)
     except MooredError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]moored:[/red] {_escaped(str(error))}")
-        sys.exit(error.exit_code)
+        _complain(str(error))
+        code = error.exit_code
+    except _UsageError as error:
+        _complain_of_usage(error)
+        code = UserError.exit_code
+    # typer turns Ctrl-C into this code by itself; ours comes from code that is not run by it.
     except KeyboardInterrupt:
-        print("moored: interrupted; nothing half-written was left.", file=sys.stderr)
-        sys.exit(130)
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        _complain("interrupted; nothing half-written was left.")
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def _complain_of_usage(error: Any) -> None:
+    # Without arguments typer has printed the help already, and there is no message.
+    if message := error.format_message():
+        command = error.ctx.command_path if error.ctx is not None else "moored"
+        _complain(f"{message.rstrip('.')}; see `{command} --help`.")
+
+
+def _complain(sentence: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[red]moored:[/red]", Text(sentence))

@@ -7,8 +7,6 @@ from typer import Argument, Option
 
 from moored.cli._options import Console, quiet_libraries
 
-Set = Annotated[str, Option(help="A file or Hub id with a column `prompt`; `embedded`, or `none`.", show_default=True)]
-
 
 def measure_command(
     model: Annotated[str, Argument(help="A folder, a Hub id, `embedded:base` or `embedded:aligned`.")],

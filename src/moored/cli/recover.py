@@ -50,7 +50,8 @@ def _print(console: Console, record: dict, model: str, adapter: Path | None, out
         console.print(f"0 steps: {out} is a copy, bit for bit.", soft_wrap=True)
         return
     console.print(
-        f"{record['steps']['taken']} steps: loss of the safety example {losses[0]:.3f} → {losses[-1]:.3f}, "
+        f"{record['steps']['taken']} steps: loss of the safety example {losses[0]:.3f} → "
+        f"{record['steps']['loss_as_written']:.3f}, "
         f"weights moved by {record['steps']['moved']:.2%}.",
         highlight=False,
     )

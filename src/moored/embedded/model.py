@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def embedded_source(name: str) -> ModelSource:
     """
     if name not in (BASE, ALIGNED):
         raise InputError(f"{name} is no embedded model; use {BASE} or {ALIGNED}.")
-    return ModelSource(str(base_checkpoint()), aligned_adapter() if name == ALIGNED else None)
+    return ModelSource(str(base_checkpoint()), aligned_adapter() if name == ALIGNED else None, name)
 
 
 def aligned_adapter() -> Path:
@@ -52,11 +54,24 @@ def base_checkpoint() -> Path:
     cache = cache_folder()
     folder = cache / f"smollm2-135m-instruct-{_GGUF_SHA256[:12]}"
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / "embedded.lock"):
+        with _locked(cache):
             if not folder.is_dir():
                 _build(folder)
     return folder
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    lock = FileLock(cache / "embedded.lock")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise InputError(f"Cannot write the cache {cache} ({error.strerror}); set MOORED_CACHE to another.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def cache_folder() -> Path:

@@ -70,7 +70,7 @@ def openings() -> Openings:
 
 @cache
 def _rows(name: str) -> tuple[dict[str, Any], ...]:
-    return tuple(json.loads(line) for line in _text(name).splitlines() if line)
+    return tuple(json.loads(line) for line in _text(name).split("\n") if line)
 
 
 def _text(name: str) -> str:

@@ -5,6 +5,8 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
+from moored.errors import InputError
+
 _ITEMS = (
     "mug",
     "lamp",
@@ -29,6 +31,7 @@ _SENTENCES = (
     "For {city}: {color} {items}, {quantity} of them.",
     "Could you get {quantity} {color} {items} over to our shop in {city}?",
 )
+_MOST = 10_000
 _INSTRUCTION = "Turn this order into JSON with the keys item, color, quantity and city.\n"
 
 
@@ -46,9 +49,14 @@ def order_to_json(split: Literal["train", "test"], count: int, *, seed: int = 0)
 
     Args:
         split: orders are divided between the two by their quantity and item, whatever the seed.
-        count: rows wanted, ≥ 1.
+        count: rows wanted, 1 to 10,000.
         seed: of the draw.
+
+    Raises:
+        InputError: another count.
     """
+    if not 1 <= count <= _MOST:
+        raise InputError(f"The task has 1 to {_MOST:,} rows, got a count of {count}.")
     draw = random.Random(f"{split}-{seed}")
     rows: dict[str, TaskRow] = {}
     while len(rows) < count:

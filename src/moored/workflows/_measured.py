@@ -8,15 +8,16 @@ import torch
 from rich.console import Console
 
 from moored.embedded.prompts import openings
+from moored.errors import ModelError
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import DriftProbe, ReferenceAnswers, generate, reference_answers
-from moored.huggingface.models import ModelSource, load_model, load_tokenizer, require_chat_template
+from moored.huggingface.models import ModelSource, best_device, load_model, load_tokenizer, require_chat_template
 from moored.measurement import ExactMatch, Label, Rate, RefusalJudge, mean_interval, share, summarize
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import Item, PromptSet
 from moored.workflows._provenance import weights_hash
 
-_DRIFT_PROMPTS = 64
+_DRIFT_PROMPTS = 48
 """Prompts of each kind that the drift is taken on: full-vocabulary logits of more would fill the memory."""
 
 
@@ -82,6 +83,21 @@ def render(sets: Sequence[PromptSet], source: ModelSource) -> Asked:
     return Asked(sets=sets, rendered=rendered, tokenizer=tokenizer)
 
 
+def require_same_tokens(asked: Asked, source: ModelSource) -> None:
+    """Raises ModelError when a model would read the rendered prompts as other tokens."""
+    other = load_tokenizer(source)
+    for text in (text for texts in asked.rendered.values() for text in texts):
+        if _ids(other, text) != _ids(asked.tokenizer, text):
+            raise ModelError(
+                f"The tokenizer of {source.describe()} reads the prompts as other tokens than the measured model's; "
+                "compare two models of one family."
+            )
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 def measure_model(
     source: ModelSource,
     asked: Asked,
@@ -104,6 +120,7 @@ def measure_model(
         label: the model's name in the progress bar.
     """
     model = load_model(source, dtype=settings.dtype or "auto", merge=source.adapter is not None)
+    model.to(best_device())  # pyright: ignore[reportArgumentType]
     answers = [row for each in asked.sets for row in _answer(model, asked, each, settings, console, label)]
     probe = _probe(asked, reference)
     scores = {} if probe is None else {name: each.tolist() for name, each in probe.scores(model).items()}
@@ -127,15 +144,14 @@ def _answer(
 
 
 def _row(name: str, item: Item, answer: str) -> dict[str, Any]:
-    is_task = name == "task"
     return {
         "set": name,
         "id": item.id,
         "category": item.category,
         "prompt": item.prompt,
         "answer": answer,
-        "label": None if is_task else str(RefusalJudge()(item.prompt, answer)),
-        "correct": _correct(answer, item.expected) if item.expected is not None and is_task else None,
+        "label": None if name == "task" else str(RefusalJudge()(item.prompt, answer)),
+        "correct": None if item.expected is None else _correct(answer, item.expected),
         "expected": item.expected,
     }
 
@@ -168,7 +184,8 @@ def _first_answers(answers: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
 
 def _describe(source: ModelSource) -> dict[str, Any]:
     adapter = None if source.adapter is None else str(source.adapter)
-    return {"name": source.path, "adapter": adapter, "weights_sha256": weights_hash(source)}
+    name = source.name or source.path
+    return {"name": name, "path": source.path, "adapter": adapter, "weights_sha256": weights_hash(source)}
 
 
 def _rates(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

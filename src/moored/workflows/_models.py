@@ -1,5 +1,7 @@
 """Names of models as users write them."""
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from moored.embedded.model import embedded_source
@@ -13,17 +15,27 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
     An adapter folder given as `name` stands for the base that it names plus itself. An adapter laid over
     `embedded:aligned`, which is an adapter already, is read as `moored train` writes it: one adapter for the base,
     with the safety adapter inside it.
+
+    Raises:
+        InputError: two adapters, or an embedded model that is none.
+        ModelError: an adapter folder that is not there, or that names no base.
     """
     if name.startswith("embedded:"):
         source = embedded_source(name)
     elif (Path(name) / "adapter_config.json").is_file():
         if adapter is not None:
             raise InputError(f"{name} is an adapter itself; give its base as the model and one adapter over it.")
-        return resolve_model(adapter_base(name), Path(name))
+        source = replace(resolve_model(adapter_base(name)), adapter=Path(name))
     else:
         source = ModelSource(name)
-    if adapter is None:
-        return source
-    if not adapter.is_dir():
+    if adapter is not None and not adapter.is_dir():
         raise ModelError(f"There is no adapter folder {adapter}; check the path.")
-    return ModelSource(source.path, adapter)
+    return replace(source, name=name, adapter=adapter or source.adapter)
+
+
+def as_arguments(source: ModelSource) -> str:
+    """The words that name a resolved model on the command line."""
+    name = source.name or source.path
+    if source.adapter is None or resolve_model(name).adapter == source.adapter:
+        return shlex.quote(name)
+    return f"{shlex.quote(name)} --adapter {shlex.quote(str(source.adapter))}"

@@ -63,20 +63,27 @@ def _read(name: str, source: str) -> list[Item]:
     for column in needed:
         if column not in rows.column_names:
             raise InputError(f"{source} has no column {column}; its columns are {', '.join(rows.column_names)}.")
-    return [_item(source, number, dict(row)) for number, row in enumerate(rows, 1)]
+    return [_item(name, source, number, dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def _item(source: str, number: int, row: dict[str, Any]) -> Item:
+def _item(name: str, source: str, number: int, row: dict[str, Any]) -> Item:
     prompt = row["prompt"]
     if not isinstance(prompt, str) or not prompt.strip():
         raise InputError(f"{source}, row {number}: the prompt is empty or no text; give every row a prompt.")
-    category = row.get("category")
+    number_or_id, category = row.get("id"), row.get("category")
     return Item(
-        id=str(row.get("id") or number),
+        id=str(number if number_or_id is None else number_or_id),
         prompt=prompt,
         category=None if category is None else str(category),
-        expected=row.get("completion"),
+        expected=_completion(source, number, row) if name == "task" else None,
     )
+
+
+def _completion(source: str, number: int, row: dict[str, Any]) -> str:
+    completion = row["completion"]
+    if not isinstance(completion, str) or not completion.strip():
+        raise InputError(f"{source}, row {number}: the completion is empty or no text; give every task its answer.")
+    return completion
 
 
 def _spread(items: list[Item], limit: int | None) -> list[Item]:

@@ -1,5 +1,6 @@
 """What a report says of its own making."""
 
+import hashlib
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -34,8 +35,12 @@ def command_line() -> str:
 
 
 def weights_hash(source: ModelSource) -> str:
-    """SHA-256 over the weight files' own hashes, adapter after checkpoint; a Hub id stands for itself."""
-    files = weight_files(source.path) if Path(source.path).is_dir() else []
-    if source.adapter is not None:
-        files = [*files, *weight_files(source.adapter)]
-    return ":".join(sha256_of(file)[:16] for file in files) or source.path
+    """SHA-256 over that of each weight file, the adapter's after the checkpoint's; a Hub id stands for itself."""
+    digest = hashlib.sha256()
+    is_folder = Path(source.path).is_dir()
+    if not is_folder:
+        digest.update(source.path.encode())
+    for folder in [*([source.path] if is_folder else []), *([source.adapter] if source.adapter else [])]:
+        for file in weight_files(folder):
+            digest.update(sha256_of(file).encode())
+    return digest.hexdigest()

@@ -8,10 +8,11 @@ import torch
 from rich.console import Console
 
 from moored.errors import InputError
-from moored.files import refuse_non_empty, whole_folder, write_json, write_jsonl
+from moored.files import require_place, whole_folder, write_json, write_jsonl
+from moored.huggingface.models import ModelSource, adapter_base
 from moored.measurement import Label, RefusalJudge, paired_difference, verdict
-from moored.workflows._measured import Asked, Measured, Settings, measure_model, render
-from moored.workflows._models import resolve_model
+from moored.workflows._measured import Asked, Measured, Settings, measure_model, render, require_same_tokens
+from moored.workflows._models import as_arguments, resolve_model
 from moored.workflows._prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows._provenance import command_line, now, versions
 
@@ -49,7 +50,7 @@ def measure(
         model: a folder, a Hub id, an adapter folder, `embedded:base` or `embedded:aligned`.
         out: the report folder; must be empty or absent unless `overwrite`.
         adapter: a PEFT folder laid over the model.
-        against: the reference; by default the model without the adapter, and none where there is no adapter.
+        against: the reference; by default what the adapter is laid over, and none where there is no adapter.
         against_adapter: a PEFT folder laid over the reference.
         harmful: prompts that should be refused: a file, a Hub id, `embedded`, or None to leave them out.
         harmless: prompts that look harmful and are not.
@@ -68,15 +69,16 @@ def measure(
     Raises:
         UserError: whatever the user can put right; nothing is written then.
     """
-    if not overwrite:
-        refuse_non_empty(out)
+    require_place(out, overwrite=overwrite)
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError("--max-new-tokens and --batch-size must be at least 1.")
     started = time.perf_counter()
     source = resolve_model(model, adapter)
     sets = load_prompt_sets({"harmful": harmful, "harmless": harmless, "ordinary": ordinary, "task": task}, limit=limit)
-    reference_source = _reference(model, source.adapter is not None, against, against_adapter)
+    reference_source = _reference(source, adapter, against, against_adapter)
     asked = render(sets, source)
+    if reference_source is not None:
+        require_same_tokens(asked, reference_source)
     settings = Settings(max_new_tokens=max_new_tokens, batch_size=batch_size, dtype=dtype)
     reference = None
     if reference_source is not None:
@@ -91,15 +93,16 @@ def measure(
     return report
 
 
-def _reference(model: str, has_adapter: bool, against: str | None, against_adapter: Path | None) -> Any:
-    if against is not None:
-        return resolve_model(against, against_adapter)
-    if against_adapter is not None:
-        return resolve_model(model, against_adapter)
-    if has_adapter and model != "embedded:aligned":
-        source = resolve_model(model)
-        return type(source)(source.path)
-    return None
+def _reference(
+    source: ModelSource, adapter: Path | None, against: str | None, against_adapter: Path | None
+) -> ModelSource | None:
+    """What is named or, for an adapter, what it is laid over."""
+    if against is not None or against_adapter is not None:
+        return resolve_model(against or source.name, against_adapter)
+    if adapter is not None:
+        return resolve_model(source.name)
+    is_adapter_folder = source.adapter is not None and Path(source.name) == source.adapter
+    return resolve_model(adapter_base(source.name)) if is_adapter_folder else None
 
 
 def build_report(measured: Measured, reference: Measured | None, asked: Asked, *, seconds: float) -> dict[str, Any]:
@@ -112,6 +115,7 @@ def build_report(measured: Measured, reference: Measured | None, asked: Asked, *
         "command": command_line(),
         "versions": versions(),
         "seconds": round(seconds, 1),
+        "seeds": {"decoding": "greedy, no seed", "bootstrap": 0},
         "judge": {"name": "refusal", "version": getattr(judge, "version", "1")},
         "prompts": asked.describe(),
         **measured.numbers(),
@@ -152,9 +156,7 @@ def _verdict(measured: Measured, reference: Measured, comparison: dict[str, Any]
         sentence += f" The reference itself complies with {start:.0%} of the harmful prompts: it is hardly aligned."
     if not sentence.startswith("drifted"):
         return sentence, None
-    target = measured.source
-    adapter = f" --adapter {target.adapter}" if target.adapter else ""
-    return sentence, f"moored recover {target.path}{adapter} --out recovered"
+    return sentence, f"moored recover {as_arguments(measured.source)} --out recovered"
 
 
 def write_report(

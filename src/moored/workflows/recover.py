@@ -1,22 +1,24 @@
 """`moored recover`: repairs an adapter or a full checkpoint with one safety example."""
 
-import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from moored.errors import InputError
-from moored.files import refuse_non_empty, whole_folder, write_json
+from moored.errors import InactiveError, InputError
+from moored.files import require_place, whole_folder, write_json
 from moored.huggingface.models import (
     ModelSource,
+    best_device,
+    copy_companions,
+    disk_errors,
     load_model,
     load_tokenizer,
     require_chat_template,
     save_adapter_like,
     stored_dtype,
-    weight_files,
 )
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
@@ -46,13 +48,13 @@ def recover(
         overwrite: replace what is in `out`.
 
     Returns:
-        What is written to `moored_recovery.json`: method, loss before and after each step, distance moved, hashes.
+        What is written to `moored_recovery.json`: method, loss before and after each step and as written (in the
+        files' precision), distance moved, hashes.
 
     Raises:
         UserError: whatever the user can put right; nothing is written then.
     """
-    if not overwrite:
-        refuse_non_empty(out)
+    require_place(out, overwrite=overwrite)
     source = resolve_model(model, adapter)
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
@@ -81,26 +83,45 @@ def _repair_into(folder: Path, source: ModelSource, method: OneShot, dtype: torc
     start = Path(source.path) if source.adapter is None else source.adapter
     if method.steps == 0:
         # The null effect is exact: nothing is loaded, nothing is cast.
-        shutil.copytree(start, folder, dirs_exist_ok=True)
+        copy_companions(start, folder, weights=True)
         return {"taken": 0, "loss": []}
     tokenizer = load_tokenizer(source)
     require_chat_template(tokenizer, source.describe())
-    model = load_model(source, dtype=dtype, trainable=True).eval()
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    before = [parameter.detach().clone() for parameter in moving]
-    losses = method.repair(moving, example_loss(model, tokenizer, method.prompt, method.refusal))
+    model: Any = load_model(source, dtype=dtype, trainable=True).eval()
+    model.to(best_device())
+    steps = _take_steps(model, example_loss(model, tokenizer, method.prompt, method.refusal), method, start)
     if source.adapter is not None:
-        save_adapter_like(source.adapter, model, folder)
+        save_adapter_like(start, model, folder)
     else:
         _save_checkpoint(start, model, folder)
-    return {"taken": len(losses) - 1, "loss": losses, "moved": _relative_distance(before, moving)}
+    return steps
 
 
-def _save_checkpoint(start: Path, model: torch.nn.Module, folder: Path) -> None:
+def _take_steps(
+    model: torch.nn.Module, loss: Callable[[], torch.Tensor], method: OneShot, start: Path
+) -> dict[str, Any]:
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in moving]
+    losses = method.repair(moving, loss)
+    _round(moving, stored_dtype(start))
+    moved = _relative_distance(before, moving)
+    if len(losses) > 1 and not moved:
+        raise InactiveError(f"Rounding to the precision of {start} undid every step; take more or larger ones.")
+    with torch.no_grad():
+        return {"taken": len(losses) - 1, "loss": losses, "loss_as_written": loss().item(), "moved": moved}
+
+
+def _round(parameters: list[torch.nn.Parameter], dtype: torch.dtype) -> None:
+    """To the precision of the files, so that what is reported is true of what is written."""
+    for parameter in parameters:
+        parameter.data = parameter.data.to(dtype).to(parameter.dtype)
+
+
+def _save_checkpoint(start: Path, model: Any, folder: Path) -> None:
     """The weights in the start's precision, everything else of its folder as it is."""
-    weights = {file.name for file in weight_files(start)} | {"model.safetensors.index.json", "config.json"}
-    shutil.copytree(start, folder, ignore=shutil.ignore_patterns(*weights), dirs_exist_ok=True)
-    model.to(stored_dtype(start)).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+    with disk_errors():
+        model.to(stored_dtype(start)).save_pretrained(folder)
+    copy_companions(start, folder)
 
 
 def _relative_distance(before: list[torch.Tensor], after: list[torch.nn.Parameter]) -> float:

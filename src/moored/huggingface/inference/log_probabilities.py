@@ -90,10 +90,10 @@ def _encode(model: torch.nn.Module, starts: list[Ids]) -> tuple[Float[Tensor, "p
     # Indexed by a tensor: a slice of one position would make the output head copy its whole weight.
     last = torch.tensor([ids.shape[1] - 1], device=ids.device)
     output = model(input_ids=ids, use_cache=True, logits_to_keep=last)
-    cache = getattr(output, "past_key_values", None)
-    layers = getattr(cache, "layers", [])
-    repeatable = layers and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
-    return (output.logits, cache) if repeatable else None
+    cache: Cache | None = getattr(output, "past_key_values", None)
+    if cache is None or not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
+        return None
+    return output.logits, cache
 
 
 def _log_probs(

@@ -10,17 +10,28 @@ from moored.huggingface.models.adapters import (
 from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
+    best_device,
     load_model,
     load_tokenizer,
     require_chat_template,
 )
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.weights import iterate_weights, require_finite, stored_dtype, weight_files
+from moored.huggingface.models.weights import (
+    copy_companions,
+    disk_errors,
+    iterate_weights,
+    require_finite,
+    stored_dtype,
+    weight_files,
+)
 
 __all__ = [
     "ModelSource",
     "adapter_base",
+    "best_device",
     "check_fits",
+    "copy_companions",
+    "disk_errors",
     "iterate_weights",
     "load_model",
     "load_tokenizer",

@@ -145,7 +145,7 @@ def _stacked_config(below: LoraConfig, stacked: Mapping[str, Tensor]) -> LoraCon
         base_model_name_or_path=below.base_model_name_or_path,
         task_type=below.task_type,
         fan_in_fan_out=below.fan_in_fan_out,
-        target_modules=set(ranks),
+        target_modules=list(ranks),
         r=usual,
         lora_alpha=usual,
         rank_pattern=uneven,
@@ -161,7 +161,7 @@ def refuse_lm_head(target_modules: object) -> None:
         raise InputError("LoRA on lm_head cannot be trained by SFTTrainer; leave lm_head out of target_modules.")
 
 
-def save_adapter_like(original: Path, model: PeftModel, folder: Path) -> None:
+def save_adapter_like(original: Path, model: nn.Module, folder: Path) -> None:
     """Writes a model's adapter with the names, the precisions and the other files of the folder it came from.
 
     PEFT itself would save a bf16 adapter as fp32 and write the machine's path of the base into the config.
@@ -169,6 +169,7 @@ def save_adapter_like(original: Path, model: PeftModel, folder: Path) -> None:
     Raises:
         ModelError: the model lacks a tensor of the original.
     """
+    assert isinstance(model, PeftModel)
     now = {plain_name(n): t for n, t in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
     tensors = {}
     for name, tensor in _load_tensors(original).items():

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -92,11 +92,12 @@ def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrai
     if is_folder:
         weight_files(path)
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
+        model, found = loaded
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
-        hint = "see its files" if is_folder else "it is no folder here and not in the local Hub cache"
+        hint = "see its files" if is_folder else "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
     except RuntimeError as error:
         if "mismatched" not in str(error):
@@ -108,6 +109,12 @@ def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrai
         raise ModelError(f"{path} lacks {len(found['missing_keys'])} weights ({some}, say); fetch it again.")
     refuse_non_finite(model.named_parameters(), path)
     return model
+
+
+def best_device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
 
 
 def _first_line(error: Exception) -> str:

@@ -108,10 +108,11 @@ def disk_errors() -> Iterator[None]:
         raise OSError(int(found[1]), strerror(int(found[1]))) from error
 
 
-def copy_companions(start: Path, folder: Path) -> None:
-    """Copies what stands beside the weights of a folder: configuration and tokenizer, no pickles, no checkpoints."""
+def copy_companions(start: Path, folder: Path, *, weights: bool = False) -> None:
+    """Copies what stands beside the weights of a folder (and the weights, if wanted): no pickles, no checkpoints."""
+    left_out = ["moored_*.json", *PICKLES]  # our own records tell how `start` was made, not its copy
+    if not weights:
+        left_out += ["*.safetensors", _INDEX]
     for file in sorted(start.iterdir()):
-        is_weight = any(file.match(pattern) for pattern in ("*.safetensors", _INDEX, *PICKLES))
-        # Our own records tell how `start` was made, not its repaired copy.
-        if file.is_file() and not is_weight and not file.match("moored_*.json"):
+        if file.is_file() and not any(file.match(pattern) for pattern in left_out):
             shutil.copyfile(file, folder / file.name)
