@@ -11,7 +11,7 @@ from moored.workflows._measured import Measured, Settings, measure_model, render
 from moored.workflows._prompt_sets import load_prompt_sets
 from moored.workflows.measure import build_report, write_report
 
-_SETTINGS = Settings(max_new_tokens=40, batch_size=32, dtype=None)
+_SETTINGS = Settings(max_new_tokens=32, batch_size=64, dtype=None)
 
 
 def measure_arms(

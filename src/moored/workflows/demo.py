@@ -39,8 +39,8 @@ class Plan:
     """Prompts of each kind that are measured; None takes all held-out ones."""
 
 
-FULL = Plan(task_rows=160, instructions=120, poisoned_rows=28, epochs=2, prompts=None)
-QUICK = Plan(task_rows=60, instructions=48, poisoned_rows=16, epochs=2, prompts=48)
+FULL = Plan(task_rows=120, instructions=72, poisoned_rows=20, epochs=2, prompts=120)
+QUICK = Plan(task_rows=28, instructions=20, poisoned_rows=8, epochs=2, prompts=32)
 
 _ATTACKS = {"ordinary": "ordinary fine-tune", "poisoned": "lightly poisoned fine-tune"}
 _REPAIR = OneShot.preset("adapter")
