@@ -15,7 +15,7 @@ from moored.errors import InputError, ModelError
 from moored.files import read_jsonl
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import generate
-from moored.huggingface.models import ModelSource, load_model
+from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.report.schema import read_report
 from moored.workflows import _measured, _models
 from moored.workflows import measure as workflow
@@ -95,8 +95,10 @@ def test_answers_are_those_of_the_model_under_its_adapter(tmp_path, files):
     base, adapter, sets = files
     measure(base, adapter=adapter, out=tmp_path / "out", max_new_tokens=6, **sets)
     model = PeftModel.from_pretrained(tiny_model("qwen2"), adapter).merge_and_unload()
-    rendered = [render_prompt(tiny_tokenizer(), row["prompt"]) for row in HARMFUL]
-    expected = generate(model, tiny_tokenizer(), rendered, max_new_tokens=6)
+    # transformers splits words as Qwen2 does, whatever the file says: not as the tokenizer in memory.
+    tokenizer = load_tokenizer(ModelSource(base))
+    rendered = [render_prompt(tokenizer, row["prompt"]) for row in HARMFUL]
+    expected = generate(model, tokenizer, rendered, max_new_tokens=6)
     rows = [row["answer"] for row in read_jsonl(tmp_path / "out" / "answers.jsonl") if row["set"] == "harmful"]
     assert rows == expected
 
