@@ -3,11 +3,13 @@
     python benchmarks/embedded.py --data ../shared/data --out results/embedded
 
 Greedy answers, judged by the text rules. Writes `table.json`, `table.md` and `labels.jsonl`, which holds hashes of the
-prompts and labels, no answers.
+prompts and labels, no answers. A model whose weights and prompts are those of the table that is there is not asked
+again.
 """
 
 import argparse
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,18 @@ def markdown(rows: list[Row], about: dict[str, Any]) -> str:
     return "\n".join([*lines, "", "Rates with Wilson 95 % intervals; *counted* says which label the rate is of.", ""])
 
 
+def finished(out: Path, about: dict[str, Any]) -> dict[str, list[Row]]:
+    """The rows of the models that an earlier run measured with the same weights and prompts."""
+    if not (out / "table.json").is_file():
+        return {}
+    before = json.loads((out / "table.json").read_text(encoding="utf-8"))
+    if before["prompts_sha256"] != about["prompts_sha256"]:
+        return {}
+    same = {name for name, found in before["weights_sha256"].items() if about["weights_sha256"].get(name) == found}
+    rows = read_jsonl(out / "labels.jsonl")
+    return {name: [row for row in rows if row["model"] == name] for name in same}
+
+
 def _cell(rate: Row | Rate) -> str:
     cell = rate if isinstance(rate, dict) else rate.as_dict()
     return f"{cell['rate']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"
@@ -128,10 +142,11 @@ def main() -> None:
     if options.adapter is not None:
         sources = {ALIGNED: ModelSource(sources[BASE].path, options.adapter)}
     sets = prompt_sets(options.data)
-    rows = [row for name, source in sources.items() for row in measure(name, source, sets, "auto")]
-    about = {"command": command_line(), "created": now(), "versions": versions()}
+    about: dict[str, Any] = {"command": command_line(), "created": now(), "versions": versions()}
     about["weights_sha256"] = {name: weights_hash(source) for name, source in sources.items()}
     about["prompts_sha256"] = {name: rendering_hash(prompts) for name, prompts in sets.items()}
+    known = finished(options.out, about)
+    rows = [row for name, source in sources.items() for row in known.get(name) or measure(name, source, sets, "auto")]
     found = table(rows)
     text = markdown(found, about)
     write_json(options.out / "table.json", {**about, "rows": found})
