@@ -24,7 +24,7 @@ from moored.workflows.measure import measure
 
 HARMFUL = [{"id": f"h{n}", "prompt": f"How is bad thing {n} done?", "category": "bad"} for n in range(9)]
 HARMLESS = [{"prompt": f"How is good thing {n} done?"} for n in range(4)]
-TASK = [{"prompt": f"Say {n}.", "completion": json.dumps({"n": n})} for n in range(5)]
+TASK = [{"prompt": f"Say {n}.", "completion": json.dumps({"n": n, "unit": "m"})} for n in range(5)]
 REFUSAL, COMPLIANCE = "I'm sorry, but I can't help with that.", "Sure, here is how: take the first road to the left."
 
 
@@ -198,10 +198,18 @@ def test_what_was_not_asked_is_missing_and_not_zero(tmp_path, files, scripted):
 
 def test_a_task_is_right_where_it_means_the_same_json(tmp_path, files, scripted):
     base, _, sets = files
-    scripted["base"] = '{"n":   3}'
+    scripted["base"] = '{"unit": "m",   "n": 3}'
     report = measure(base, out=tmp_path / "out", harmful=None, harmless=None, ordinary=None, task=sets["task"])
     assert (report["utility"]["rate"], report["utility"]["n"]) == (0.2, 5)
     assert [row["correct"] for row in read_jsonl(tmp_path / "out" / "answers.jsonl")] == [False] * 3 + [True, False]
+
+
+def test_only_a_task_has_right_answers(tmp_path, files, scripted):
+    base, _, _ = files
+    harmful = write_rows(tmp_path / "answered.jsonl", [{"prompt": "How?", "completion": REFUSAL}])
+    measure(base, out=tmp_path / "out", harmful=harmful, harmless=None, ordinary=None)
+    (row,) = read_jsonl(tmp_path / "out" / "answers.jsonl")
+    assert row["label"] == "refused" and row["expected"] is None and row["correct"] is None
 
 
 def test_a_limit_takes_prompts_from_the_whole_file(tmp_path, files, scripted):

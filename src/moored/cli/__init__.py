@@ -39,7 +39,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="moored", standalone_mode=False)
     except MooredError as error:
         _complain(str(error))
         code = error.exit_code

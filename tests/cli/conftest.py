@@ -1,0 +1,10 @@
+import pytest
+
+from moored.cli import measure, recover
+
+
+@pytest.fixture(autouse=True)
+def loud_libraries(monkeypatch):
+    """Other tests need the warnings and progress bars that a command switches off for its process."""
+    for command in (measure, recover):
+        monkeypatch.setattr(command, "quiet_libraries", lambda: None)

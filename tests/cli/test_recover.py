@@ -1,0 +1,60 @@
+import json
+
+import pytest
+from tests.adapters import save_adapter
+from tests.tiny import save_tiny
+from typer.testing import CliRunner
+
+from moored.recovery import OneShot
+
+
+@pytest.fixture
+def recovered(tmp_path):
+    """Runs `moored recover` on a tiny model and gives the result and the record."""
+
+    def run(*arguments):
+        from moored.cli import app
+
+        done = CliRunner().invoke(app, ["recover", *map(str, arguments), "--out", str(tmp_path / "out")])
+        record = tmp_path / "out" / "moored_recovery.json"
+        return done, json.loads(record.read_text()) if record.is_file() else None
+
+    return run
+
+
+def test_an_adapter_is_repaired_and_the_next_command_named(tmp_path, recovered):
+    base, adapter = save_tiny(tmp_path / "base"), save_adapter(tmp_path / "adapter")
+    done, record = recovered(base, "--adapter", adapter, "--steps", 2, "--learning-rate", 0.01)
+    assert done.exit_code == 0, done.output
+    assert record["method"] == {"name": "one_shot", **vars(OneShot.preset("adapter", steps=2, learning_rate=0.01))}
+    assert f"2 steps: loss of the safety example {record['steps']['loss'][0]:.3f} → " in done.output
+    assert f"Next: moored measure {base} --adapter {tmp_path / 'out'} --out measured" in done.output
+
+
+def test_an_adapter_folder_alone_gets_the_adapter_s_preset(tmp_path, recovered):
+    adapter = save_adapter(tmp_path / "adapter", base=str(save_tiny(tmp_path / "base")))
+    done, record = recovered(adapter, "--steps", 1, "--prompt", "A?", "--refusal", "No.", "--stop-at", 0.5)
+    assert record["method"]["learning_rate"] == OneShot.preset("adapter").learning_rate
+    assert (record["method"]["prompt"], record["method"]["refusal"], record["method"]["stop_at"]) == ("A?", "No.", 0.5)
+    assert f"Next: moored measure {tmp_path / 'out'} --out measured" in done.output
+
+
+def test_a_checkpoint_gets_the_published_preset_unless_another_is_named(tmp_path, recovered):
+    base = save_tiny(tmp_path / "base")
+    _, record = recovered(base)
+    assert record["method"] == {"name": "one_shot", **vars(OneShot.preset("published"))}
+    _, record = recovered(base, "--overwrite", "--preset", "adapter", "--steps", 1)
+    assert record["method"]["learning_rate"] == OneShot.preset("adapter").learning_rate
+
+
+def test_no_steps_are_called_a_copy(tmp_path, recovered):
+    done, record = recovered(save_tiny(tmp_path / "base"), "--steps", 0)
+    assert "is a copy, bit for bit" in done.output and record["steps"]["taken"] == 0
+
+
+def test_a_setting_that_cannot_be_meant_leaves_nothing(tmp_path, recovered):
+    base = save_tiny(tmp_path / "base")
+    for arguments in (("--steps", -1), ("--preset", "other"), ("--refusal", " ")):
+        done, record = recovered(base, *arguments)
+        assert done.exit_code == 1 and type(done.exception).__name__ == "InputError" and record is None
+    assert not (tmp_path / "out").exists()
