@@ -13,6 +13,7 @@ from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import DriftProbe, ReferenceAnswers, generate, reference_answers
 from moored.huggingface.models import ModelSource, best_device, load_model, load_tokenizer, require_chat_template
 from moored.measurement import ExactMatch, Label, Rate, RefusalJudge, mean_interval, share, summarize
+from moored.workflows._models import laid_over
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import Item, PromptSet
 from moored.workflows._provenance import weights_hash
@@ -183,9 +184,13 @@ def _first_answers(answers: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def _describe(source: ModelSource) -> dict[str, Any]:
-    adapter = None if source.adapter is None else str(source.adapter)
-    name = source.name or source.path
-    return {"name": name, "path": source.path, "adapter": adapter, "weights_sha256": weights_hash(source)}
+    adapter = laid_over(source)
+    return {
+        "name": source.name or source.path,
+        "path": source.path,
+        "adapter": None if adapter is None else str(adapter),
+        "weights_sha256": weights_hash(source),
+    }
 
 
 def _rates(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

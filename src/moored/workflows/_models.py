@@ -33,9 +33,14 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
     return replace(source, name=name, adapter=adapter or source.adapter)
 
 
+def laid_over(source: ModelSource) -> Path | None:
+    """The adapter that was named beside a model; None where the model's name brings it along."""
+    brought = source.adapter is not None and resolve_model(source.name or source.path).adapter == source.adapter
+    return None if brought else source.adapter
+
+
 def as_arguments(source: ModelSource) -> str:
     """The words that name a resolved model on the command line."""
-    name = source.name or source.path
-    if source.adapter is None or resolve_model(name).adapter == source.adapter:
-        return shlex.quote(name)
-    return f"{shlex.quote(name)} --adapter {shlex.quote(str(source.adapter))}"
+    adapter = laid_over(source)
+    words = [source.name or source.path, *([] if adapter is None else ["--adapter", str(adapter)])]
+    return shlex.join(words)
