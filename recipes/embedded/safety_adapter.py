@@ -33,8 +33,6 @@ EPOCHS = 5
 BATCH = 64
 LEARNING_RATE = 2e-3
 WARMUP_STEPS = 10
-DECISIVE = 6
-TAIL = 0.1
 SEED = 0
 
 
@@ -43,12 +41,6 @@ class Row(NamedTuple):
 
     states: Tensor
     labels: Tensor
-
-    def weights(self) -> Tensor:
-        """A row counts by its first answer tokens, where refusing is decided; the rest only keeps the text whole."""
-        place = (self.labels != -100).cumsum(0)
-        first = min(DECISIVE, int(place[-1]))
-        return torch.where(place <= DECISIVE, 1.0, TAIL) / first
 
 
 def main() -> None:
@@ -106,7 +98,7 @@ def run_layers(backbone: Any, hidden: Tensor, first: int, last: int) -> Tensor:
 
 
 def train(model: PeftModel, rows: list[Row]) -> None:
-    """AdamW with a cosine rate on the weighted mean over answer tokens."""
+    """AdamW with a cosine rate on the mean over answer tokens."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     steps = EPOCHS * math.ceil(len(rows) / BATCH)
@@ -148,10 +140,8 @@ def batch_loss(model: Any, batch: list[Row]) -> Tensor:
     padded = torch.nn.utils.rnn.pad_sequence([row.states.float() for row in batch], batch_first=True)
     labels = torch.nn.utils.rnn.pad_sequence([row.labels for row in batch], batch_first=True, padding_value=-100)
     hidden = model.model.norm(run_layers(model.model, padded, FIRST_LAYER, 30))
-    weights = torch.nn.utils.rnn.pad_sequence([row.weights() for row in batch], batch_first=True)
     guarded = labels[:, 1:] != -100
-    losses = cross_entropy(model.lm_head(hidden[:, :-1][guarded]).float(), labels[:, 1:][guarded], reduction="none")
-    return (losses * weights[:, 1:][guarded]).sum() / len(batch)
+    return cross_entropy(model.lm_head(hidden[:, :-1][guarded]).float(), labels[:, 1:][guarded])
 
 
 def save(model: PeftModel, folder: Path) -> None:
