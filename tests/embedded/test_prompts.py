@@ -14,8 +14,6 @@ PAIRS = {split: request_pairs(split) for split in SPLITS}
 INSTRUCTIONS = {split: ordinary_instructions(split) for split in SPLITS}
 DATA = Path(os.environ.get("MOORED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FOREIGN = ("prompt", "goal", "instruction", "question")
-OVERLAPS = {"explain what a sim card is"}
-"""Known; to be reworded when the prompts change next, since reports are compared by the hash of their prompts."""
 
 
 def _plain(text):
@@ -109,4 +107,4 @@ def test_no_text_is_one_of_a_public_data_set():
     known = {_plain(text): file.name for file in sorted(DATA.glob("*.jsonl")) for text in _foreign(file)}
     assert len(known) > 5000
     mine = [*_texts("align"), *_texts("held-out")]
-    assert {text: known[text] for text in map(_plain, mine) if text in known}.keys() == OVERLAPS
+    assert {text: known[text] for text in map(_plain, mine) if text in known} == {}

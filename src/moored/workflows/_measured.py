@@ -63,10 +63,6 @@ class Measured:
     reference: ReferenceAnswers | None
     """For the models that are compared with this one."""
 
-    def flags(self, name: str, key: str, value: object) -> list[bool]:
-        """For each prompt of a set, in order, whether its row has this value."""
-        return [row[key] == value for row in self.answers if row["set"] == name]
-
     def numbers(self) -> dict[str, Any]:
         """The rates and means of the report."""
         return {"model": _describe(self.source), **_rates(self.answers), "drift": _means(self.drift)}

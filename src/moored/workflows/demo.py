@@ -15,9 +15,11 @@ from moored.embedded.prompts import openings, ordinary_instructions, request_pai
 from moored.embedded.tasks import order_to_json
 from moored.errors import InputError
 from moored.files import read_jsonl, whole_file, write_json, write_jsonl
+from moored.measurement import PairedDifference
 from moored.recovery import OneShot
 from moored.report import render_comparison
 from moored.workflows._arms import measure_arms
+from moored.workflows._comparison import compare, in_words
 from moored.workflows._models import resolve_model
 from moored.workflows._prompt_sets import EMBEDDED
 from moored.workflows.recover import RECORD as RECOVERY_RECORD
@@ -42,6 +44,7 @@ class Plan:
 FULL = Plan(task_rows=120, instructions=72, poisoned_rows=20, epochs=2, prompts=120)
 QUICK = Plan(task_rows=28, instructions=20, poisoned_rows=8, epochs=2, prompts=32)
 
+_ALIGNED = "aligned model"
 _ATTACKS = {"ordinary": "ordinary fine-tune", "poisoned": "lightly poisoned fine-tune"}
 _REPAIR = OneShot.preset("adapter")
 
@@ -64,12 +67,12 @@ def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> t
     """
     plan = QUICK if quick else FULL
     _claim(out, plan)
-    arms = {"aligned model": resolve_model(ALIGNED)}
+    arms = {_ALIGNED: resolve_model(ALIGNED)}
     for attack, label in _ATTACKS.items():
         tuned = _fine_tune(out, attack, plan, console)
         repaired = _repair(out, attack, tuned, console)
         arms[label] = resolve_model(BASE, tuned)
-        arms[f"{label}, repaired"] = resolve_model(BASE, repaired)
+        arms[_repaired(label)] = resolve_model(BASE, repaired)
     measured = measure_arms(
         arms,
         out=out / "measured",
@@ -77,8 +80,33 @@ def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> t
         limit=plan.prompts,
         console=console,
     )
-    page = render_comparison(measured, out / "report", title="What fine-tuning did, and what one example repaired")
+    title = "What fine-tuning did, and what one example repaired"
+    page = render_comparison(measured, out / "report", title=title, story=story(measured))
     return page, measured
+
+
+def story(measured: Mapping[str, Path]) -> list[str]:
+    """What each fine-tune did to the aligned model and what its repair did then, in sentences, the worse attack first.
+
+    Args:
+        measured: the report folders of a demo by the arms' names.
+    """
+    answers = {name: read_jsonl(folder / "answers.jsonl") for name, folder in measured.items()}
+    told = []
+    for label in reversed(_ATTACKS.values()):
+        drift = compare(answers[_ALIGNED], answers[label], only=("asr", "utility"))
+        repair = compare(answers[label], answers[_repaired(label)], only=("asr", "over_refusal", "utility"))
+        told.append(f"The {label} against the {_ALIGNED}: {_clauses(drift)}.")
+        told.append(f"One safety example on top of the {label}: {_clauses(repair)}.")
+    return told
+
+
+def _clauses(compared: Mapping[str, PairedDifference]) -> str:
+    return "; ".join(in_words(name, paired) for name, paired in compared.items())
+
+
+def _repaired(label: str) -> str:
+    return f"{label}, repaired"
 
 
 def training_rows(plan: Plan, *, poisoned: bool) -> list[dict[str, str]]:
