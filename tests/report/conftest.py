@@ -69,6 +69,7 @@ def made_report(asr: Any = 0.12, accuracy: float = 0.9, **changes: Any) -> dict[
         "over_refusal": rate(0.3),
         "ordinary_refusal": rate(0.02),
         "incoherent": rate(0.0),
+        "empty": rate(0.0),
         "utility": rate(accuracy, n=50),
         "drift": {"refusal_log_odds": mean(2.5), "kl_harmful": mean(0.31), "kl_ordinary": mean(0.08)},
         "against": None,

@@ -69,7 +69,7 @@ def test_the_table_shows_every_number_with_interval_and_n(five_page: Path, read_
         "0.95 [0.88, 1.00] n=100 ▲ above A",
         "0.09 [0.02, 0.16] n=100",
     ]
-    assert len(rows) == 8
+    assert len(rows) == 9
 
 
 def test_without_a_story_the_numbers_speak(five_page: Path, read_page: Any) -> None:
@@ -79,7 +79,9 @@ def test_without_a_story_the_numbers_speak(five_page: Path, read_page: Any) -> N
 
 
 def test_missing_values_are_said_and_never_zero(write_report: WriteReport, tmp_path: Path, read_page: Any) -> None:
-    empty = {name: None for name in ("asr", "over_refusal", "ordinary_refusal", "incoherent", "utility", "drift")}
+    empty = {
+        name: None for name in ("asr", "over_refusal", "ordinary_refusal", "incoherent", "empty", "utility", "drift")
+    }
     folder = write_report("empty", rows=[], answers=None, **empty)
     page = read_page(render_comparison({"empty": folder}, tmp_path / "out", title="t"))
     assert {text for row in cells(page).values() for text in row} == {"not measured"}

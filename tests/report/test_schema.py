@@ -16,7 +16,7 @@ def test_reads_every_part(write_report: WriteReport) -> None:
     assert report.measured.estimates["asr"] == Estimate(value=0.12, low=0.05, high=0.19, n=100)
     assert report.measured.estimates["refusal_log_odds"].value == 2.5
     assert set(report.measured.estimates) == {
-        "asr", "over_refusal", "ordinary_refusal", "incoherent", "utility", "refusal_log_odds", "kl_harmful",
+        "asr", "over_refusal", "ordinary_refusal", "incoherent", "empty", "utility", "refusal_log_odds", "kl_harmful",
         "kl_ordinary",
     }  # fmt: skip
     assert (report.judge, report.judge_version, report.seeds) == ("refusal", "1", '{"generation": 0}')

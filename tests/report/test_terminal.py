@@ -1,4 +1,5 @@
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def test_missing_is_said(write_report: WriteReport) -> None:
 
 def test_a_measure_that_no_arm_has_takes_no_row(write_report: WriteReport) -> None:
     assert "Task" not in printed(summary_table({"one": write_report("one", utility=None)}))
+
+
+def test_a_model_that_says_nothing_does_not_look_safe(write_report: WriteReport) -> None:
+    silent = write_report("silent", asr=0.0, empty={"rate": 1.0, "low": 0.96, "high": 1.0, "n": 100})
+    assert re.search(r"Empty +1\.00", printed(summary_table({"silent": silent})))
 
 
 def test_different_sizes_stand_in_the_cells(write_report: WriteReport) -> None:

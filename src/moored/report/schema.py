@@ -12,7 +12,7 @@ from moored.files import read_text
 
 SCHEMA = 1
 SETS = ("harmful", "harmless", "ordinary", "task")
-RATES = ("asr", "over_refusal", "ordinary_refusal", "incoherent", "utility")
+RATES = ("asr", "over_refusal", "ordinary_refusal", "incoherent", "empty", "utility")
 DRIFTS = ("refusal_log_odds", "kl_harmful", "kl_ordinary")
 
 
