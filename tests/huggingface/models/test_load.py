@@ -164,6 +164,18 @@ def test_an_adapter_for_another_base_is_refused(tmp_path, model):
         load_model(ModelSource(str(model), other))
 
 
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "module"])
+def test_an_adapter_that_peft_would_leave_out_is_refused(tmp_path, model, wrapper):
+    adapter = save_adapter(tmp_path / "adapter")
+    file = adapter / "adapter_model.safetensors"
+    renamed = {
+        name.replace("base_model.model", f"base_model.model.{wrapper}", 1): t for name, t in load_file(file).items()
+    }
+    save_file(renamed, file)
+    with pytest.raises(ModelError, match=rf"not named as PEFT names them \(base_model\.model\.{wrapper}\."):
+        load_model(ModelSource(str(model), adapter))
+
+
 def test_a_folder_that_is_no_adapter_is_named(tmp_path, model):
     with pytest.raises(ModelError, match=r"holds no adapter_config\.json"):
         load_model(ModelSource(str(model), tmp_path))

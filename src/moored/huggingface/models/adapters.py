@@ -1,6 +1,7 @@
 """LoRA adapter folders: do they fit, and two of them as one."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
 from peft.utils.other import get_pattern_key
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from moored.errors import InputError, ModelError
 from moored.files import read_text, whole_folder
@@ -74,6 +76,23 @@ def check_fits(folder: Path, model: nn.Module) -> None:
                 f"The adapter {folder} is for another base: {name} is {tuple(tensor.shape)}, but the weight of "
                 f"{module_name} is {tuple(weight.shape)}."
             )
+
+
+def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
+    """The model under an adapter whose every factor has found its place.
+
+    Raises:
+        ModelError: PEFT does not know some of its names; it would warn and go on without them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)
+        try:
+            return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+        except UserWarning as error:
+            raise ModelError(
+                f"Some tensors of the adapter {folder} are not named as PEFT names them ({next(iter(_load_tensors(folder)))}, "
+                "say) and would have no effect; save it again from a model without torch.compile or other wrappers."
+            ) from error
 
 
 def stack_adapters(below: Path, above: Path, out: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from moored.errors import ModelError
-from moored.huggingface.models.adapters import check_fits, read_adapter_config
+from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
 from moored.huggingface.models.weights import refuse_non_finite, require_finite, weight_files
 
 
@@ -79,7 +79,7 @@ def load_model(
     model = _load_checkpoint(source.path, dtype)
     if source.adapter is not None:
         check_fits(source.adapter, model)
-        model = PeftModel.from_pretrained(model, source.adapter, is_trainable=trainable and not merge)
+        model = lay_over(model, source.adapter, trainable=trainable and not merge)
         if merge:
             model = model.merge_and_unload()
     if source.adapter is None or merge:
