@@ -153,10 +153,24 @@ def test_resume_ends_where_the_uninterrupted_run_does(job, monkeypatch, adapter)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_resume_starts_over_where_there_is_nothing_and_refuses_other_data(job):
+def test_resume_starts_over_where_there_is_nothing_and_refuses_another_run(job):
     assert job(resume=True)["resumed_from"] is None
-    with pytest.raises(InputError, match="learned from other data"):
-        job(resume=True, render="raw")
+    save_tiny(job.folder / "other", seed=5)
+    for change, sentence in (
+        ({"render": "raw"}, "learned from other data"),
+        ({"model": "other"}, "started from other weights"),
+        ({"lora": {"r": 3}}, "another setting of lora"),
+        ({"lora": None}, "another setting of lora"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            job(resume=True, **change)
+
+
+def test_resume_touches_no_folder_that_holds_no_run(job):
+    before = sorted((job.folder / "model").iterdir())
+    with pytest.raises(InputError, match="output folder model is not empty"):
+        job(resume=True, output_dir="model")
+    assert sorted((job.folder / "model").iterdir()) == before
 
 
 def test_drift_is_measured_and_recorded(job):

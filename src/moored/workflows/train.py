@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ def train(
     arguments = sft_config(_for_trl(settings), str(config))
     out = Path(settings.output_dir)
     main_process = arguments.process_index == 0
-    if not resume and main_process:
+    if main_process and not (resume and (out / RECORD).is_file()):
         _refuse_used(out)
     source = resolve_model(settings.model, None if settings.adapter is None else Path(settings.adapter))
     start = prepare_start(source, settings.lora, settings.quantize, settings.trl, str(config))
@@ -70,7 +70,7 @@ def train(
     data = _data(settings, tokenizer, arguments)
     record = _record(settings, source, data, safeguards)
     if resume:
-        _same_data(out, record)
+        _same_run(out, record)
     with as_user_error(out):
         trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
         drift = _drift(settings, trainer, tokenizer)
@@ -209,13 +209,22 @@ def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards:
     }
 
 
-def _same_data(out: Path, record: dict[str, Any]) -> None:
-    """Raises InputError when the run to be resumed learned from other rows."""
+_SAME: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "learned from other data or another rendering": lambda record: record["data"]["tokens_sha256"],
+    "started from other weights": lambda record: record["model"]["weights_sha256"],
+    "trained with another setting of lora": lambda record: record["config"]["lora"],
+}
+"""What cannot change while a run goes on, by how it is told."""
+
+
+def _same_run(out: Path, record: dict[str, Any]) -> None:
+    """Raises InputError when the run to be resumed is another one than `record` describes."""
     if not (out / RECORD).is_file():
         return
     before = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    if before["data"]["tokens_sha256"] != record["data"]["tokens_sha256"]:
-        raise InputError(f"The run in {out} learned from other data or another rendering; resume it with the same.")
+    for difference, of in _SAME.items():
+        if of(before) != of(record):
+            raise InputError(f"The run in {out} {difference}; resume it with the same, or name another folder.")
 
 
 def _drift(settings: TrainConfig, trainer: Any, tokenizer: Any) -> SafetyDrift | None:
