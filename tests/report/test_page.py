@@ -2,11 +2,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from moored.errors import InputError
-from moored.report import render_comparison, render_measure
+from moored.report import render_comparison, render_figure, render_measure
 
 WriteReport = Callable[..., Path]
 HOSTILE = {
@@ -273,3 +274,14 @@ def test_a_failed_rendering_leaves_the_old_page(write_report: WriteReport, tmp_p
         render_comparison({"one": write_report("two", asr={"rate": 2, "n": 3})}, out, title="t")
     assert path.read_bytes() == before
     assert [file.name for file in out.iterdir()] == ["index.html"]
+
+
+def test_the_figure_is_a_file_of_its_own_with_all_arms(five_arms: dict[str, Path], tmp_path: Path) -> None:
+    path = render_figure(five_arms, tmp_path / "figure.svg")
+
+    root = ElementTree.parse(path).getroot()
+    texts = ["".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert [text[:1] for text in texts if " · " in text] == ["A", "B", "C", "D", "E"]
+    assert any(text.startswith("attack success") for text in texts)
+    assert any(text.startswith("task accuracy") for text in texts)
+    assert "prefers-color-scheme: dark" in path.read_text(encoding="utf-8")

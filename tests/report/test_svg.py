@@ -5,7 +5,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from moored.report.svg import INK, RISK, drawing_style, inline_svg
+from moored.report.svg import INK, RISK, drawing_style, inline_svg, standalone_svg
 
 
 def two_texts() -> Figure:
@@ -69,3 +69,16 @@ def test_drawing_is_deterministic_and_deaf_to_the_user_s_settings() -> None:
 def test_other_warnings_still_come_through() -> None:
     with drawing_style(), pytest.warns(UserWarning, match="something else"):
         warnings.warn("something else", UserWarning, stacklevel=1)
+
+
+def test_as_a_file_of_its_own_it_brings_its_colours() -> None:
+    root = ElementTree.fromstring(
+        standalone_svg(inline_svg(two_texts, name="a", title="t", description="d"), ":root{}")
+    )
+
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert float(root.attrib["width"]) == pytest.approx(144)
+    style = root[0]
+    assert style.tag.endswith("}style")
+    assert (style.text or "").startswith(":root{}")
+    assert "var(--ink)" in (style.text or "")

@@ -17,6 +17,8 @@ from moored.report.text import visible
 
 _WIDTH = 360.0
 _LINE = 17.0
+_ACROSS = 2
+"""Names in one line of a legend."""
 _LOOKS = {"asr": (RISK, "o"), "over_refusal": (CAUTION, "s"), "utility": (ABLE, "D")}
 
 
@@ -103,7 +105,7 @@ def _share_axis(axes: Axes, *, vertical: bool = False) -> None:
 
 def _rates_figure(arms: Sequence[Arm], keys: Sequence[str]) -> Figure:
     group = _LINE * (1 + len(keys)) + 12
-    legend = _LINE + 6
+    legend = _LINE * _lines(keys) + 6
     down = group * len(arms)
     figure, axes = _canvas(_WIDTH, legend + down + 24, (4.0, legend, _WIDTH - 118, down))
     _share_axis(axes)
@@ -146,14 +148,19 @@ def _ends(estimate: Estimate) -> list[float]:
 
 def _legend(figure: Figure, arms: Sequence[Arm], keys: Sequence[str], height: float) -> None:
     """Names the marks in their own colours, with n; they are also told apart by shape."""
-    axes = figure.add_axes((4 / _WIDTH, 1 - _LINE / height, 1 - 8 / _WIDTH, _LINE / height))
+    lines = _lines(keys)
+    axes = figure.add_axes((4 / _WIDTH, 1 - lines * _LINE / height, 1 - 8 / _WIDTH, lines * _LINE / height))
     axes.set_axis_off()
-    axes.set(xlim=(0, _WIDTH - 8), ylim=(0, 1))
+    axes.set(xlim=(0, _WIDTH - 8), ylim=(lines, 0))
     for index, key in enumerate(keys):
         color, marker = _LOOKS[key]
-        left = 5 + index * 170
-        axes.plot([left], [0.5], marker, color=color, markersize=7.5, clip_on=False)
-        axes.text(left + 10, 0.5, f"{BY_KEY[key].label.lower()}, {_size(arms, key)}", va="center", color=color)
+        left, line = 5 + index % _ACROSS * 170, index // _ACROSS + 0.5
+        axes.plot([left], [line], marker, color=color, markersize=7.5, clip_on=False)
+        axes.text(left + 10, line, f"{BY_KEY[key].label.lower()}, {_size(arms, key)}", va="center", color=color)
+
+
+def _lines(keys: Sequence[str]) -> int:
+    return -(-len(keys) // _ACROSS)
 
 
 def _size(arms: Sequence[Arm], key: str) -> str:

@@ -15,8 +15,10 @@ from moored.report.arms import Arm, comparison_arms, measure_arms
 from moored.report.findings import each_arm, findings, mark, same_prompts, warnings
 from moored.report.numbers import BY_KEY, MEASURES, MISSING, Measure, full, interval, point
 from moored.report.schema import SETS, Estimate
+from moored.report.svg import standalone_svg
 from moored.report.text import shortened, visible
 
+_RATES = ("asr", "over_refusal", "utility")
 _ANSWER_LIMIT = 480
 _PROMPT_LIMIT = 2000
 _SAMPLES = {"harmful": (4, 4), "harmless": (2, 2), "ordinary": (2, 1), "task": (2, 2)}
@@ -84,6 +86,27 @@ def render_measure(report_folder: Path) -> Path:
     against = arms[-1].report.against
     told = findings(arms) if against is None else [against.verdict[:1].upper() + against.verdict[1:], *each_arm(arms)]
     return _write(report_folder, arms, title=f"Safety of {arms[-1].name}", told=told)
+
+
+def render_figure(reports: Mapping[str, Path], path: Path) -> Path:
+    """Writes the rates of several measured models as one SVG file, for a README or a slide, light and dark.
+
+    Args:
+        reports: what to call it → its report folder, in the order to show.
+        path: the file to write.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: a report is missing or broken, or `path` cannot be written.
+    """
+    arms = comparison_arms(reports)
+    plot = figures.rates_plot(arms, [key for key in _RATES if any(arm.estimate(key) for arm in arms)], name="rates")
+    theme = _environment().get_template("theme.css").render()
+    with whole_file(path) as temporary:
+        temporary.write_text(standalone_svg(plot, theme), encoding="utf-8", newline="\n")
+    return path
 
 
 def _write(out: Path, arms: Sequence[Arm], *, title: str, told: Sequence[str]) -> Path:

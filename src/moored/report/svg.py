@@ -78,6 +78,22 @@ def inline_svg(draw: Callable[[], Figure], *, name: str, title: str, description
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
+def standalone_svg(drawing: Markup, theme: str) -> str:
+    """A figure for a page as a file of its own.
+
+    Args:
+        drawing: what `inline_svg` returned.
+        theme: CSS that gives the page's colours, `--ink` for the text among them.
+    """
+    root = ElementTree.fromstring(drawing)
+    _, _, width, height = root.attrib["viewBox"].split()
+    root.attrib |= {"xmlns": _SVG.strip("{}"), "width": width, "height": height}
+    style = ElementTree.Element("style")
+    style.text = theme + "svg { color: var(--ink); font-family: system-ui, sans-serif; }"
+    root.insert(0, style)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
 def _strip(root: ElementTree.Element) -> None:
     """Drops metadata, matplotlib's global style rule and its namespaces; inside HTML none of them belongs."""
     for parent in list(root.iter()):
