@@ -108,8 +108,13 @@ def _parents(path: Path) -> Iterator[None]:
         raise
 
 
-def require_place(folder: Path | str, *, overwrite: bool = False) -> None:
+def require_place(folder: Path | str, *, overwrite: bool = False, record: str | None = None) -> None:
     """Finds out before long work whether a folder can be written at its end.
+
+    Args:
+        folder: where something is to be written.
+        overwrite: whether what is there may be replaced.
+        record: a file that tells what may be replaced from folders that nobody wants to lose; None takes any.
 
     Raises:
         InputError: `folder` is there already and not empty (unless `overwrite`), is a file, or cannot be made.
@@ -117,6 +122,8 @@ def require_place(folder: Path | str, *, overwrite: bool = False) -> None:
     folder = Path(folder).absolute()
     if not overwrite or not folder.is_dir():
         refuse_non_empty(folder)
+    elif record is not None and any(folder.iterdir()) and not (folder / record).is_file():
+        raise InputError(f"{folder} holds no {record}, so it is not replaced; name another folder or empty it first.")
     above = next((parent for parent in folder.parents if parent.exists()), folder)
     if not above.is_dir():
         raise InputError(f"Cannot write {folder}: {above} is a file; name another folder.")

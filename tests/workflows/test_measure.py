@@ -14,7 +14,7 @@ from tests.workflows.files import digests, write_rows
 from moored.errors import InputError, ModelError
 from moored.files import read_jsonl
 from moored.huggingface.data import render_prompt, rendering_hash
-from moored.huggingface.inference import generate
+from moored.huggingface.inference import DriftProbe, generate
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.report.schema import read_report
 from moored.workflows import _measured, _models
@@ -204,12 +204,32 @@ def test_a_task_is_right_where_it_means_the_same_json(tmp_path, files, scripted)
     assert [row["correct"] for row in read_jsonl(tmp_path / "out" / "answers.jsonl")] == [False] * 3 + [True, False]
 
 
+def test_a_task_that_only_looks_like_json_is_compared_as_text(tmp_path, files, scripted):
+    base, _, _ = files
+    rows = [{"prompt": "Half-open?", "completion": "[a, b)"}, {"prompt": "Name it.", "completion": "{x} is 5"}]
+    scripted["base"] = "{x}  is 5"
+    task = write_rows(tmp_path / "text.jsonl", rows)
+    measure(base, out=tmp_path / "out", harmful=None, harmless=None, ordinary=None, task=task)
+    assert [row["correct"] for row in read_jsonl(tmp_path / "out" / "answers.jsonl")] == [False, True]
+
+
 def test_only_a_task_has_right_answers(tmp_path, files, scripted):
     base, _, _ = files
     harmful = write_rows(tmp_path / "answered.jsonl", [{"prompt": "How?", "completion": REFUSAL}])
     measure(base, out=tmp_path / "out", harmful=harmful, harmless=None, ordinary=None)
     (row,) = read_jsonl(tmp_path / "out" / "answers.jsonl")
     assert row["label"] == "refused" and row["expected"] is None and row["correct"] is None
+
+
+def test_the_drift_is_taken_on_prompts_from_the_whole_file(tmp_path, files, scripted, monkeypatch):
+    base, adapter, sets = files
+    monkeypatch.setattr(_measured, "_DRIFT_PROMPTS", 3)
+    probes = []
+    monkeypatch.setattr(_measured, "DriftProbe", lambda **given: probes.append(given) or DriftProbe(**given))
+    measure(base, adapter=adapter, out=tmp_path / "out", **sets)
+    tokenizer = load_tokenizer(ModelSource(base))
+    expected = [render_prompt(tokenizer, HARMFUL[row]["prompt"]) for row in (0, 3, 6)]
+    assert [probe["harmful"] for probe in probes] == [expected, expected]
 
 
 def test_a_limit_takes_prompts_from_the_whole_file(tmp_path, files, scripted):
@@ -353,6 +373,14 @@ def test_overwriting_replaces_the_report(tmp_path, files, scripted):
     measure(base, adapter=adapter, out=tmp_path / "out", **sets)
     measure(base, out=tmp_path / "out", overwrite=True, **sets)
     assert set(digests(tmp_path / "out")) == {"report.json", "answers.jsonl"}
+
+
+def test_overwriting_replaces_nothing_but_a_report(tmp_path, files, scripted):
+    base, _, sets = files
+    before = digests(tmp_path)
+    with pytest.raises(InputError, match=r"base holds no report\.json, so it is not replaced"):
+        measure(base, out=Path(base), overwrite=True, **sets)
+    assert digests(tmp_path) == before
 
 
 def test_the_precision_in_memory_can_be_chosen(tmp_path, files, monkeypatch):

@@ -15,7 +15,7 @@ from moored.huggingface.models import ModelSource, iterate_weights, load_model, 
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
 from moored.workflows import recover as workflow
-from moored.workflows.recover import recover
+from moored.workflows.recover import RECORD, recover
 
 QUICK = OneShot(learning_rate=0.02, steps=4)
 
@@ -192,6 +192,7 @@ def test_overwriting_replaces_the_folder_only_at_the_end(tmp_path, tuned, monkey
     base, adapter = tuned
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
+    (tmp_path / "out" / RECORD).touch()
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -200,10 +201,22 @@ def test_overwriting_replaces_the_folder_only_at_the_end(tmp_path, tuned, monkey
         patched.setattr(workflow, "write_json", full)
         with pytest.raises(InputError, match="No space left on device"):
             recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
-    assert set(digests(tmp_path / "out")) == {"old"}
+    assert set(digests(tmp_path / "out")) == {"old", RECORD}
     assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter", "out"}
     recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
     assert "old" not in digests(tmp_path / "out")
+
+
+def test_overwriting_replaces_nothing_but_a_repair_and_never_what_is_repaired(tmp_path, tuned):
+    base, adapter = tuned
+    before = digests(tmp_path)
+    with pytest.raises(InputError, match=f"base holds no {RECORD}, so it is not replaced"):
+        recover(base, adapter=adapter, out=Path(base), method=QUICK, overwrite=True)
+    (adapter / RECORD).touch()
+    with pytest.raises(InputError, match="is never written to"):
+        recover(base, adapter=adapter, out=adapter, method=QUICK, overwrite=True)
+    (adapter / RECORD).unlink()
+    assert digests(tmp_path) == before
 
 
 def test_an_interruption_leaves_nothing(tmp_path, tuned, monkeypatch):

@@ -64,7 +64,7 @@ def measure(
     Raises:
         UserError: whatever the user can put right; nothing is written then.
     """
-    require_place(out, overwrite=overwrite)
+    require_place(out, overwrite=overwrite, record="report.json")
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError("--max-new-tokens and --batch-size must be at least 1.")
     started = time.perf_counter()

@@ -54,8 +54,10 @@ def recover(
     Raises:
         UserError: whatever the user can put right; nothing is written then.
     """
-    require_place(out, overwrite=overwrite)
+    require_place(out, overwrite=overwrite, record=RECORD)
     source = resolve_model(model, adapter)
+    if Path(out).resolve() in {Path(place).resolve() for place in (source.path, source.adapter) if place}:
+        raise InputError(f"{out} is what is to be repaired, and it is never written to; name another folder.")
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
     method = method or OneShot.preset("published" if source.adapter is None else "adapter")
