@@ -54,13 +54,17 @@ def test_the_command_line_lays_over_the_file(config):
         (LEAST + "drift: {limit: many}", "limit is 'many', but it must be int"),
         ("model: m\ndataset: d\n", "does not say output_dir"),
         ("model: m\n  dataset: d\n", "run.yaml, line 2 is not valid YAML"),
+        (LEAST + "max_steps: 1\nmax_steps: 2\n", "run.yaml, line 5 is not valid YAML .max_steps is given twice"),
+        (LEAST + "lora: {r: 1, r: 2}\n", "line 4 .*r is given twice"),
+        (LEAST + "seed: \x07\n", "is not valid YAML .unacceptable character.*position"),
         ("- model\n", "no mapping of settings"),
         ("", "no mapping of settings"),
     ],
 )
 def test_a_bad_file_is_one_sentence(config, text, sentence):
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
         config(text)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "model.x=1"])

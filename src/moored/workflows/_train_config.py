@@ -88,13 +88,27 @@ def read_config(file: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     return _checked(values, str(file))
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader lets the last of two equal keys win silently; YAML forbids them, and so does this one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node, each key given once."""
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{where}{line} is not valid YAML ({getattr(error, 'problem', error)}).") from None
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise InputError(f"{where}{line} is not valid YAML ({problem}).") from None
     if not isinstance(values, dict):
         raise InputError(f"{where} is no mapping of settings; write one `key: value` a line.")
     return values
