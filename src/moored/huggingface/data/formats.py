@@ -76,18 +76,39 @@ def _from_list(path: Path, rows: list[dict[str, Any]]) -> Dataset:
         return Dataset.from_list(rows)
     except pa.ArrowException as error:
         raise InputError(f"A column of {path} mixes types ({_first_line(error)}); give it one type.") from error
+    except (UnicodeEncodeError, OverflowError) as error:
+        where = f"Row {_row_without_a_place(rows)} of {path}"
+        raise InputError(f"{where} holds a value that no table can hold ({_first_line(error)}); mend it.") from error
+
+
+def _row_without_a_place(rows: list[dict[str, Any]]) -> int:
+    """The number of the first row with half a character (a lone surrogate) or a number of more than 64 bits."""
+    for number, row in enumerate(rows, 1):
+        try:
+            pa.array([row])
+        except (UnicodeEncodeError, OverflowError, pa.ArrowException):
+            return number
+    raise AssertionError("every row has a place")
+
+
+def _from_table(path: Path, table: pa.Table) -> Dataset:
+    names = table.column_names
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has the column {twice} twice; rename one of them.")
+    return Dataset(table)
 
 
 def _read_parquet(path: Path) -> Dataset:
     try:
-        return Dataset(pyarrow.parquet.read_table(path))
+        return _from_table(path, pyarrow.parquet.read_table(path))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a valid Parquet file ({_first_line(error)}); write it again.") from error
 
 
 def _read_csv(path: Path) -> Dataset:
     """All columns as text: a column of numbers is still a prompt or a completion."""
-    names = next(csv.reader(io.StringIO(read_text(path))))
+    names = next(csv.reader(io.StringIO(read_text(path))), [])
     options = {
         "parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True),
         "convert_options": pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
@@ -95,7 +116,7 @@ def _read_csv(path: Path) -> Dataset:
         "read_options": pyarrow.csv.ReadOptions(use_threads=False),
     }
     try:
-        return Dataset(pyarrow.csv.read_csv(path, **options))
+        return _from_table(path, pyarrow.csv.read_csv(path, **options))
     except pa.ArrowException as error:
         raise InputError(f"{path} is not a valid CSV file ({_first_line(error)}); write it again.") from error
 
