@@ -15,11 +15,11 @@ from moored.huggingface.models import ModelSource, best_device, load_model, load
 from moored.measurement import ExactMatch, Label, Rate, RefusalJudge, mean_interval, share, summarize
 from moored.workflows._models import laid_over
 from moored.workflows._progress import progress_bar
-from moored.workflows._prompt_sets import Item, PromptSet
+from moored.workflows._prompt_sets import Item, PromptSet, spread
 from moored.workflows._provenance import weights_hash
 
 _DRIFT_PROMPTS = 48
-"""Prompts of each kind that the drift is taken on: full-vocabulary logits of more would fill the memory."""
+"""Prompts of each kind, taken evenly, that show the drift: full-vocabulary logits of more would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def measure_model(
     answers = [row for each in asked.sets for row in _answer(model, asked, each, settings, console, label)]
     probe = _probe(asked, reference)
     scores = {} if probe is None else {name: each.tolist() for name, each in probe.scores(model).items()}
-    kept = reference_answers(model, probe, answers_of=_first_answers(answers)) if keep_reference and probe else None
+    kept = reference_answers(model, probe, answers_of=_probed_answers(answers)) if keep_reference and probe else None
     return Measured(source=source, answers=answers, drift=scores, reference=kept)
 
 
@@ -164,17 +164,17 @@ def _probe(asked: Asked, reference: ReferenceAnswers | None) -> DriftProbe | Non
     texts = openings()
     return DriftProbe(
         tokenizer=asked.tokenizer,
-        harmful=asked.rendered["harmful"][:_DRIFT_PROMPTS],
-        ordinary=asked.rendered.get("ordinary", ())[:_DRIFT_PROMPTS],
+        harmful=spread(asked.rendered["harmful"], _DRIFT_PROMPTS),
+        ordinary=spread(asked.rendered.get("ordinary", ()), _DRIFT_PROMPTS),
         refusing=texts.refusing,
         complying=texts.complying,
         reference=reference,
     )
 
 
-def _first_answers(answers: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+def _probed_answers(answers: Sequence[dict[str, Any]]) -> dict[str, Sequence[str]]:
     return {
-        name: [row["answer"] for row in answers if row["set"] == name][:_DRIFT_PROMPTS]
+        name: spread([row["answer"] for row in answers if row["set"] == name], _DRIFT_PROMPTS)
         for name in ("harmful", "ordinary")
     }
 

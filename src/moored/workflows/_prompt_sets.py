@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from moored.embedded.prompts import ordinary_instructions, request_pairs
 from moored.embedded.tasks import order_to_json
@@ -11,6 +11,7 @@ from moored.errors import InputError
 from moored.huggingface.data import read_rows
 
 EMBEDDED = "embedded"
+_T = TypeVar("_T")
 _HELD_OUT_TASK_ROWS = 100
 
 
@@ -54,7 +55,7 @@ def load_prompt_sets(files: dict[str, str | None], *, limit: int | None) -> list
 def _load(name: str, source: str, limit: int | None) -> PromptSet:
     items = _EMBEDDED[name]() if source == EMBEDDED else _read(name, source)
     label = f"{EMBEDDED} (held-out)" if source == EMBEDDED else Path(source).name
-    return PromptSet(name=name, source=label, items=_spread(items, limit))
+    return PromptSet(name=name, source=label, items=spread(items, limit))
 
 
 def _read(name: str, source: str) -> list[Item]:
@@ -86,7 +87,8 @@ def _completion(source: str, number: int, row: dict[str, Any]) -> str:
     return completion
 
 
-def _spread(items: list[Item], limit: int | None) -> list[Item]:
+def spread(items: Sequence[_T], limit: int | None) -> Sequence[_T]:
+    """At most `limit` of the items, taken evenly over all; None keeps all."""
     if limit is None or limit >= len(items):
         return items
     return [items[position * len(items) // limit] for position in range(limit)]
