@@ -1,5 +1,6 @@
 """One model measured on the prompts of a comparison: answers, labels, drift, and the numbers made of them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +155,14 @@ def _row(name: str, item: Item, answer: str) -> dict[str, Any]:
 
 
 def _correct(answer: str, expected: str) -> bool:
-    return ExactMatch(json=expected.lstrip().startswith(("{", "[")))(answer, expected)
+    return ExactMatch(json=_is_json(expected))(answer, expected)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _probe(asked: Asked, reference: ReferenceAnswers | None) -> DriftProbe | None:
