@@ -253,6 +253,7 @@ def test_other_data(job, layout):
         ({"output_dir": "model"}, InputError, "output folder model is not empty"),
         ({"output_dir": "rows.jsonl/out"}, InputError, "Cannot write to rows.jsonl/out"),
         ({"eval_strategy": "steps"}, InputError, "eval_strategy is steps, but there is no eval_dataset"),
+        ({"drift": {"stop": 1.0}}, InputError, r"drift\.stop acts at evaluations only"),
         ({"learning_rate": "fast"}, InputError, "learning_rate is 'fast'"),
         ({"learning_rte": 1}, InputError, "did you mean learning_rate"),
         ({"padding_free": True}, InputError, r"run\.yaml is refused: When `padding_free=True`"),

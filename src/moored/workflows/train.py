@@ -128,6 +128,8 @@ def _data(settings: TrainConfig, tokenizer: Any, arguments: Any) -> _Data:
     """Both datasets as token ids and labels, with the rows that have nothing to learn reported."""
     if settings.eval_dataset is None and arguments.eval_strategy != "no":
         raise InputError(f"eval_strategy is {arguments.eval_strategy.value}, but there is no eval_dataset; name one.")
+    if settings.drift is not None and settings.drift.stop is not None and arguments.eval_strategy == "no":
+        raise InputError("drift.stop acts at evaluations only; set eval_strategy and name an eval_dataset.")
     train = _tokens(settings, settings.dataset, settings.dataset_split, tokenizer, arguments)
     described = {"dataset": settings.dataset, "rows": len(train), "tokens_sha256": _hash(train)}
     evaluation = None

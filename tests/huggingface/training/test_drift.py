@@ -112,6 +112,17 @@ def test_a_drift_can_choose_the_best_checkpoint(tmp_path):
     assert trainer.state.best_global_step == 2 and trainer.state.best_metric == 3.0
 
 
+def test_the_end_is_measured_on_the_weights_that_are_kept(tmp_path):
+    run = {**RUN, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, "load_best_model_at_end": True}
+    run |= {"metric_for_best_model": "safety/norm", "greater_is_better": False}
+    drift = SafetyDrift(lambda model: {"norm": float(sum(weight.square().sum() for weight in model.parameters()))})
+    trainer = make_trainer(tmp_path, callbacks=[drift], **run)
+    trainer.train()
+    assert trainer.state.best_global_step == 2
+    with torch.no_grad():
+        assert drift.summary()["end"] == drift.probe(trainer.model)
+
+
 def test_a_stock_trainer_hands_over_its_log(tmp_path):
     drift = SafetyDrift(Probe())
     trainer = make_trainer(tmp_path, trainer_class=SFTTrainer, callbacks=[drift], **RUN)
@@ -128,3 +139,5 @@ def test_what_cannot_stop_is_refused(tmp_path):
     drift = SafetyDrift(lambda model: {"other": 1.0}, stop=1.0)
     with pytest.raises(InputError, match="stop only on refusal_log_odds"):
         make_trainer(tmp_path, callbacks=[drift], **RUN).train()
+    with pytest.raises(InputError, match="stops at evaluations only"):
+        make_trainer(tmp_path, callbacks=[SafetyDrift(Probe(), stop=1.0)], **{**RUN, "eval_strategy": "no"}).train()

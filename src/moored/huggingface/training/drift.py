@@ -48,6 +48,8 @@ class SafetyDrift(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         """Measures the start, or takes it from the log of the run that is resumed."""
+        if self.stop is not None and args.eval_strategy == "no":
+            raise InputError("SafetyDrift stops at evaluations only, and there are none; set eval_strategy.")
         logged = next((entry for entry in state.log_history if f"safety/{_WATCHED}" in entry), None)
         if logged is None:
             self._measure(state, kwargs["model"])
@@ -75,8 +77,8 @@ class SafetyDrift(TrainerCallback):
         )
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        """Measures the end, unless the last step was an evaluation."""
-        if self.measured_at != state.global_step:
+        """Measures the end, unless the last step was an evaluation of these very weights."""
+        if args.load_best_model_at_end or self.measured_at != state.global_step:
             self._measure(state, kwargs["model"])
 
     def _measure(self, state: TrainerState, model: nn.Module) -> None:
