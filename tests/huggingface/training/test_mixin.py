@@ -170,6 +170,17 @@ def test_a_safeguard_that_cannot_work_is_refused(tmp_path, safeguards, sentence)
         make_trainer(tmp_path, rows=token_rows(4), safeguards=safeguards)
 
 
+def test_the_share_of_a_run_that_logs_no_loss_is_not_zero(tmp_path, capsys):
+    run = {"rows": token_rows(8), "safeguards": [L2(strength=0.5)], "max_steps": 4, "per_device_train_batch_size": 2}
+    quiet, _ = _trained(tmp_path / "quiet", **run, logging_steps=500)
+    told = capsys.readouterr().out
+    once, _ = _trained(tmp_path / "once", **run, logging_steps=4)
+    (logged,) = (entry for entry in once.state.log_history if "loss" in entry)
+    share = quiet.safeguard_report()[0]["share"]
+    assert share == pytest.approx(logged["safety/l2/share"], rel=1e-4) and share > 0
+    assert f"l2 was {share:.2%} of the loss" in told
+
+
 def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
     safeguards = [L2(strength=0.5), L2(strength=0.0, name="resting")]
     trainer, _ = _trained(

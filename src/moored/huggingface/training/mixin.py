@@ -79,7 +79,10 @@ class SafeguardMixin(_Trainer):
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         for held in self._held:
             held.judge_at_the_end()
-            self.accelerator.print(f"{held.safeguard.name} was {held.share:.2%} of the loss at the end.")
+            if held.share is None:
+                held.drain(output.training_loss)  # The run was too short to log its loss.
+            share = "took no step" if held.share is None else f"was {held.share:.2%} of the loss at the end"
+            self.accelerator.print(f"{held.safeguard.name} {share}.")
         return output
 
     def safeguard_report(self) -> list[dict[str, Any]]:
@@ -191,8 +194,8 @@ class _Held:
     safeguard: Safeguard
     updates: list[Update]
     acted: bool = False
-    share: float = 0.0
-    """Of the loss, over the steps of the last log."""
+    share: float | None = None
+    """Of the loss, over the steps of the last log, or of the whole run where nothing was logged."""
     values: list[Tensor] = field(default_factory=list)
 
     @property
