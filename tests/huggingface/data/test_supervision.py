@@ -123,9 +123,10 @@ def test_a_first_token_is_added_to_plain_text_and_never_twice_to_a_chat():
         assert learned.endswith(" is<|im_end|>")
 
 
-def test_tools_reach_the_template():
+@pytest.mark.parametrize("tools", [[{"name": "clock"}], '[{"name": "clock"}]'], ids=["a list", "JSON"])
+def test_tools_reach_the_template(tools):
     template = "{% if tools %}{{ tools[0]['name'] }}{% endif %}" + CHATML
-    _, done = _learned([{"messages": CHAT, "tools": [{"name": "clock"}]}], tokenizer=tiny_tokenizer(template))
+    _, done = _learned([{"messages": CHAT, "tools": tools}], tokenizer=tiny_tokenizer(template))
     assert tiny_tokenizer().decode(done[0]["input_ids"])[:17] == "clock<|im_start|>"
 
 
@@ -141,6 +142,7 @@ def test_tools_reach_the_template():
             "row 1 of rows.jsonl lacks its role or content",
         ),
         ([{"prompt": "a", "completion": None}], InputError, "column completion in row 1"),
+        ([{"messages": CHAT, "tools": "[{"}], InputError, "The column tools in row 1 of rows.jsonl is not valid JSON"),
     ],
 )
 def test_a_bad_row_is_named(rows, error, sentence):

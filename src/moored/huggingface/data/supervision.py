@@ -4,6 +4,7 @@ The labels are made here and not by TRL, because TRL supervises every token of a
 chat template, trains string prompts without any template, and drops rows without a label silently.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def _from_chat(
     """Tokens of a chat; the assistant's turns from message `first` on are learned, or all tokens if it is None."""
     if not how.tokenizer.chat_template:
         raise ModelError(f"The tokenizer has no chat template to render {place} with; use a chat model's tokenizer.")
-    extra = {"tools": row.get("tools"), **(row.get("chat_template_kwargs") or {})}
+    extra = {"tools": _tools(row.get("tools"), place), **(row.get("chat_template_kwargs") or {})}
     try:
         if first is None:
             ids = _ids(how.tokenizer, render_chat(how.tokenizer, messages, **extra))
@@ -141,6 +142,16 @@ def _from_chat(
         return _without_end(tokens, how.tokenizer, messages, extra) if row.get("unfinished") else tokens
     except ModelError as error:
         raise ModelError(f"In {place}: {error}") from error
+
+
+def _tools(tools: Any, place: str) -> Any:
+    """Tables often hold tools as JSON, since a column of unlike structures has no type."""
+    if not isinstance(tools, str):
+        return tools
+    try:
+        return json.loads(tools)
+    except json.JSONDecodeError as error:
+        raise InputError(f"The column tools in {place} is not valid JSON: {error.msg}.") from None
 
 
 def _turn_by_turn(
