@@ -195,6 +195,14 @@ def test_a_tokenizer_without_padding_pads_with_its_end(model):
     assert load_tokenizer(ModelSource(str(model))).pad_token == "<|im_end|>"
 
 
+def test_a_tokenizer_that_can_neither_pad_nor_end_is_refused(model):
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token = None
+    tokenizer.save_pretrained(model)
+    with pytest.raises(ModelError, match="names neither a padding nor an end token"):
+        load_tokenizer(ModelSource(str(model)))
+
+
 def test_a_tokenizer_that_cannot_render_a_chat_is_refused():
     require_chat_template(tiny_tokenizer(), "here")
     with pytest.raises(ModelError, match="tokenizer of here has no chat template"):
