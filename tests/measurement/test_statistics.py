@@ -131,9 +131,11 @@ def test_the_smallest_detectable_difference_shows_four_times_in_five():
     assert 0.72 < shown < 0.85
 
 
-def test_too_few_prompts_show_nothing():
-    assert smallest_detectable_difference(3, 0.0) is None
-    assert "could not show any difference" in verdict(paired_difference([False] * 3, [True] * 3))
+@pytest.mark.parametrize("n", [3, 5])
+def test_too_few_prompts_show_nothing(n):
+    assert smallest_detectable_difference(n, 0.0) is None
+    assert "could not show any difference" in verdict(paired_difference([False] * n, [True] * n))
+    assert detectable(6, 0.0) < 1
 
 
 def test_the_verdict_says_which_way():
