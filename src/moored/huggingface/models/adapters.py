@@ -89,9 +89,10 @@ def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftMo
         try:
             return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
         except UserWarning as error:
+            name = next(iter(_load_tensors(folder)))
             raise ModelError(
-                f"Some tensors of the adapter {folder} are not named as PEFT names them ({next(iter(_load_tensors(folder)))}, "
-                "say) and would have no effect; save it again from a model without torch.compile or other wrappers."
+                f"Some tensors of the adapter {folder} are not named as PEFT names them ({name}, say) and would have "
+                "no effect; save it again from a model without torch.compile or other wrappers."
             ) from error
 
 
