@@ -15,8 +15,6 @@ from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
 from moored.huggingface.models.weights import refuse_non_finite, require_finite, weight_files
 
-_NO_FOLDER = "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
-
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -42,8 +40,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError, KeyError) as error:
-        hint = "put its tokenizer files there" if os.path.isdir(place) else _NO_FOLDER
-        raise ModelError(f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {_first_line(error)}.") from error
+        raise ModelError(f"{place} holds no tokenizer that can be read ({_first_line(error)}).") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
@@ -102,7 +99,7 @@ def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrai
         )
         model, found = loaded
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
-        hint = "see its files" if is_folder else _NO_FOLDER
+        hint = "see its files" if is_folder else "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
     except RuntimeError as error:
         if "mismatched" not in str(error):
@@ -123,7 +120,7 @@ def best_device() -> torch.device:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".: ")
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
 
 
 def adapter_base(adapter: Path | str) -> str:
