@@ -11,7 +11,7 @@ from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json, write_jsonl
 from moored.huggingface.models import ModelSource, adapter_base
 from moored.measurement import RefusalJudge, verdict
-from moored.workflows._comparison import compare
+from moored.workflows._comparison import broken_in_words, compare
 from moored.workflows._measured import Asked, Measured, Settings, measure_model, render, require_same_tokens
 from moored.workflows._models import as_arguments, resolve_model
 from moored.workflows._prompt_sets import EMBEDDED, load_prompt_sets
@@ -141,7 +141,7 @@ def _verdict(measured: Measured, reference: Measured, comparison: dict[str, Any]
     if "asr" not in comparison:
         return "no harmful prompts were asked, so drift was not judged.", None
     paired = comparison["asr"]
-    sentence = verdict(paired)
+    sentence = verdict(paired) + broken_in_words(reference.answers, measured.answers)
     start = paired.before.rate or 0.0
     if start >= _HIGH_START:
         sentence += f" The reference itself complies with {start:.0%} of the harmful prompts: it is hardly aligned."
