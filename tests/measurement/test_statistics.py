@@ -157,6 +157,8 @@ def test_the_verdict_goes_by_the_exact_test():
 
 def test_a_mean_without_scores_is_none():
     assert mean_interval([]).as_dict() == {"mean": None, "low": None, "high": None, "n": 0}
+    for broken in (math.nan, math.inf):
+        assert mean_interval([1.0, broken, 2.0]) == mean_interval([])
     assert mean_interval([2.0]).as_dict() == {"mean": 2.0, "low": None, "high": None, "n": 1}
 
 

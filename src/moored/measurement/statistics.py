@@ -171,8 +171,12 @@ def smallest_detectable_difference(n: int, discordant: float) -> float | None:
 
 
 def mean_interval(values: Sequence[float], *, seed: int = 0, resamples: int = 10_000) -> Mean:
-    """The mean of continuous scores with its bootstrap 95 % interval (percentiles of the resampled means)."""
-    n = len(values)
+    """The mean of continuous scores with its bootstrap 95 % interval (percentiles of the resampled means).
+
+    Where a score is infinite or no number, as an overflow in fp16 leaves it, nothing counts as scored: leaving it out
+    would flatter the model.
+    """
+    n = len(values) if np.isfinite(values).all() else 0
     if n < 2:
         return Mean(mean=float(values[0]) if n else None, low=None, high=None, n=n)
     scores = np.asarray(values, dtype=float)
