@@ -312,12 +312,13 @@ BAD = {
     "empty prompt": (_rows('{"prompt": "a"}\n{"prompt": " "}\n'), "row 2: the prompt is empty"),
     "prompt of numbers": (_rows('{"prompt": 3}\n'), "row 1: the prompt is empty or no text"),
     "empty prompt in a CSV": (_csv, "row 2: the prompt is empty"),
+    "prompt longer than the context": (_rows(json.dumps({"prompt": "x" * 600})), r"Prompt 1 of bad\.jsonl .* for 512"),
     "task without answers": (lambda tmp_path, given: {"task": given["harmless"]}, "has no column completion"),
     "no prompts": (lambda *_: dict.fromkeys(("harmful", "harmless", "ordinary", "task")), "Nothing to measure"),
     "limit": (lambda *_: {"limit": 0}, "--limit must be at least 1"),
     "batch size": (lambda *_: {"batch_size": 0}, "must be at least 1"),
     "tokens": (lambda *_: {"max_new_tokens": 0}, "must be at least 1"),
-    "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "tokenizer that can be read"),
+    "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "no folder here, not in the Hub"),
     "missing adapter": (lambda tmp_path, given: {"adapter": tmp_path / "absent"}, "There is no adapter folder"),
     "empty adapter": (lambda tmp_path, given: {"adapter": tmp_path}, r"holds no adapter_config\.json"),
     "two adapters": (lambda tmp_path, given: {"model": str(given["adapter"])}, "is an adapter itself"),
@@ -346,6 +347,14 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, files, scripted,
     text = str(raised.value)
     assert "\n" not in text and text.endswith(".") and ".." not in text.replace("../", "")
     assert digests(tmp_path) == before and not (tmp_path / "new").exists()
+
+
+def test_an_adapter_for_another_base_is_found_before_the_reference_is_measured(tmp_path, files, monkeypatch):
+    _, adapter, sets = files
+    monkeypatch.setattr(workflow, "measure_model", None)
+    wide = save_tiny(tmp_path / "wide", "qwen2", hidden_size=32)
+    with pytest.raises(ModelError, match=r"for another base: .*\(2, 32\).*\(32, 64\)"):
+        measure(str(wide), adapter=adapter, out=tmp_path / "out", **sets)
 
 
 def test_an_output_that_cannot_be_written_is_found_before_anything_is_loaded(tmp_path, files, monkeypatch):

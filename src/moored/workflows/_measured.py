@@ -9,10 +9,17 @@ import torch
 from rich.console import Console
 
 from moored.embedded.prompts import openings
-from moored.errors import ModelError
+from moored.errors import InputError, ModelError
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import DriftProbe, ReferenceAnswers, generate, reference_answers
-from moored.huggingface.models import ModelSource, best_device, load_model, load_tokenizer, require_chat_template
+from moored.huggingface.models import (
+    ModelSource,
+    best_device,
+    context_length,
+    load_model,
+    load_tokenizer,
+    require_chat_template,
+)
 from moored.measurement import ExactMatch, Label, Rate, RefusalJudge, mean_interval, share, summarize
 from moored.workflows._models import laid_over
 from moored.workflows._progress import progress_bar
@@ -90,6 +97,21 @@ def require_same_tokens(asked: Asked, source: ModelSource) -> None:
                 f"The tokenizer of {source.describe()} reads the prompts as other tokens than the measured model's; "
                 "compare two models of one family."
             )
+
+
+def require_room(asked: Asked, source: ModelSource, max_new_tokens: int) -> None:
+    """Raises InputError for the first prompt that does not fit a model's context together with its answer."""
+    room = context_length(source)
+    if room is None:
+        return
+    for each in asked.sets:
+        for item, text in zip(each.items, asked.rendered[each.name], strict=True):
+            length = len(_ids(asked.tokenizer, text))
+            if length + max_new_tokens > room:
+                raise InputError(
+                    f"Prompt {item.id} of {each.source} has {length} tokens and its answer up to {max_new_tokens}, but "
+                    f"{source.describe()} was made for {room}; shorten the prompt or leave it out."
+                )
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -9,10 +9,18 @@ from rich.console import Console
 
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json, write_jsonl
-from moored.huggingface.models import ModelSource, adapter_base
+from moored.huggingface.models import ModelSource, adapter_base, require_fit
 from moored.measurement import RefusalJudge, verdict
 from moored.workflows._comparison import broken_in_words, compare
-from moored.workflows._measured import Asked, Measured, Settings, measure_model, render, require_same_tokens
+from moored.workflows._measured import (
+    Asked,
+    Measured,
+    Settings,
+    measure_model,
+    render,
+    require_room,
+    require_same_tokens,
+)
 from moored.workflows._models import as_arguments, resolve_model
 from moored.workflows._prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows._provenance import command_line, now, versions
@@ -71,9 +79,13 @@ def measure(
     source = resolve_model(model, adapter)
     sets = load_prompt_sets({"harmful": harmful, "harmless": harmless, "ordinary": ordinary, "task": task}, limit=limit)
     reference_source = _reference(source, adapter, against, against_adapter)
+    compared = [source] if reference_source is None else [source, reference_source]
+    for each in compared:
+        require_fit(each)
     asked = render(sets, source)
-    if reference_source is not None:
-        require_same_tokens(asked, reference_source)
+    for each in compared:
+        require_same_tokens(asked, each)
+        require_room(asked, each, max_new_tokens)
     settings = Settings(max_new_tokens=max_new_tokens, batch_size=batch_size, dtype=dtype)
     reference = None
     if reference_source is not None:

@@ -148,8 +148,17 @@ def test_a_name_that_is_nowhere_is_one_sentence(tmp_path, monkeypatch):
     for name in ("nobody/nothing", str(tmp_path / "absent")):
         with pytest.raises(ModelError, match=r"Cannot load .*no folder here.*HF_HUB_OFFLINE=0"):
             load_model(ModelSource(name))
-        with pytest.raises(ModelError, match="holds no tokenizer"):
+        with pytest.raises(ModelError, match=r"Cannot load the tokenizer of .*no folder here.*=0"):
             load_tokenizer(ModelSource(name))
+    with pytest.raises(ModelError, match=r"Cannot load the tokenizer of \(no name\)"):
+        load_tokenizer(ModelSource(""))
+
+
+def test_a_folder_without_a_tokenizer_is_one_sentence(model):
+    for file in model.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ModelError, match=r"put its tokenizer files there.*[^:. ]\.$"):
+        load_tokenizer(ModelSource(str(model)))
 
 
 def test_an_adapter_for_another_base_is_refused(tmp_path, model):

@@ -11,9 +11,11 @@ from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
     best_device,
+    context_length,
     load_model,
     load_tokenizer,
     require_chat_template,
+    require_fit,
 )
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.weights import (
@@ -30,6 +32,7 @@ __all__ = [
     "adapter_base",
     "best_device",
     "check_fits",
+    "context_length",
     "copy_companions",
     "disk_errors",
     "iterate_weights",
@@ -40,6 +43,7 @@ __all__ = [
     "refuse_lm_head",
     "require_chat_template",
     "require_finite",
+    "require_fit",
     "save_adapter_like",
     "stack_adapters",
     "stored_dtype",

@@ -1,6 +1,8 @@
 """Loading a model, its adapter and its tokenizer, with one sentence for whatever does not fit."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,11 +11,13 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
 from moored.huggingface.models.weights import refuse_non_finite, require_finite, weight_files
+
+_NO_FOLDER = "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,16 @@ class ModelSource:
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """The tokenizer beside the adapter if there is one (its chat template counts), else the checkpoint's."""
-    beside_adapter = source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file()
-    place = source.adapter if beside_adapter else source.path
+    place = source.path
+    if source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file():
+        place = str(source.adapter)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{place} holds no tokenizer that can be read ({_first_line(error)}).") from error
+        hint = "put its tokenizer files there" if os.path.isdir(place) else _NO_FOLDER
+        raise ModelError(
+            f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {_first_line(error)}."
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
@@ -89,18 +97,47 @@ def load_model(
     return model.train(trainable)
 
 
+def require_fit(source: ModelSource) -> None:
+    """Checks an adapter against its checkpoint before long work, without reading the checkpoint's weights.
+
+    Raises:
+        ModelError: a broken adapter, or one made for another base (names the shapes).
+    """
+    if source.adapter is None:
+        return
+    read_adapter_config(source.adapter)
+    require_finite(source.adapter)
+    with torch.device("meta"), _one_sentence(source.path):
+        skeleton = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source.path))
+    check_fits(source.adapter, skeleton)
+
+
+def context_length(source: ModelSource) -> int | None:
+    """The positions that a checkpoint was made for, or None where its configuration does not say."""
+    with _one_sentence(source.path):
+        config = AutoConfig.from_pretrained(source.path)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+@contextmanager
+def _one_sentence(path: str) -> Iterator[None]:
+    """Turns what transformers says of a checkpoint that it cannot load into ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+        hint = "see its files" if os.path.isdir(path) else _NO_FOLDER
+        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
+
+
 def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
-    is_folder = os.path.isdir(path)
-    if is_folder:
+    if os.path.isdir(path):
         weight_files(path)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
+        with _one_sentence(path):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
         model, found = loaded
-    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
-        hint = "see its files" if is_folder else "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
-        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
     except RuntimeError as error:
         if "mismatched" not in str(error):
             raise
@@ -120,7 +157,7 @@ def best_device() -> torch.device:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".: ")
 
 
 def adapter_base(adapter: Path | str) -> str:
