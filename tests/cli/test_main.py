@@ -67,6 +67,7 @@ def test_a_defect_of_ours_keeps_its_traceback(run, failing, monkeypatch):
     [
         (["--nonsense"], "moored: No such option: --nonsense; see `moored --help`."),
         (["nonsense"], "moored: No such command 'nonsense'; see `moored --help`."),
+        (["mesure"], "moored: No such command 'mesure'; did you mean 'measure'; see `moored --help`."),
         (["measure"], "moored: Missing argument 'model'; see `moored measure --help`."),
         (["measure", "x"], "moored: Missing option '--out'; see `moored measure --help`."),
         (["recover", "x", "--out", "y", "--stepz", "3"], "moored: No such option: --stepz"),
@@ -86,9 +87,8 @@ def test_no_arguments_show_the_help(run):
 @pytest.mark.parametrize("command", [[], ["measure"], ["recover"], ["train"], ["demo"]])
 def test_help_is_shown_without_importing_what_is_slow(command):
     code = f"import sys; sys.argv = ['moored', *{command}, '--help']\nfrom moored.cli import main\ntry: main()\n"
-    code += (
-        "except SystemExit as ended: print(ended.code, sorted({'transformers', 'trl', 'datasets'} & {*sys.modules}))"
-    )
+    slow = {"torch", "transformers", "trl", "datasets"}
+    code += f"except SystemExit as ended: print(ended.code, sorted({slow} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("0 []\n") and "Usage" in done.stdout and done.stderr == ""
 

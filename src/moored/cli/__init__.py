@@ -58,7 +58,8 @@ def _complain_of_usage(error: Any) -> None:
     # Without arguments typer has printed the help already, and there is no message.
     if message := error.format_message():
         command = error.ctx.command_path if error.ctx is not None else "moored"
-        _complain(f"{message.rstrip('.')}; see `{command} --help`.")
+        message = message.replace(". Did you mean", "; did you mean").rstrip(".?")
+        _complain(f"{message}; see `{command} --help`.")
 
 
 def _complain(sentence: str) -> None:

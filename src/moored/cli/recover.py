@@ -6,7 +6,6 @@ from typing import Annotated
 from typer import Argument, Option
 
 from moored.cli._options import Console, quiet_libraries
-from moored.recovery import OneShot
 
 
 def recover_command(
@@ -26,6 +25,7 @@ def recover_command(
 ) -> None:
     """Repairs a fine-tuned adapter or checkpoint with one safety example."""
     quiet_libraries()
+    from moored.recovery import OneShot
     from moored.workflows.recover import recover
 
     given = {
