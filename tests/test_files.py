@@ -97,7 +97,22 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(InputError, match="No space left"), whole_file(tmp_path / "file") as temporary:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+    out = whole_folder(tmp_path / "out")
+    with pytest.raises(InputError, match=sentence), out as temporary, whole_file(temporary / "inside") as half:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(half))
     assert _names(tmp_path) == []
+
+
+def test_a_place_where_nothing_can_be_made_is_one_sentence(tmp_path, monkeypatch):
+    """As below /proc, where even root is told that there is no such folder."""
+
+    def nowhere(dir, prefix):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{dir}/{prefix}x")
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", nowhere)
+    sentence = r"^Cannot write .*out: No such file or directory"
+    with pytest.raises(InputError, match=sentence), whole_folder(tmp_path / "out"):
+        pass
 
 
 def test_a_file_that_is_only_read_inside_the_block_is_not_blamed_on_the_output(tmp_path):

@@ -15,7 +15,7 @@ from moored.errors import InputError
 
 _THE_PLACE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY),
 }
 """What can be wrong with the place where something is written; other failures are none of the user's."""
 
@@ -145,8 +145,11 @@ def _as_user_error(path: Path) -> Iterator[None]:
     """Failures to write beside `path`; those of another file that is only read in the block pass through."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _THE_PLACE or not _concerns(error.filename, path):
+    except (OSError, InputError) as caught:
+        # A file inside a temporary folder has failed under a name that nobody knows.
+        error = caught.__cause__ if isinstance(caught, InputError) else caught
+        is_ours = isinstance(error, OSError) and error.errno in _THE_PLACE and _concerns(error.filename, path)
+        if not isinstance(error, OSError) or not is_ours:
             raise
         raise InputError(f"Cannot write {path}: {error.strerror}; free space or name another place.") from error
 
