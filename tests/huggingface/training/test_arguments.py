@@ -49,6 +49,28 @@ def test_what_trl_refuses_is_one_sentence():
         sft_config({"output_dir": "x", "bf16": False, "lr_scheduler_type": "nowhere"}, "run.yaml")
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("learning_rate", -1),
+        ("learning_rate", ".nan"),
+        ("learning_rate", "1e400"),
+        ("per_device_train_batch_size", 0),
+        ("gradient_accumulation_steps", 0),
+        ("max_length", -5),
+    ],
+)
+def test_what_would_fail_once_the_run_has_begun_is_refused_before(setting, value):
+    with pytest.raises(InputError, match=f"c: {setting} is .*, but it must be a number of . or more"):
+        sft_config({"output_dir": "x", "bf16": False, setting: value if value != ".nan" else float("nan")}, "c")
+
+
+def test_pushing_to_the_hub_needs_the_network(monkeypatch):
+    monkeypatch.setattr(arguments, "is_offline_mode", lambda: True)
+    with pytest.raises(InputError, match="push_to_hub needs the network; set HF_HUB_OFFLINE=0"):
+        sft_config({"output_dir": "x", "bf16": False, "push_to_hub": True}, "c")
+
+
 def test_bf16_is_off_without_an_accelerator_and_that_is_said(monkeypatch, caplog):
     monkeypatch.setattr(arguments.torch.accelerator, "is_available", lambda: False)
     made = sft_config({"output_dir": "x"}, "c")

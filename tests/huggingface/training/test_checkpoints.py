@@ -7,7 +7,7 @@ from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, 
 from transformers import TrainerCallback
 
 from moored.errors import InputError
-from moored.huggingface.training.checkpoints import MARKER, is_complete, mark_complete, newest_complete
+from moored.huggingface.training.checkpoints import MARKER, as_user_error, is_complete, mark_complete, newest_complete
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -140,3 +140,9 @@ def test_the_old_checkpoint_goes_only_after_the_new_one_is_marked(tmp_path, monk
 def test_a_checkpoint_without_the_optimizer_is_never_called_complete(tmp_path):
     make_trainer(tmp_path, **{**RUN, "max_steps": 2, "save_only_model": True}).train()
     assert (tmp_path / "checkpoint-2").is_dir() and newest_complete(tmp_path) is None
+
+
+def test_a_package_that_is_missed_once_the_run_has_begun_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"not here: no liger; please install it\.$"), as_user_error(tmp_path / "out"):
+        raise ImportError("no liger. please\ninstall it")
+    assert not (tmp_path / "out").exists()

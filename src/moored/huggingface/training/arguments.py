@@ -10,11 +10,12 @@ from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
+from huggingface_hub import is_offline_mode
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 from trl.trainer.sft_config import SFTConfig
 
-from moored.errors import InputError
+from moored.errors import InputError, UserError
 from moored.huggingface.models import refuse_lm_head
 
 _logger = logging.getLogger(__name__)
@@ -117,7 +118,28 @@ def sft_config(values: Mapping[str, Any], where: str) -> SFTConfig:
     """
     stated = typed(values, SFTConfig, where)
     with refusals(where):
-        return SFTConfig(**{**_defaults_for_this_machine(stated), **stated})
+        made = SFTConfig(**{**_defaults_for_this_machine(stated), **stated})
+    _require_legal(made, where)
+    return made
+
+
+_LEAST = {
+    "learning_rate": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "max_length": 1,
+}
+"""What TRL lets pass, or finds out only once the run has begun."""
+
+
+def _require_legal(made: SFTConfig, where: str) -> None:
+    for name, least in _LEAST.items():
+        value = getattr(made, name)
+        if value is not None and not least <= value < float("inf"):
+            raise InputError(f"{where}: {name} is {value}, but it must be a number of {least} or more.")
+    if made.push_to_hub and is_offline_mode():
+        raise InputError(f"{where}: push_to_hub needs the network; set HF_HUB_OFFLINE=0 or leave it out.")
 
 
 def _defaults_for_this_machine(stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,8 +170,9 @@ class refusals:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (ValueError, TypeError)) and not isinstance(error, InputError):
-            raise InputError(f"{self.where} is refused: {' '.join(str(error).split())}") from error
+        if isinstance(error, (ValueError, TypeError, ImportError)) and not isinstance(error, UserError):
+            reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
+            raise InputError(f"{self.where} is refused: {reason}.") from error
 
 
 def lora_config(values: Mapping[str, Any], where: str) -> LoraConfig:

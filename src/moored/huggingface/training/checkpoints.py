@@ -77,11 +77,19 @@ _THE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS
 
 @contextmanager
 def as_user_error(out: Path) -> Iterator[None]:
-    """Makes `out` and turns a failure to write there into InputError; an `out` left empty by a failure goes again."""
+    """Makes `out` and turns a failure to write there into InputError; an `out` left empty by a failure goes again.
+
+    So it does with a package that a setting needs and that is not installed: some are missed only once a run begins.
+    """
     fresh = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(_sentence(out, error.strerror or str(error))) from error
+    try:
         yield
+    except ImportError as error:
+        raise InputError(_missing(error)) from error
     except OSError as error:
         if error.errno not in _THE_PLACE:
             raise
@@ -91,13 +99,20 @@ def as_user_error(out: Path) -> Iterator[None]:
             raise
         raise InputError(_sentence(out, str(error))) from error
     except RuntimeError as error:
+        if "to be installed" in str(error):
+            raise InputError(_missing(error)) from error
         # torch.save has no exception of its own for a disk that is full.
-        if "PytorchStreamWriter" not in str(error):
+        if not any(words in str(error) for words in ("PytorchStreamWriter", "iostream error")):
             raise
         raise InputError(_sentence(out, "the disk is full")) from error
     finally:
         if fresh and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
+
+
+def _missing(error: Exception) -> str:
+    reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
+    return f"A setting of this run needs a package that is not here: {reason}."
 
 
 def _sentence(out: Path, reason: str) -> str:

@@ -120,8 +120,8 @@ def make_trainer(
         InputError: TRL refuses the combination of settings.
     """
     arguments.model_init_kwargs = None  # taken into account in `start`
-    model: Any = _quantizable(start) if start.quantization is not None else _loaded(start)
     with refusals(where):
+        model: Any = _quantizable(start) if start.quantization is not None else _loaded(start)
         return SafeguardedSFTTrainer(
             model=model,
             args=arguments,
