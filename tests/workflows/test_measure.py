@@ -298,6 +298,11 @@ def _other_tokenizer(tmp_path, given):
     return {"against": str(other)}
 
 
+def _over_itself(tmp_path, given):
+    folder = save_adapter(tmp_path / "loop", "qwen2", base=str(tmp_path / "loop"))
+    return {"model": str(folder), "adapter": None}
+
+
 def _csv(tmp_path, given):
     return {"harmful": write_rows(tmp_path / "bad.csv", [{"prompt": "x"}, {"prompt": ""}])}
 
@@ -315,13 +320,14 @@ BAD = {
     "prompt longer than the context": (_rows(json.dumps({"prompt": "x" * 600})), r"Prompt 1 of bad\.jsonl .* for 512"),
     "task without answers": (lambda tmp_path, given: {"task": given["harmless"]}, "has no column completion"),
     "no prompts": (lambda *_: dict.fromkeys(("harmful", "harmless", "ordinary", "task")), "Nothing to measure"),
-    "limit": (lambda *_: {"limit": 0}, "--limit must be at least 1"),
+    "limit": (lambda *_: {"limit": 0}, "limit of prompts must be at least 1"),
     "batch size": (lambda *_: {"batch_size": 0}, "must be at least 1"),
     "tokens": (lambda *_: {"max_new_tokens": 0}, "must be at least 1"),
     "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "no folder here, not in the Hub"),
     "missing adapter": (lambda tmp_path, given: {"adapter": tmp_path / "absent"}, "There is no adapter folder"),
     "empty adapter": (lambda tmp_path, given: {"adapter": tmp_path}, r"holds no adapter_config\.json"),
     "two adapters": (lambda tmp_path, given: {"model": str(given["adapter"])}, "is an adapter itself"),
+    "adapter over itself": (_over_itself, "as its base, which is an adapter too"),
     "unknown embedded model": (lambda *_: {"model": "embedded:other"}, "is no embedded model"),
     "no chat template": (_no_template, "has no chat template"),
     "adapter for another base": (_other_base, r"for another base: .*\(2, 32\).*\(32, 64\)"),

@@ -245,6 +245,8 @@ def test_other_data(job, layout):
         ({"dataset": "long.jsonl", "max_length": 30}, InputError, r"1 of 3 rows of .*within max_length=30 \(rows 2\)"),
         ({"model": "untemplated", "dataset": "users.jsonl"}, ModelError, "no chat template"),
         ({"model": "nowhere"}, ModelError, "nowhere"),
+        ({"reference": "nowhere"}, ModelError, "nowhere"),
+        ({"dataset": "null.jsonl"}, InputError, "prompt in row 1 of null.jsonl is neither text nor a list of messages"),
         ({"adapter": "nowhere"}, ModelError, "no adapter folder nowhere"),
         ({"model": "wide", "adapter": "below"}, ModelError, r"another base.*\(3, 16\).*\(64, 32\)"),
         ({"model": "nan"}, ModelError, "holds NaN"),
@@ -266,12 +268,21 @@ def test_other_data(job, layout):
         ({"trust_remote_code": True}, InputError, "trust_remote_code is not supported"),
         ({"model_init_kwargs": {"device_map": "auto"}}, InputError, "model_init_kwargs.device_map is not supported"),
         ({"resume_from_checkpoint": "out/checkpoint-2"}, InputError, "use --resume"),
+        ({"report_to": "wandb"}, InputError, "needs a package that is not here: .*wandb"),
+        (
+            {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}},
+            InputError,
+            "is refused: FlashAttention2",
+        ),
+        ({"deepspeed": "ds.json"}, InputError, "is refused: .*deepspeed"),
+        ({"output_dir": "/proc/moored"}, InputError, "Cannot write to /proc/moored: No such file"),
         ({"chat_template_path": "model"}, InputError, r"give a \.jinja file"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(job, changes, error, sentence):
     folder = job.folder
     (folder / "broken.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    (folder / "null.jsonl").write_text('{"prompt": null, "completion": "Me."}\n')
     (folder / "users.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}\n')
     _write_long_rows(folder)
     _spoiled_models(folder, str(changes.values()))
@@ -300,12 +311,19 @@ def _spoiled_models(folder, wanted):
         torch.save({}, folder / "pickled" / "pytorch_model.bin")
 
 
-def test_a_full_disk_is_one_sentence(job, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("basic_ios::clear: iostream error"), "the disk is full"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(job, monkeypatch, error, words):
     def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(SafeguardedSFTTrainer, "_save_checkpoint", full)
-    with pytest.raises(InputError, match=r"Cannot write to out: No space left on device; .*--resume"):
+    with pytest.raises(InputError, match=rf"Cannot write to out: {words}; .*--resume"):
         job()
 
 

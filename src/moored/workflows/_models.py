@@ -25,7 +25,12 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
     elif (Path(name) / "adapter_config.json").is_file():
         if adapter is not None:
             raise InputError(f"{name} is an adapter itself; give its base as the model and one adapter over it.")
-        source = replace(resolve_model(adapter_base(name)), adapter=Path(name))
+        base = adapter_base(name)
+        if (Path(base) / "adapter_config.json").is_file():
+            raise ModelError(
+                f"The adapter {name} names {base} as its base, which is an adapter too; name a checkpoint."
+            )
+        source = replace(resolve_model(base), adapter=Path(name))
     else:
         source = ModelSource(name)
     if adapter is not None and not adapter.is_dir():

@@ -45,7 +45,7 @@ def load_prompt_sets(files: dict[str, str | None], *, limit: int | None) -> list
         InputError: no set at all, a file without the column, an empty prompt, or a limit below 1.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"--limit must be at least 1, got {limit}.")
+        raise InputError(f"The limit of prompts must be at least 1, got {limit}.")
     sets = [_load(name, source, limit) for name, source in files.items() if source is not None]
     if not sets:
         raise InputError("Nothing to measure: give at least one of --harmful, --harmless, --ordinary and --task.")

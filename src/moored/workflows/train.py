@@ -65,6 +65,10 @@ def train(
     source = resolve_model(settings.model, None if settings.adapter is None else Path(settings.adapter))
     start = prepare_start(source, settings.lora, settings.quantize, settings.trl, str(config))
     safeguards = _safeguards(settings, str(config))
+    if settings.reference is not None:
+        load_tokenizer(
+            resolve_model(settings.reference)
+        )  # also where nothing is compared with it, its name is recorded
     tokenizer = load_tokenizer(source)
     set_template(tokenizer, arguments)
     data = _data(settings, tokenizer, arguments)

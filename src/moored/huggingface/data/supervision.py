@@ -212,7 +212,8 @@ def _assistant_turns(messages: list[Message], first: int) -> Iterator[int]:
 def _checked(messages: Any, column: str, place: str) -> list[Message]:
     """Messages without the empty keys that a table fills in."""
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        raise InputError(f"The column {column} in {place} is no list of messages; write [{{role, content}}, …].")
+        what = "no list of messages" if column == "messages" else "neither text nor a list of messages"
+        raise InputError(f"The column {column} in {place} is {what}; write [{{role, content}}, …].")
     cleaned = [{key: value for key, value in message.items() if value is not None} for message in messages]
     if not all("role" in message and ("content" in message or "tool_calls" in message) for message in cleaned):
         raise InputError(f"A message in {place} lacks its role or content; give every message both.")
