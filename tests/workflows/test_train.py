@@ -161,9 +161,12 @@ def test_resume_starts_over_where_there_is_nothing_and_refuses_another_run(job):
         ({"model": "other"}, "started from other weights"),
         ({"lora": {"r": 3}}, "another setting of lora"),
         ({"lora": None}, "another setting of lora"),
+        ({"learning_rate": 0.001}, r"another setting of learning_rate \(0.01 then, 0.001 now\)"),
     ):
         with pytest.raises(InputError, match=sentence):
             job(resume=True, **change)
+    longer = job(resume=True, max_steps=6)
+    assert longer["resumed_from"] == "checkpoint-4" and longer["steps"] == 6
 
 
 def test_resume_touches_no_folder_that_holds_no_run(job):

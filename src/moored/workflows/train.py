@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from moored.regularizers import REGULARIZERS
 from moored.workflows._models import resolve_model
 from moored.workflows._prompt_sets import load_prompt_sets
 from moored.workflows._provenance import command_line, now, versions, weights_hash
+from moored.workflows._resume import require_same_run
 from moored.workflows._train_config import TrainConfig, read_config
 
 RECORD = "moored_run.json"
@@ -45,7 +46,9 @@ def train(
     Args:
         config: a flat YAML file; see `TrainConfig` for our keys, every other one is a field of TRL's SFTConfig.
         overrides: `key=value` pairs that are laid over the file.
-        resume: go on from the newest complete checkpoint of the folder; without one, start over.
+        resume: go on from the newest complete checkpoint of the folder; without one, start over. The settings must be
+            those of the run, but for its length (its schedule is then that of the new length from here on) and for
+            what is measured, logged and kept.
         console: where a progress bar is shown in place of the Trainer's own printing; None leaves that as it is.
 
     Returns:
@@ -74,7 +77,7 @@ def train(
     data = _data(settings, tokenizer, arguments)
     record = _record(settings, source, data, safeguards)
     if resume:
-        _same_run(out, record)
+        require_same_run(out, out / RECORD, record)
     with as_user_error(out):
         trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
         drift = _drift(settings, trainer, tokenizer)
@@ -213,24 +216,6 @@ def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards:
         "data": data.described,
         "safeguards": [{"name": each.name, "strength": each.strength} for each in safeguards],
     }
-
-
-_SAME: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "learned from other data or another rendering": lambda record: record["data"]["tokens_sha256"],
-    "started from other weights": lambda record: record["model"]["weights_sha256"],
-    "trained with another setting of lora": lambda record: record["config"]["lora"],
-}
-"""What cannot change while a run goes on, by how it is told."""
-
-
-def _same_run(out: Path, record: dict[str, Any]) -> None:
-    """Raises InputError when the run to be resumed is another one than `record` describes."""
-    if not (out / RECORD).is_file():
-        return
-    before = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    for difference, of in _SAME.items():
-        if of(before) != of(record):
-            raise InputError(f"The run in {out} {difference}; resume it with the same, or name another folder.")
 
 
 def _drift(settings: TrainConfig, trainer: Any, tokenizer: Any) -> SafetyDrift | None:
