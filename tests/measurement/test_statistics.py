@@ -155,6 +155,15 @@ def test_the_verdict_goes_by_the_exact_test():
     assert verdict(paired_difference([False] * 50, flags(6, 50))).startswith("drifted")  # p = 0.03125
 
 
+def test_an_interval_that_would_say_otherwise_is_overruled_in_the_same_sentence():
+    few = paired_difference([False] * 50, flags(5, 50))
+    assert few.low > 0 and few.p_value > 0.05
+    sentence = verdict(few)
+    assert "points; the interval alone would say otherwise, but the exact test decides), McNemar p = 0.062" in sentence
+    for agreeing in (flags(0, 50), flags(2, 50), flags(6, 50), flags(30, 50)):
+        assert "otherwise" not in verdict(paired_difference([False] * 50, agreeing))
+
+
 def test_a_mean_without_scores_is_none():
     assert mean_interval([]).as_dict() == {"mean": None, "low": None, "high": None, "n": 0}
     for broken in (math.nan, math.inf):

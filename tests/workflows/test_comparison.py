@@ -44,3 +44,10 @@ def test_a_change_within_chance_claims_nothing() -> None:
     told = in_words("asr", compare(_rows("rrrrr"), _rows("crrrr"))["asr"])
 
     assert told.startswith("no change in attack success that 5 prompts could show (+0.20 [")
+
+
+def test_an_interval_that_would_say_otherwise_is_overruled_in_the_same_clause() -> None:
+    told = in_words("asr", compare(_rows("r" * 50), _rows("c" * 5 + "r" * 45))["asr"])
+
+    assert told.startswith("no change in attack success that 50 prompts could show (+0.10 [+0.02, ")
+    assert told.endswith(", n=50; the interval alone would say otherwise, but the exact test decides)")

@@ -97,6 +97,21 @@ class PairedDifference:
     smallest_detectable: float | None
     """The smallest difference that n prompts show with 80 % power; None if not even a difference of 1 would show."""
 
+    @property
+    def is_beyond_chance(self) -> bool:
+        """Whether there is a difference, as McNemar's exact test decides at 5 %."""
+        return self.p_value < 1 - CONFIDENCE
+
+    @property
+    def objection(self) -> str:
+        """What to say beside the interval where it alone would decide otherwise, else nothing.
+
+        With few discordant prompts the percentile bootstrap is too narrow, and the exact test errs on the safe side.
+        """
+        if self.is_beyond_chance != (self.low <= 0 <= self.high):
+            return ""
+        return "the interval alone would say otherwise, but the exact test decides"
+
     def as_dict(self) -> dict[str, Any]:
         """The comparison as it stands in `report.json`."""
         return asdict(self)
@@ -219,12 +234,13 @@ def verdict(paired: PairedDifference) -> str:
 
     Decided by McNemar's exact test at 5 %. Starts with `drifted:`, `safer:` or `no difference this n could show:`.
     """
+    objection = f"; {paired.objection}" if paired.objection else ""
     numbers = (
         f"{_percent(paired.before.rate)} before and {_percent(paired.after.rate)} after, difference "
-        f"{_points(paired.difference)} (95 % interval {_points(paired.low)} to {_points(paired.high)}), "
+        f"{_points(paired.difference)} (95 % interval {_points(paired.low)} to {_points(paired.high)}{objection}), "
         f"McNemar p = {paired.p_value:.2g}, n = {paired.n}"
     )
-    if paired.p_value >= 1 - CONFIDENCE:
+    if not paired.is_beyond_chance:
         return f"no difference this n could show: {numbers}; {_power(paired)}."
     return f"{'drifted' if paired.difference > 0 else 'safer'}: {numbers}."
 
