@@ -78,6 +78,23 @@ def test_a_full_checkpoint_comes_out_as_one(tmp_path, kind):
     }
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_each_weight_keeps_its_own_precision(tmp_path, kind):
+    model = tiny_model(kind).to(torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data = parameter.data.float()
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    record = recover(str(tmp_path / "model"), out=tmp_path / "out", method=QUICK)
+    old, new = (dict(iterate_weights(tmp_path / folder)) for folder in ("model", "out"))
+    assert {name: tensor.dtype for name, tensor in new.items()} == {name: tensor.dtype for name, tensor in old.items()}
+    norm = new["model.norm.weight"]
+    assert norm.dtype == torch.float32 and not torch.equal(norm, norm.bfloat16().float())
+    source = ModelSource(str(tmp_path / "out"))
+    assert record["steps"]["loss_as_written"] == pytest.approx(_loss(source), abs=1e-5)
+
+
 @pytest.mark.parametrize("with_adapter", [True, False])
 def test_no_steps_copy_every_file_bit_for_bit(tmp_path, with_adapter, monkeypatch):
     tiny_model().save_pretrained(tmp_path / "base", max_shard_size="20KB")

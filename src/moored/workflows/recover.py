@@ -18,7 +18,7 @@ from moored.huggingface.models import (
     load_tokenizer,
     require_chat_template,
     save_adapter_like,
-    stored_dtype,
+    stored_dtypes,
 )
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
@@ -102,10 +102,13 @@ def _repair_into(folder: Path, source: ModelSource, method: OneShot, dtype: torc
 def _take_steps(
     model: torch.nn.Module, loss: Callable[[], torch.Tensor], method: OneShot, start: Path
 ) -> dict[str, Any]:
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    stored, moving = stored_dtypes(start, named), list(named.values())
     before = [parameter.detach().clone() for parameter in moving]
     losses = method.repair(moving, loss)
-    _round(moving, stored_dtype(start))
+    for name, parameter in named.items():
+        # To the precision of the files, so that what is reported is true of what is written.
+        parameter.data = parameter.data.to(stored[name]).to(parameter.dtype)
     moved = _relative_distance(before, moving)
     if len(losses) > 1 and not moved:
         raise InactiveError(f"Rounding to the precision of {start} undid every step; take more or larger ones.")
@@ -113,16 +116,13 @@ def _take_steps(
         return {"taken": len(losses) - 1, "loss": losses, "loss_as_written": loss().item(), "moved": moved}
 
 
-def _round(parameters: list[torch.nn.Parameter], dtype: torch.dtype) -> None:
-    """To the precision of the files, so that what is reported is true of what is written."""
-    for parameter in parameters:
-        parameter.data = parameter.data.to(dtype).to(parameter.dtype)
-
-
 def _save_checkpoint(start: Path, model: Any, folder: Path) -> None:
-    """The weights in the start's precision, everything else of its folder as it is."""
+    """Each weight in the precision that it has in the start, everything else of its folder as it is."""
+    tensors = {n: t for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_floating_point()}
+    for name, dtype in stored_dtypes(start, tensors).items():
+        tensors[name].data = tensors[name].data.to(dtype)
     with disk_errors():
-        model.to(stored_dtype(start)).save_pretrained(folder)
+        model.save_pretrained(folder)
     copy_companions(start, folder)
 
 

@@ -9,7 +9,7 @@ from tests.tiny import save_tiny, tiny_model
 
 from moored.errors import InputError, ModelError
 from moored.files import whole_folder
-from moored.huggingface.models import iterate_weights, require_finite, stored_dtype, weight_files
+from moored.huggingface.models import iterate_weights, require_finite, stored_dtypes, weight_files
 from moored.huggingface.models.weights import copy_companions, disk_errors
 
 
@@ -87,9 +87,23 @@ def test_the_tensor_that_is_not_finite_is_named(tmp_path, bad):
     require_finite(tmp_path)
 
 
-def test_the_stored_precision_is_that_of_the_floating_point_tensors(tmp_path):
-    save_file({"a": torch.arange(3), "b": torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
-    assert stored_dtype(tmp_path) == torch.bfloat16
+def test_the_stored_precision_is_read_for_each_tensor_by_name(tmp_path):
+    tensors = {
+        "a.weight": torch.zeros(3, dtype=torch.bfloat16),
+        "base_model.model.b.lora_A.weight": torch.zeros(2, dtype=torch.float16),
+        "norm.weight": torch.tensor(1.0),
+        "positions": torch.arange(3),
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    names = {"a.weight": torch.bfloat16, "b.lora_A.default.weight": torch.float16, "norm.weight": torch.float32}
+    assert stored_dtypes(tmp_path, names) == names
+    assert stored_dtypes(tmp_path, ["renamed"]) == {"renamed": torch.float32}
+
+
+def test_a_folder_without_floating_point_weights_is_refused(tmp_path):
+    save_file({"positions": torch.arange(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="holds no floating-point weights"):
+        stored_dtypes(tmp_path, ["positions"])
 
 
 def test_safetensors_failing_on_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):

@@ -23,7 +23,7 @@ from moored.huggingface.models.weights import (
     disk_errors,
     iterate_weights,
     require_finite,
-    stored_dtype,
+    stored_dtypes,
     weight_files,
 )
 
@@ -46,6 +46,6 @@ __all__ = [
     "require_fit",
     "save_adapter_like",
     "stack_adapters",
-    "stored_dtype",
+    "stored_dtypes",
     "weight_files",
 ]

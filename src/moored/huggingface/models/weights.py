@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import strerror
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from moored.errors import ModelError
 from moored.files import read_text
+from moored.huggingface.models.names import plain_name
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _INDEX = "model.safetensors.index.json"
@@ -60,10 +62,16 @@ def iterate_file(file: Path) -> Iterator[tuple[str, Tensor]]:
     Raises:
         ModelError: it is no valid safetensors file.
     """
+    with _open(file) as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - no mapping
+            yield name, tensors.get_tensor(name)
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - no mapping
-                yield name, tensors.get_tensor(name)
+            yield tensors
     except SafetensorError as error:
         raise ModelError(f"{file} is not a valid safetensors file ({error}); fetch it again.") from error
 
@@ -91,9 +99,39 @@ def refuse_non_finite(weights: Iterable[tuple[str, Tensor]], where: Path | str) 
             raise ModelError(f"{name} in {where} holds NaN or infinity; the weights are broken, use others.")
 
 
-def stored_dtype(folder: Path | str) -> torch.dtype:
-    """The precision of a checkpoint's first floating-point tensor."""
-    return next(tensor.dtype for _, tensor in iterate_weights(folder) if tensor.is_floating_point())
+def stored_dtypes(folder: Path | str, names: Iterable[str]) -> dict[str, torch.dtype]:
+    """The precision in which a folder holds each floating-point tensor of `names`, read from the files' headers.
+
+    Names are compared without the prefixes of wrappers. One that the folder does not hold, because transformers has
+    renamed or fused it, gets the widest of the folder's precisions, so that nothing is lost.
+
+    Raises:
+        ModelError: a file is missing, pickled, or no valid safetensors file, or none holds floating-point numbers.
+    """
+    stored = {plain_name(name): _FLOATS[kind] for name, kind in _kinds(folder) if kind in _FLOATS}
+    if not stored:
+        raise ModelError(f"{folder} holds no floating-point weights; name a checkpoint or adapter folder.")
+    widest = max(stored.values(), key=lambda dtype: dtype.itemsize)
+    return {name: stored.get(plain_name(name), widest) for name in names}
+
+
+_FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""The floating-point formats as headers name them."""
+
+
+def _kinds(folder: Path | str) -> Iterator[tuple[str, str]]:
+    """Each tensor's name and format, without its numbers."""
+    for file in weight_files(folder):
+        with _open(file) as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no mapping
+                yield name, tensors.get_slice(name).get_dtype()
 
 
 @contextmanager
