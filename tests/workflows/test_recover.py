@@ -96,6 +96,27 @@ def test_each_weight_keeps_its_own_precision(tmp_path, kind):
 
 
 @pytest.mark.parametrize("with_adapter", [True, False])
+def test_the_distance_moved_is_that_between_the_files(tmp_path, with_adapter, monkeypatch):
+    tiny_model().to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    adapter = save_adapter(tmp_path / "adapter", dtype=torch.bfloat16) if with_adapter else None
+    kept = []
+    distance = workflow._relative_distance
+    monkeypatch.setattr(
+        workflow, "_relative_distance", lambda before, after: kept.extend(before) or distance(before, after)
+    )
+    record = recover(str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out", method=QUICK)
+    old, new = (dict(iterate_weights(folder)) for folder in (adapter or tmp_path / "base", tmp_path / "out"))
+    before = torch.cat([old[name].double().flatten() for name in old])
+    after = torch.cat([new[name].double().flatten() for name in old])
+    assert record["steps"]["moved"] == pytest.approx(((after - before).norm() / before.norm()).item(), rel=1e-5)
+    # Not in the fp32 of the steps, which would be a second copy of what the device holds.
+    assert len(kept) == len(old) and {(tensor.dtype, tensor.device.type) for tensor in kept} == {
+        (torch.bfloat16, "cpu")
+    }
+
+
+@pytest.mark.parametrize("with_adapter", [True, False])
 def test_no_steps_copy_every_file_bit_for_bit(tmp_path, with_adapter, monkeypatch):
     tiny_model().save_pretrained(tmp_path / "base", max_shard_size="20KB")
     adapter = save_adapter(tmp_path / "adapter", dtype=torch.bfloat16) if with_adapter else None

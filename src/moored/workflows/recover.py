@@ -104,7 +104,8 @@ def _take_steps(
 ) -> dict[str, Any]:
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     stored, moving = stored_dtypes(start, named), list(named.values())
-    before = [parameter.detach().clone() for parameter in moving]
+    # As the files have them, which is exact, and on the CPU: the device holds weights, gradients and moments already.
+    before = [parameter.detach().to("cpu", stored[name], copy=True) for name, parameter in named.items()]
     losses = method.repair(moving, loss)
     for name, parameter in named.items():
         # To the precision of the files, so that what is reported is true of what is written.
@@ -127,6 +128,10 @@ def _save_checkpoint(start: Path, model: Any, folder: Path) -> None:
 
 
 def _relative_distance(before: list[torch.Tensor], after: list[torch.nn.Parameter]) -> float:
-    """‖after − before‖ / ‖before‖ over all moved parameters."""
-    moved = sum(float((a.detach() - b).pow(2).sum()) for a, b in zip(after, before, strict=True))
-    return (moved / sum(float(b.pow(2).sum()) for b in before)) ** 0.5
+    """‖after − before‖ / ‖before‖ over all moved parameters, one of `before` at a time beside those `after`."""
+    moved = norm = 0.0
+    for new, kept in zip(after, before, strict=True):
+        old = kept.to(new.device, new.dtype)
+        moved += float((new.detach() - old).pow(2).sum())
+        norm += float(old.pow(2).sum())
+    return (moved / norm) ** 0.5
