@@ -134,6 +134,15 @@ def test_drift_ends_in_a_sentence_and_the_command_that_repairs(tmp_path, files, 
     assert (asr["difference"], asr["n"], asr["gained"], asr["lost"]) == (1.0, 9, 9, 0) and asr["p"] < 0.01
 
 
+def test_a_whole_checkpoint_of_the_hub_is_fetched_before_it_is_repaired(tmp_path):
+    repair = workflow._repair_command
+    fetched = "hf download org/name --local-dir name && moored recover name --out recovered"
+    assert repair(ModelSource("org/name", name="org/name")) == fetched
+    over = ModelSource("org/name", tmp_path, name="org/name")
+    assert repair(over) == f"moored recover org/name --adapter {tmp_path} --out recovered"
+    assert repair(ModelSource(str(tmp_path))) == f"moored recover {tmp_path} --out recovered"
+
+
 def test_no_difference_is_said_and_asks_for_nothing(tmp_path, files, scripted):
     base, adapter, sets = files
     scripted["other"] = REFUSAL

@@ -1,5 +1,6 @@
 """`moored measure`: what a model refuses, what it over-refuses, what it can do, and how far it has drifted."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,15 @@ def _verdict(measured: Measured, reference: Measured, comparison: dict[str, Any]
         sentence += f" The reference itself complies with {start:.0%} of the harmful prompts: it is hardly aligned."
     if not sentence.startswith("drifted"):
         return sentence, None
-    return sentence, f"moored recover {as_arguments(measured.source)} --out recovered"
+    return sentence, _repair_command(measured.source)
+
+
+def _repair_command(source: ModelSource) -> str:
+    """What repairs a model; a whole checkpoint only where it lies in a folder, so one of the Hub is fetched first."""
+    if source.adapter is not None or Path(source.path).is_dir():
+        return f"moored recover {as_arguments(source)} --out recovered"
+    folder = shlex.quote(source.path.rpartition("/")[2])
+    return f"hf download {shlex.quote(source.path)} --local-dir {folder} && moored recover {folder} --out recovered"
 
 
 def write_report(
