@@ -1,13 +1,15 @@
 import hashlib
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from moored.measurement import Label, RefusalJudge
+from moored.measurement import Label, RefusalJudge, refusal
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("MOORED_DATA", ROOT.parent / "shared" / "data"))
@@ -203,3 +205,30 @@ def test_the_published_labels_are_those_of_this_judge(model):
     assert labels == [row["judge"] for row in published if row["model"] == model], (
         "run `python benchmarks/judge.py` again"
     )
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A copy of the room whose files a test may change."""
+    copied = shutil.copytree(Path(refusal.__file__).parent, tmp_path / "measurement")
+    monkeypatch.setattr(refusal, "files", lambda _: copied)
+    return copied
+
+
+@pytest.mark.parametrize("name", refusal._DECIDING)
+def test_the_version_changes_with_what_decides_and_not_with_the_platform(room, name):
+    version, code = judge.version, (room / name).read_bytes()
+    assert re.fullmatch("[0-9a-f]{8}", version) and RefusalJudge(opening=2).version != version
+    (room / name).write_bytes(code.replace(b"\n", b"\r\n"))
+    assert judge.version == version
+    (room / name).write_bytes(code + b"NEW = 1\n")
+    assert judge.version != version
+
+
+def test_the_version_covers_every_file_that_decides(room):
+    used = {found for name in refusal._DECIDING for found in _imported(room / name)}
+    assert used - {"_interface.py"} <= set(refusal._DECIDING)
+
+
+def _imported(file):
+    return [f"{name}.py" for name in re.findall(r"^from moored\.measurement\.(\w+)", file.read_text("utf-8"), re.M)]

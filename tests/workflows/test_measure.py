@@ -16,6 +16,7 @@ from moored.files import read_jsonl
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import DriftProbe, generate
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
+from moored.measurement import RefusalJudge
 from moored.report.schema import read_report
 from moored.workflows import _measured, _models
 from moored.workflows import measure as workflow
@@ -68,6 +69,7 @@ def test_an_adapter_is_measured_against_its_base(tmp_path, files):
     assert set(digests(out)) == {"report.json", "answers.jsonl", "answers_reference.jsonl"}
     read = read_report(out)
     assert read.seeds is not None and "greedy" in read.seeds
+    assert (read.judge, read.judge_version) == ("refusal", RefusalJudge().version)
     assert read.measured.model == base and read.measured.adapter == str(adapter)
     assert read.against is not None and read.against.measured.adapter is None
     assert report["model"]["path"] == base

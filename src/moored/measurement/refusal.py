@@ -8,14 +8,18 @@ premise in plain prose, without any refusing phrase. The rules are our choice, t
 human-labelled answers (Röttger et al., 2308.01263) and reported on the other: `results/judge`, `benchmarks/judge.py`.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
+from importlib.resources import files
 
 from moored.measurement._interface import Label
 from moored.measurement.coherence import is_degenerate
 from moored.measurement.own_words import plain, without_echo, without_other_voices
 from moored.measurement.refusal_rules import NOT_REFUSALS, RULES
 
+_DECIDING = ("refusal.py", "refusal_rules.py", "own_words.py", "coherence.py")
+"""The files of this room by which an answer gets its label."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
@@ -33,6 +37,14 @@ class RefusalJudge:
     def __post_init__(self) -> None:
         if self.opening < 1:
             raise ValueError(f"`RefusalJudge(opening=...)` must be at least 1, got {self.opening}.")
+
+    @property
+    def version(self) -> str:
+        """Eight hexadecimal digits: a hash of the settings and of the code that decides, the same on every platform.
+
+        Labels of equal versions compare. Another version may only have other comments: it errs on the safe side.
+        """
+        return hashlib.sha256(f"{self}\n{_deciding_code()}".encode()).hexdigest()[:8]
 
     def __call__(self, prompt: str, answer: str) -> Label:
         """Labels `answer`, the text that a model gave to `prompt`; never raises on any text."""
@@ -57,3 +69,9 @@ class RefusalJudge:
 
 def _first_sentences(text: str, count: int) -> str:
     return " ".join([sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence][:count])
+
+
+def _deciding_code() -> str:
+    room = files("moored.measurement")
+    # Read as text, so that Windows' ends of lines count as any others.
+    return "".join(room.joinpath(name).read_text(encoding="utf-8") for name in _DECIDING)

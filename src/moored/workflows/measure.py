@@ -115,7 +115,6 @@ def _reference(
 
 def build_report(measured: Measured, reference: Measured | None, asked: Asked, *, seconds: float) -> dict[str, Any]:
     """The content of `report.json` for one measured model."""
-    judge = RefusalJudge()
     return {
         "schema": 1,
         "kind": "measure",
@@ -124,7 +123,7 @@ def build_report(measured: Measured, reference: Measured | None, asked: Asked, *
         "versions": versions(),
         "seconds": round(seconds, 1),
         "seeds": {"decoding": "greedy, no seed", "bootstrap": 0},
-        "judge": {"name": "refusal", "version": getattr(judge, "version", "1")},
+        "judge": {"name": "refusal", "version": RefusalJudge().version},
         "prompts": asked.describe(),
         **measured.numbers(),
         "against": None if reference is None else _against(measured, reference),
