@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import moored
 from moored import cli
 from moored.errors import GateError, InactiveError, InputError
 
@@ -47,6 +48,10 @@ def failing(monkeypatch):
 def test_an_error_of_ours_is_one_sentence_with_its_code(run, failing, error, code):
     failing(error)
     assert run("fail") == (code, "", f"moored: {error}\n")
+
+
+def test_the_version_is_told(run):
+    assert run("--version") == (0, f"moored {moored.__version__}\n", "")
 
 
 def test_an_interruption_is_130(run, failing):

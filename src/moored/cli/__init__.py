@@ -2,12 +2,13 @@
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from moored import __version__
 from moored.cli.demo import demo_command
 from moored.cli.measure import measure_command
 from moored.cli.recover import recover_command
@@ -18,7 +19,6 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name="moored",
-    help="Keep a language model's safety alignment while you fine-tune it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,6 +28,22 @@ app.command("demo")(demo_command)
 app.command("measure")(measure_command)
 app.command("train")(train_command)
 app.command("recover")(recover_command)
+
+
+def _print_version(asked: bool | None) -> None:
+    if asked:
+        typer.echo(f"moored {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = None,
+) -> None:
+    """Keep a language model's safety alignment while you fine-tune it."""
 
 
 # typer carries its own copy of click and makes public only this class's subclass.
