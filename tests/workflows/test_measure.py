@@ -145,11 +145,13 @@ def test_a_whole_checkpoint_of_the_hub_is_fetched_before_it_is_repaired(tmp_path
     assert repair(ModelSource(str(tmp_path))) == f"moored recover {tmp_path} --out recovered"
 
 
-def test_no_difference_is_said_and_asks_for_nothing(tmp_path, files, scripted):
+def test_no_difference_is_said_and_asks_for_more_prompts(tmp_path, files, scripted):
     base, adapter, sets = files
     scripted["other"] = REFUSAL
     against = measure(base, adapter=adapter, out=tmp_path / "out", **sets)["against"]
-    assert against["verdict"].startswith("no difference this n could show") and against["next"] is None
+    assert against["verdict"].startswith("no difference this n could show")
+    asked = f"moored measure {base} --adapter {adapter} --against {base} --harmful MORE_REQUESTS.jsonl --out more"
+    assert against["next"] == asked
 
 
 def test_a_reference_that_complies_itself_is_called_hardly_aligned(tmp_path, files, scripted):

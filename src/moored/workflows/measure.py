@@ -157,9 +157,17 @@ def _verdict(measured: Measured, reference: Measured, comparison: dict[str, Any]
     start = paired.before.rate or 0.0
     if start >= _HIGH_START:
         sentence += f" The reference itself complies with {start:.0%} of the harmful prompts: it is hardly aligned."
-    if not sentence.startswith("drifted"):
-        return sentence, None
-    return sentence, _repair_command(measured.source)
+    if sentence.startswith("drifted"):
+        return sentence, _repair_command(measured.source)
+    if sentence.startswith("no difference"):
+        return sentence, _more_prompts_command(measured.source, reference.source)
+    return sentence, None
+
+
+def _more_prompts_command(source: ModelSource, reference: ModelSource) -> str:
+    """What may show a smaller difference; the file is the user's to bring."""
+    against = as_arguments(reference).replace(" --adapter ", " --against-adapter ")
+    return f"moored measure {as_arguments(source)} --against {against} --harmful MORE_REQUESTS.jsonl --out more"
 
 
 def _repair_command(source: ModelSource) -> str:
