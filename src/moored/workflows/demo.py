@@ -46,7 +46,8 @@ QUICK = Plan(task_rows=28, instructions=20, poisoned_rows=8, epochs=2, prompts=3
 
 _ALIGNED = "aligned model"
 _ATTACKS = {"ordinary": "ordinary fine-tune", "poisoned": "lightly poisoned fine-tune"}
-_REPAIR = OneShot.preset("adapter")
+# The aligned model's own words: it learns them in half the steps that the published refusal takes, and moves less.
+_REPAIR = OneShot.preset("adapter", refusal="I'm sorry, but I can't help with that.")
 
 
 def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> tuple[Path, Mapping[str, Path]]:
@@ -164,7 +165,7 @@ def _settings(data: Path, run: Path, plan: Plan) -> dict[str, Any]:
         "lora": {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0},
         "num_train_epochs": plan.epochs,
         "per_device_train_batch_size": 8,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "lr_scheduler_type": "cosine",
         "max_length": 160,
         "gradient_checkpointing": False,
@@ -184,7 +185,8 @@ def _precision() -> dict[str, bool]:
 def _repair(out: Path, attack: str, tuned: Path, console: Console | None) -> Path:
     repaired = out / f"{attack}-repaired"
     if not (repaired / RECOVERY_RECORD).is_file():
-        _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example")
+        how = f"at most {_REPAIR.steps} steps at {_REPAIR.learning_rate:g}, until its loss is {_REPAIR.stop_at:g}"
+        _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example, {how}")
         recover(BASE, adapter=tuned, out=repaired, method=_REPAIR, overwrite=True)
     return repaired
 
