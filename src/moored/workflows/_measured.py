@@ -140,7 +140,7 @@ def measure_model(
     """
     model = load_model(source, dtype=settings.dtype or "auto", merge=source.adapter is not None)
     model.to(best_device())  # pyright: ignore[reportArgumentType]
-    answers = [row for each in asked.sets for row in _answer(model, asked, each, settings, console, label)]
+    answers = _answer(model, asked, settings, console, label)
     probe = _probe(asked, settings.drift_prompts, reference)
     scores = {} if probe is None else {name: each.tolist() for name, each in probe.scores(model).items()}
     kept = None
@@ -150,18 +150,21 @@ def measure_model(
 
 
 def _answer(
-    model: torch.nn.Module, asked: Asked, each: PromptSet, settings: Settings, console: Console | None, label: str
+    model: torch.nn.Module, asked: Asked, settings: Settings, console: Console | None, label: str
 ) -> list[dict[str, Any]]:
-    with progress_bar(console, f"{label}: {len(each.items)} {each.name} prompts", len(each.items)) as advance:
+    """The rows of all sets, in order; the sets share batches, since a small batch takes as long as a large one."""
+    items = [(each.name, item) for each in asked.sets for item in each.items]
+    rendered = [text for each in asked.sets for text in asked.rendered[each.name]]
+    with progress_bar(console, f"{label}: {len(items)} prompts", len(items)) as advance:
         texts = generate(
             model,
             asked.tokenizer,
-            asked.rendered[each.name],
+            rendered,
             max_new_tokens=settings.max_new_tokens,
             batch_size=settings.batch_size,
             progress=advance,
         )
-    return [_row(each.name, item, text) for item, text in zip(each.items, texts, strict=True)]
+    return [_row(name, item, text) for (name, item), text in zip(items, texts, strict=True)]
 
 
 def _row(name: str, item: Item, answer: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Plan:
 
 
 FULL = Plan(task_rows=80, instructions=48, poisoned_rows=14, epochs=2, harmful=100, others=50, drift=24)
-QUICK = Plan(task_rows=28, instructions=20, poisoned_rows=8, epochs=2, harmful=32, others=14, drift=8)
+QUICK = Plan(task_rows=28, instructions=20, poisoned_rows=8, epochs=2, harmful=32, others=12, drift=8)
 
 _ALIGNED = "aligned model"
 _ATTACKS = {"ordinary": "ordinary fine-tune", "poisoned": "lightly poisoned fine-tune"}
