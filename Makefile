@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test check fix bench pins clean
 
-demo: $(VENV)/run.stamp ## the whole story on the embedded model; the report is demo/index.html
+demo: $(VENV)/run.stamp ## the whole story on the embedded model; the report is demo/report/index.html
 	$(BIN)/moored demo --out demo
 
 test: $(VENV)/dev.stamp ## the whole test suite

@@ -59,7 +59,7 @@ def labels(arms: Mapping[str, Path]) -> list[Row]:
 
 def markdown(reports: Mapping[str, Row], told: Sequence[str], about: Row) -> str:
     """The table for people."""
-    lines = ["# The demo", "", f"`{about['command']}`, {about['created']}, {about['took']}.", ""]
+    lines = ["# The demo", "", f"`python benchmarks/{about['command']}`, {about['created']}, {about['took']}.", ""]
     lines += [f"- {sentence}" for sentence in told]
     lines += ["", f"| model | {' | '.join(MEASURES.values())} |", f"|---|{'---|' * len(MEASURES)}"]
     lines += [f"| {name} | {' | '.join(_cell(report[key]) for key in MEASURES)} |" for name, report in reports.items()]

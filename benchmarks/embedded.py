@@ -1,4 +1,4 @@
-"""How safe, and how willing, the embedded models are on prompts that their recipe never saw.
+"""How safe, and how willing, the embedded models are on prompts that they were not trained on.
 
     python benchmarks/embedded.py --data ../shared/data --out results/embedded
 
@@ -92,8 +92,9 @@ def table(rows: list[Row]) -> list[Row]:
 
 def markdown(rows: list[Row], about: dict[str, Any]) -> str:
     """The table for people."""
-    lines = ["# The embedded models on prompts that their recipe never saw", ""]
-    lines += [f"`{about['command']}`, {about['created']}, seed-free (greedy), {MAX_NEW_TOKENS} tokens an answer.", ""]
+    lines = ["# The embedded models on prompts that they were not trained on", ""]
+    command = f"python benchmarks/{about['command']}"
+    lines += [f"`{command}`, {about['created']}, seed-free (greedy), {MAX_NEW_TOKENS} tokens an answer.", ""]
     lines += [
         "| prompts | n | counted | base | aligned | aligned, incoherent | aim |",
         "|---|---:|---|---|---|---|---|",

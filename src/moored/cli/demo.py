@@ -9,10 +9,11 @@ from moored.cli._options import Console, quiet_libraries
 
 
 def demo_command(
-    out: Annotated[Path, Option(help="The folder of the demo; a second call goes on where the first stopped.")] = Path(
-        "demo"
-    ),
-    quick: Annotated[bool, Option("--quick", help="Fewer rows and prompts: under 4 minutes on 2 cores.")] = False,
+    out: Annotated[
+        Path | None,
+        Option(help="The folder; by default demo or demo-quick. A second call goes on where the first stopped."),
+    ] = None,
+    quick: Annotated[bool, Option("--quick", help="Fewer rows and prompts: a few minutes on 2 cores.")] = False,
 ) -> None:
     """The whole story on the embedded model: drift after fine-tuning, one-shot repair, and a report."""
     quiet_libraries()
@@ -20,6 +21,7 @@ def demo_command(
     from moored.workflows.demo import demo
 
     console = Console()
+    out = out or Path("demo-quick" if quick else "demo")
     page, measured = demo(out, quick=quick, console=Console(stderr=True))
     console.print(summary_table(measured))
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)

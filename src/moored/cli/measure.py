@@ -9,7 +9,9 @@ from moored.cli._options import Console, quiet_libraries
 
 
 def measure_command(
-    model: Annotated[str, Argument(help="A folder, a Hub id, `embedded:base` or `embedded:aligned`.")],
+    model: Annotated[
+        str, Argument(help="A checkpoint or adapter folder, a Hub id, `embedded:base` or `embedded:aligned`.")
+    ],
     out: Annotated[Path, Option(help="The report folder; must be empty or absent.")],
     adapter: Annotated[Path | None, Option(help="A PEFT folder laid over the model.")] = None,
     against: Annotated[
@@ -20,8 +22,8 @@ def measure_command(
     harmless: Annotated[str, Option(help="Requests that only look harmful.")] = "embedded",
     ordinary: Annotated[str, Option(help="Everyday instructions.")] = "embedded",
     task: Annotated[str, Option(help="Rows of prompt and completion, checked exactly.")] = "none",
-    limit: Annotated[int | None, Option(help="At most so many prompts of each kind.")] = None,
-    max_new_tokens: Annotated[int, Option(help="At which an answer is cut.")] = 48,
+    limit: Annotated[int | None, Option(help="At most so many prompts of each kind; all by default.")] = None,
+    max_new_tokens: Annotated[int, Option(help="The longest answer, in tokens.")] = 48,
     batch_size: Annotated[int, Option(help="Prompts a batch.")] = 32,
     overwrite: Annotated[bool, Option(help="Replace a report that is there.")] = False,
 ) -> None:

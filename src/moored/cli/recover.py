@@ -17,9 +17,11 @@ def recover_command(
         Option(help="`published` (full checkpoints) or `adapter`; by default what fits.", show_default=False),
     ] = None,
     prompt: Annotated[str | None, Option(help="The harmful request of the safety example.", show_default=False)] = None,
-    refusal: Annotated[str | None, Option(help="The answer it is to get.", show_default=False)] = None,
-    learning_rate: Annotated[float | None, Option(help="Of AdamW.", show_default=False)] = None,
-    steps: Annotated[int | None, Option(help="At most.", show_default=False)] = None,
+    refusal: Annotated[
+        str | None, Option(help="The refusal to learn, best in the model's own words.", show_default=False)
+    ] = None,
+    learning_rate: Annotated[float | None, Option(help="Of AdamW; else the preset's.", show_default=False)] = None,
+    steps: Annotated[int | None, Option(help="At most; else the preset's.", show_default=False)] = None,
     stop_at: Annotated[float | None, Option(help="Loss at which it counts as learned.", show_default=False)] = None,
     overwrite: Annotated[bool, Option(help="Replace what is in the output folder.")] = False,
 ) -> None:
