@@ -53,7 +53,7 @@ class Rule(ABC):
                 f"None of the {len(losses)} samples has a supervised token, so none can be selected; "
                 "check the answers and the maximum length."
             )
-        loss, norm, length = (each.detach().cpu()[rows].double() for each in (losses, norms, lengths))
+        loss, norm, length = (each.cpu()[rows].double() for each in (losses, norms, lengths))
         _check(rows, loss, norm)
         count = min(self._count(len(losses)), len(rows))
         chosen = self.choose(Scores(losses=loss, norms=norm, lengths=length), count, step)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from moored.selection._rule import DrawingRule, Scores
 
-# Two equally large groups of losses lie on the edge of their own band; rounding must not push them over it.
+# Equal losses, and two equally large groups of them, lie on the edge of their own band, and rounding must not push them
+# over it.
 _EDGE = 1 + 1e-9
 
 
@@ -31,8 +32,6 @@ def loss_band(losses: Float64[Tensor, " sample"], count: int) -> Int64[Tensor, "
     Both ends belong to the band. The deviation is the batch's own, divided by its size (our choice: the paper names no
     divisor), and is defined for a single sample. Where too few lie inside, those nearest the mean follow (our choice).
     """
-    # From the smallest, so that equal losses differ from their mean by exactly 0.
-    shifted = losses - losses.min()
-    distances = (shifted - shifted.mean()).abs()
+    distances = (losses - losses.mean()).abs()
     inside = int((distances <= distances.square().mean().sqrt() * _EDGE).sum())
     return distances.argsort(stable=True)[: max(count, inside)].sort().values

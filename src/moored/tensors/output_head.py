@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 _MOST = 2**25
 """Logits held at once: 128 MB in fp32."""
@@ -25,14 +26,13 @@ class Head:
     bias: Float[Tensor, " vocab"] | None = None
     scale: float = 1.0
     cap: float | None = None
-    dtype: torch.dtype | None = None
-    """In which the products are taken, where autocast says so; the weight's own otherwise."""
+    dtype: torch.dtype = torch.float32
+    """In which the products are taken."""
 
     def logits(self, hidden: Float[Tensor, "position dim"], chunk: slice) -> Float[Tensor, "position chunk"]:
         """The logits of a part of the vocabulary, in fp32."""
-        dtype = self.dtype or self.weight.dtype
-        bias = None if self.bias is None else self.bias[chunk].to(dtype)
-        raw = torch.nn.functional.linear(hidden.to(dtype), self.weight[chunk].to(dtype), bias).float()
+        bias = None if self.bias is None else self.bias[chunk].to(self.dtype)
+        raw = F.linear(hidden.to(self.dtype), self.weight[chunk].to(self.dtype), bias).float()
         raw = raw.mul_(self.scale) if self.scale != 1 else raw
         return raw if self.cap is None else raw.div_(self.cap).tanh_().mul_(self.cap)
 
@@ -42,8 +42,7 @@ class Head:
 
     def back(self, gradients: Float[Tensor, "position chunk"], chunk: slice) -> Float[Tensor, "position dim"]:
         """The gradient by the hidden state."""
-        dtype = self.dtype or self.weight.dtype
-        return (gradients.to(dtype) @ self.weight[chunk].to(dtype)).float()
+        return (gradients.to(self.dtype) @ self.weight[chunk].to(self.dtype)).float()
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,12 @@ class _SampleSums:
     """The squares of the head's gradient for a run of samples, collected chunk by chunk of the vocabulary."""
 
     def __init__(
-        self, members: range, lengths: list[int], hidden: Tensor, rows: list[Tensor] | None, made: HeadGradients,
+        self,
+        members: range,
+        lengths: list[int],
+        hidden: Tensor,
+        rows: list[Tensor] | None,
+        made: HeadGradients,
         weight: Tensor,
     ) -> None:
         self.made, self.rows = made, rows

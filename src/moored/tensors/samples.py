@@ -21,7 +21,7 @@ class Block:
     """The flat position of each place, or None where the positions stand in that order already."""
     filled: Bool[Tensor, "row width"] | None
 
-    def arrange(self, flat: Shaped[Tensor, "position *rest"]) -> Shaped[Tensor, "row width *rest"]:
+    def arrange(self, flat: Shaped[Tensor, "position ..."]) -> Shaped[Tensor, "row width ..."]:
         """The block's part of a value per position; places that no position fills are zero."""
         if self.index is None or self.filled is None:
             return flat.unflatten(0, (len(self.samples), -1))
@@ -39,7 +39,7 @@ class Samples:
     """The sample of each position, from 0; `count` where it belongs to none."""
     blocks: tuple[Block, ...]
 
-    def total(self, flat: Shaped[Tensor, "position *rest"]) -> Shaped[Tensor, "sample *rest"]:
+    def total(self, flat: Shaped[Tensor, "position ..."]) -> Shaped[Tensor, "sample ..."]:
         """The sum over each sample's positions, in fp32."""
         sums = flat.new_zeros(self.count + 1, *flat.shape[1:], dtype=torch.float32)
         return sums.index_add_(0, self.of, flat.float())[: self.count]

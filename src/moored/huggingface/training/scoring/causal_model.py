@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from peft import PeftModel
@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from moored.errors import ModelError
 from moored.tensors.output_head import Head
 
-_checked: WeakSet[nn.Module] = WeakSet()
-"""Models whose logits ours were compared with."""
+_checked: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+"""What was found to hold of a model."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CausalModel:
     def head(self) -> Head:
         """The head with its weights of this moment, detached."""
         device = self.weight.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         bias = None if self.bias is None else self.bias.detach()
         return Head(self.weight.detach(), bias, self.scale, self.cap, dtype)
 
@@ -61,10 +61,14 @@ def split(model: nn.Module) -> CausalModel:
     """
     whole: Any = _unwrapped(model)
     backbone = getattr(whole, "base_model", None)
-    projection = whole.get_output_embeddings() if hasattr(whole, "get_output_embeddings") else None
+    projection: Any = whole.get_output_embeddings() if hasattr(whole, "get_output_embeddings") else None
     if isinstance(projection, ModulesToSaveWrapper):
         projection = projection.modules_to_save[projection.active_adapters[0]]
-    if not isinstance(backbone, nn.Module) or backbone is whole or type(projection).forward is not nn.Linear.forward:
+    if (
+        not isinstance(backbone, nn.Module)
+        or backbone is whole
+        or getattr(type(projection), "forward", None) is not nn.Linear.forward
+    ):
         raise ModelError(
             f"{type(whole).__name__} has no output head that is a plain linear layer, so that its gradients cannot be "
             "scored; take LoRA off the output head, or leave gradient selection out."
@@ -93,26 +97,39 @@ def _scale(config: Any) -> float:
 
 
 @torch.no_grad()
-def require_same_logits(parts: CausalModel, input_ids: Tensor) -> None:
-    """Compares our head's logits with the model's own on a few tokens, once per model.
+def require_known(parts: CausalModel, input_ids: Tensor, packed: bool) -> None:
+    """Compares, on a few tokens and once per model, what scoring assumes with what the model does.
 
     Raises:
-        ModelError: they differ, as where a family scales its logits in a way that is not known here.
+        ModelError: our logits differ from the model's, as where a family scales them in a way that is not known here,
+            or documents that are packed into one row see one another.
     """
-    if parts.whole in _checked:
-        return
-    states: list[Tensor] = []
-    hook = parts.backbone.register_forward_hook(lambda _, __, output: states.append(output[0]))
-    try:
-        expected = parts.whole(input_ids=input_ids[:1, :8], use_cache=False).logits[0].float()
-    finally:
-        hook.remove()
-    head = parts.head()
-    found = head.logits(states[0][0], slice(0, len(head.weight)))
-    coarse = torch.finfo(head.dtype or head.weight.dtype).eps > 1e-4
-    if not torch.allclose(found, expected, rtol=0, atol=float(expected.abs().max()) * (0.05 if coarse else 1e-4)):
-        raise ModelError(
-            f"{type(parts.whole).__name__} makes its logits in a way that scoring does not know; leave gradient "
-            "selection out."
-        )
-    _checked.add(parts.whole)
+    few = input_ids[:1, :8]
+    if "logits" not in _checked.setdefault(parts.whole, set()):
+        head = parts.head()
+        expected = parts.whole(input_ids=few, use_cache=False).logits[0].float()
+        if not _close(head.logits(_states(parts, few), slice(0, len(head.weight))), expected, head.dtype):
+            raise ModelError(
+                f"{type(parts.whole).__name__} makes its logits in a way that scoring does not know; leave gradient "
+                "selection out."
+            )
+        _checked[parts.whole].add("logits")
+    documents = f"documents with {parts.whole.config._attn_implementation}"
+    if packed and documents not in _checked[parts.whole]:
+        twice = _states(parts, few.repeat(1, 2), torch.arange(few.shape[1], device=few.device).repeat(2)[None]).float()
+        if not _close(twice[: few.shape[1]], twice[few.shape[1] :], parts.head().dtype):
+            raise ModelError(
+                f"{type(parts.whole).__name__} lets packed documents see one another with its present attention "
+                "implementation; choose another one, or turn packing off."
+            )
+        _checked[parts.whole].add(documents)
+
+
+def _states(parts: CausalModel, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    more = {} if position_ids is None else {"position_ids": position_ids}
+    return parts.backbone(input_ids=input_ids, use_cache=False, **more).last_hidden_state[0]
+
+
+def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    coarse = torch.finfo(dtype).eps > 1e-4
+    return torch.allclose(found, expected, rtol=0, atol=float(expected.abs().max()) * (0.05 if coarse else 1e-4))

@@ -70,7 +70,13 @@ def forward(
 
 
 def _layer(
-    module: Any, names: dict[nn.Parameter, str], record: Record, position: Tensor, counts: list[int], x: Tensor, key: str
+    module: Any,
+    names: dict[nn.Parameter, str],
+    record: Record,
+    position: Tensor,
+    counts: list[int],
+    x: Tensor,
+    key: str,
 ) -> Tensor:
     weight, bias = module._parameters[key], module._parameters.get(f"{key}_bias") if module.has_bias else None
     of = (names.get(weight), names.get(bias) if bias is not None else None)

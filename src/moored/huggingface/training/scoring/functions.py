@@ -38,7 +38,7 @@ class Dense(Function):
         if weight_name:
             ctx.record.dense(weight_name, x, gradient)
         if bias_name:
-            ctx.record.summed(bias_name, gradient)
+            ctx.record.summed(bias_name, ctx.record.flat(gradient, bias_name))
         by_x = gradient @ weight.to(gradient.dtype) if ctx.needs_input_grad[1] else None
         return None, by_x, None, None, None, None
 
@@ -77,17 +77,13 @@ class Spread(Function):
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, vector: Tensor, shape: tuple[int, ...], record: Record, name: str) -> Tensor:
         """`shape` ends in the vector's own."""
-        ctx.record, ctx.name = record, name
+        ctx.record, ctx.name, ctx.size = record, name, vector.numel()
         return vector.expand(shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Records; there is nothing to pass on."""
-        (gradient,) = gradients
-        size = gradient.shape[-1]
-        rows, columns = ctx.record.shape
-        by_sample = gradient.numel() == rows * size and ctx.record.rowwise
-        ctx.record.summed(ctx.name, gradient.reshape(rows, size) if by_sample else gradient.reshape(rows, columns, size))
+        ctx.record.summed(ctx.name, gradients[0].reshape(-1, ctx.size))
         return None, None, None, None, None
 
 

@@ -43,7 +43,7 @@ class Record:
         self.seen.add(name)
         self.squares += squares
 
-    def dense(self, name: str, inputs: Shaped[Tensor, "*x in"], gradients: Shaped[Tensor, "*x out"]) -> None:
+    def dense(self, name: str, inputs: Shaped[Tensor, "... in"], gradients: Shaped[Tensor, "... out"]) -> None:
         """The weight of a dense layer."""
         self.add(name, dense_squares(self.samples, self.flat(inputs, name), self.flat(gradients, name)))
 
@@ -58,17 +58,14 @@ class Record:
         else:
             self.add(name, squares)
 
-    def summed(self, name: str, gradients: Shaped[Tensor, "*x out"]) -> None:
-        """A bias, or a norm's weight that was spread out over the samples or positions."""
-        flat = gradients.reshape(-1, gradients.shape[-1])
-        if self.rowwise and len(flat) == self.samples.count:
-            self.add(name, flat.float().square().sum(1))
+    def summed(self, name: str, gradients: Shaped[Tensor, "copy size"]) -> None:
+        """A bias, or a norm's weight, of which every sample or every position has a copy."""
+        if self.rowwise and len(gradients) == self.samples.count:
+            self.add(name, gradients.float().square().sum(1))
         else:
-            self.add(name, summed_squares(self.samples, self.flat(gradients, name)))
+            self.add(name, summed_squares(self.samples, gradients))
 
-    def experts(
-        self, name: str, of: Sequence[Tensor], inputs: Sequence[Tensor], gradients: Sequence[Tensor]
-    ) -> None:
+    def experts(self, name: str, of: Sequence[Tensor], inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """The weights of a layer of experts: per expert the sample of each row, the rows' inputs and gradients."""
         count = self.samples.count
         parts = zip(of, inputs, gradients, strict=True)
@@ -80,11 +77,13 @@ class Record:
         parts = zip(of, gradients, strict=True)
         self.add(name, sum((summed_squares(from_ids(ids, count), g) for ids, g in parts), self.squares * 0))
 
-    def flat(self, values: Shaped[Tensor, "*x dim"], name: str) -> Shaped[Tensor, "position dim"]:
+    def flat(self, values: Shaped[Tensor, "... dim"], name: str) -> Shaped[Tensor, "position dim"]:
         """The values of each position of the batch, one after the other."""
         flattened = len(values) == self.shape[0] * self.shape[1] and "experts." not in name.replace("shared_expert", "")
         if values.ndim == 2 and flattened:
             return values
+        if values.ndim == 4 and values.shape[1] == 1:
+            values = values.squeeze(1)
         if values.ndim == 3 and values.shape[:2] == self.shape:
             return values.flatten(0, 1)
         seen, batch = "×".join(map(str, values.shape)), "×".join(map(str, self.shape))

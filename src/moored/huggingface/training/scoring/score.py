@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from moored.errors import InputError
 from moored.huggingface.models import plain_name
-from moored.huggingface.training.scoring.causal_model import CausalModel, require_same_logits, split
+from moored.huggingface.training.scoring.causal_model import CausalModel, require_known, split
 from moored.huggingface.training.scoring.experts import recorded_experts
 from moored.huggingface.training.scoring.record import Record
 from moored.huggingface.training.scoring.stand_ins import standing_in
 from moored.huggingface.training.scoring.undisturbed import undisturbed
-from moored.tensors.output_head import HeadGradients, head_gradients
+from moored.tensors.output_head import Head, HeadGradients, head_gradients
 from moored.tensors.samples import Samples, from_ids, one_a_row
 
 
@@ -59,13 +59,14 @@ def score(model: nn.Module, batch: Mapping[str, Any]) -> Scores:
     samples = samples_of(batch)
     record = Record(samples, tuple(batch["input_ids"].shape))
     with undisturbed(model, device) as require_no_draw, torch.enable_grad():
-        require_same_logits(parts, batch["input_ids"])
+        require_known(parts, batch["input_ids"], packed=not record.rowwise)
         with standing_in(model, names, record), recorded_experts(model, names, record):
             hidden = _last_hidden_state(parts, batch)
             require_no_draw()
-            losses, gradient, lengths = _loss(parts, names, hidden.detach(), batch, record)
+            head = parts.head()
             # Formulas state their own precision.
             with torch.autocast(device.type, enabled=False):
+                losses, gradient, lengths = _loss(parts, head, names, hidden.detach(), batch, record)
                 torch.autograd.backward(hidden, gradient)
     record.require_all(names.values())
     return Scores(losses, record.squares.sqrt(), lengths)
@@ -100,7 +101,12 @@ def _last_hidden_state(parts: CausalModel, batch: Mapping[str, Any]) -> Float[Te
 
 
 def _loss(
-    parts: CausalModel, names: dict[nn.Parameter, str], hidden: Tensor, batch: Mapping[str, Any], record: Record
+    parts: CausalModel,
+    head: Head,
+    names: dict[nn.Parameter, str],
+    hidden: Tensor,
+    batch: Mapping[str, Any],
+    record: Record,
 ) -> tuple[Float[Tensor, " sample"], Float[Tensor, "row column dim"], Int[Tensor, " sample"]]:
     """The losses, the gradient of their sum by the last hidden states, and the lengths; records the head's share."""
     targets = _targets(batch).flatten()
@@ -111,7 +117,7 @@ def _loss(
     shared = weight is not None and parts.tied
     ids = batch["input_ids"].flatten()
     made = head_gradients(
-        parts.head(),
+        head,
         hidden.flatten(0, 1)[places],
         targets[places],
         lengths.tolist(),

@@ -20,31 +20,45 @@ class StandIn(Tensor):
     """A trainable parameter, as the layers see it while a batch is scored."""
 
     called: str
+    """The parameter's name."""
     record: Record
-    plain: Tensor
+    origin: Tensor
     """The parameter, detached."""
-    derive: Callable[[Tensor], Tensor]
+    steps: tuple[Callable[[Tensor], Tensor], ...]
     """What the layer did to it so far, elementwise: Gemma's norms read 1 + w."""
+    changed: bool
+    """Whether a step did more than to change its type."""
 
     @classmethod
     def of(cls, parameter: Tensor, name: str, record: Record) -> "StandIn":
         """A stand-in without a copy of the data."""
-        return cls._made(parameter.detach(), name, record, parameter.detach(), lambda vector: vector)
+        origin = parameter.detach()
+        return cls._made(origin, name, record, origin, (), False)
 
     @classmethod
-    def _made(
-        cls, value: Tensor, name: str, record: Record, plain: Tensor, derive: Callable[[Tensor], Tensor]
-    ) -> "StandIn":
+    def _made(cls, value: Tensor, *fields: Any) -> "StandIn":
         made = value.as_subclass(cls)
-        made.called, made.record, made.plain, made.derive = name, record, plain, derive
+        made.called, made.record, made.origin, made.steps, made.changed = fields
         return made
 
-    def then(self, step: Callable[[Tensor], Tensor]) -> "StandIn":
+    def then(self, step: Callable[[Tensor], Tensor], changes: bool) -> "StandIn":
         """The stand-in after one more elementwise step."""
-        derive = self.derive
         with torch._C.DisableTorchFunctionSubclass():
             value = step(self.as_subclass(Tensor))
-        return self._made(value, self.called, self.record, self.plain, lambda vector: step(derive(vector)))
+        return self._made(value, self.called, self.record, self.origin, (*self.steps, step), self.changed or changes)
+
+    def transposed(self) -> "StandIn":
+        """A matrix the other way round; its gradient has the same norm."""
+        plain = _plain(self)
+        assert plain is not None
+        return self._made(plain.mT, self.called, self.record, plain.mT, (), False)
+
+    def spread(self, shape: tuple[int, ...]) -> Tensor:
+        """As many of it as the shape says, with all steps done; their gradients are recorded by sample."""
+        spread: Any = Spread.apply(self.record.anchor, self.origin, shape, self.record, self.called)
+        for step in self.steps:
+            spread = step(spread)
+        return spread
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -73,22 +87,24 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _addmm(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """GPT-2's Conv1D, whose weight lies the other way round."""
-    transposed = weight.plain.mT if isinstance(weight, StandIn) else weight.mT
-    if isinstance(weight, StandIn):
-        transposed = StandIn._made(transposed, weight.called, weight.record, transposed, weight.derive)
-    return _linear(x, transposed, bias)
+    return _linear(x, weight.transposed() if isinstance(weight, StandIn) else weight.mT, bias)
 
 
 def _embedding(
-    ids: Tensor, weight: StandIn, padding_idx: int | None = None, max_norm: float | None = None,
-    norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
+    ids: Tensor,
+    weight: StandIn,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
 ) -> Tensor:
     if max_norm is not None or scale_grad_by_freq:
         raise cannot_score(weight.called, "its embedding has max_norm or scale_grad_by_freq")
     record = weight.record
     # One row of position ids serves all rows of the batch; each sample needs a gradient of its own.
     ids = ids.expand(record.shape) if ids.ndim == 2 and len(ids) == 1 else ids
-    return Lookup.apply(record.anchor, ids, weight.plain, padding_idx, record, weight.called)  # pyright: ignore[reportReturnType]
+    return Lookup.apply(record.anchor, ids, _plain(weight), padding_idx, record, weight.called)  # pyright: ignore[reportReturnType]
 
 
 def _layer_norm(
@@ -104,39 +120,44 @@ def _rms_norm(x: Tensor, normalized_shape: Any, weight: Tensor, eps: float | Non
 
 
 def _elementwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """A vector with numbers only stays a stand-in; with a tensor of the batch it is spread out over the samples."""
+    """With numbers only it stays a stand-in; with a tensor of the batch it is spread out over the samples."""
     stand_ins = [each for each in args if isinstance(each, StandIn)]
     others = [each for each in args if isinstance(each, Tensor) and not isinstance(each, StandIn) and each.ndim]
     first = stand_ins[0]
-    if first.ndim > 1 or len(stand_ins) > 1 or len(others) > 1:
+
+    def step(value: Tensor) -> Tensor:
+        return func(*[value if each is first else each for each in args], **kwargs)
+
+    casts = func in _CASTS and args[0] is first
+    if casts or not others:
+        return first.then(step, changes=not casts)
+    if len(stand_ins) > 1 or len(others) > 1 or kwargs:
         raise cannot_score(first.called, f"no formula is known for this {getattr(func, '__name__', func)}")
-
-    def step(vector: Tensor) -> Tensor:
-        return func(*[vector if each is first else each for each in args], **kwargs)
-
-    # `w.type_as(x)` and `w.to(x)` read no more of x than its type.
-    if not others or (args[0] is first and func in _CASTS):
-        return first.then(step)
-    shape = _spread(first, others[0].shape)
-    spread = Spread.apply(first.record.anchor, first.plain, shape, first.record, first.called)
-    return step(first.derive(spread))  # pyright: ignore[reportArgumentType]
+    return step(first.spread(_spread(first, others[0].shape)))
 
 
 def _spread(vector: StandIn, shape: torch.Size) -> tuple[int, ...]:
-    """The shape in which a vector meets a tensor of the batch: one copy for each sample, or for each position."""
+    """The shape in which it meets a tensor of the batch: one copy for each sample, or for each position."""
     rows, columns = vector.record.shape
-    if len(shape) == 2 and shape[0] == rows * columns:
-        return (*shape[:1], vector.numel())
-    if len(shape) > 2 and vector.record.rowwise and shape[0] == rows:
-        return (rows, *[1] * (len(shape) - 2), vector.numel())
-    where = [axis for axis in range(1, len(shape) - 1) if shape[axis] == columns]
+    free = len(shape) - vector.ndim
+    if free == 1 and shape[0] == rows * columns:
+        return (rows * columns, *vector.shape)
+    if free > 1 and vector.record.rowwise and shape[0] == rows:
+        return (rows, *[1] * (free - 1), *vector.shape)
+    # A head's axis can stand before that of the positions.
+    where = [axis for axis in range(1, free) if shape[axis] == columns]
     if shape[0] != rows or len(where) != 1:
         raise cannot_score(vector.called, f"it meets a tensor of shape {tuple(shape)}, whose positions cannot be told")
-    return (rows, *[columns if axis in where else 1 for axis in range(1, len(shape) - 1)], vector.numel())
+    return (rows, *[columns if axis in where else 1 for axis in range(1, free)], *vector.shape)
 
 
 def _plain(value: Tensor | None) -> Tensor | None:
-    return value.plain if isinstance(value, StandIn) else value
+    if not isinstance(value, StandIn):
+        return value
+    if value.changed:
+        raise cannot_score(value.called, "its layer changes it before it uses it")
+    with torch._C.DisableTorchFunctionSubclass():
+        return value.as_subclass(Tensor)
 
 
 def _name(value: Tensor | None) -> str | None:

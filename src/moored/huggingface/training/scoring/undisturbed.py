@@ -54,7 +54,8 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 
 def _chances(module: nn.Module) -> list[tuple[str, bool | float]]:
     if isinstance(module, _DropoutNd):
-        return [("training", module.training)]
+        # Attention reads the probability of a dropout module that it never calls.
+        return [("training", module.training), ("p", module.p)]
     return [
         (key, value)
         for key, value in vars(module).items()
