@@ -37,20 +37,20 @@ def test_the_median_is_that_of_the_band_and_not_of_the_batch():
 
 
 def test_both_ends_belong_to_the_band():
-    """Losses 1 and 3 lie exactly one deviation from their mean 2, in numbers that floating point cannot hold too."""
+    """Losses 1 and 3 lie exactly one deviation from their mean 2."""
     assert kept(0.5, [1.0, 3.0, 1.0, 3.0], [5.0, 1.0, 9.0, 4.0]) == [0, 3]
-    for samples in range(2, 60, 2):
-        losses = [0.1, 0.7] * (samples // 2)
-        norms = [float(row) for row in range(samples)]
-        expected = sorted(range(samples), key=lambda row, middle=(samples - 1) / 2: abs(row - middle))
-        assert kept(0.2, losses, norms) == sorted(expected[: max(1, samples // 5)])
 
 
-def test_equal_losses_leave_every_sample_in_the_band():
-    for samples in range(1, 50):
-        norms = [float(row) for row in range(samples)]
-        middle = (samples - 1) // 2
-        assert kept(0.01, [0.1] * samples, norms) == [middle]
+@pytest.mark.parametrize("low, high", [(0.1, 0.7), (0.1, 0.1), (1 / 3, 5 / 7)])
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_rounding_pushes_no_sample_over_the_edge_of_the_band(low, high, precision):
+    """Two equally large groups, or one, lie on it; with all in the band the kept norms are the middle ones."""
+    for samples in range(2, 100, 2):
+        losses = torch.tensor([low, high] * (samples // 2), dtype=precision)
+        norms = torch.arange(samples).to(precision)
+        middle = sorted(range(samples), key=lambda row, middle=(samples - 1) / 2: abs(row - middle))
+        expected = sorted(middle[: max(1, samples // 5)])
+        assert Moderate()(losses, norms, torch.ones(samples, dtype=torch.int64)).tolist() == expected
 
 
 def test_a_band_too_small_is_filled_with_the_losses_nearest_the_mean():

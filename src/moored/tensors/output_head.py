@@ -55,7 +55,7 @@ class HeadGradients:
     """The gradient of the losses' sum by the hidden states, in fp32."""
     weight_squares: Float[Tensor, " sample"]
     bias_squares: Float[Tensor, " sample"]
-    rows: list[Float[Tensor, "row dim"]]
+    rows: list[Float[Tensor, "_ dim"]]
     """Per sample the rows of its weight gradient that were asked for."""
 
 
@@ -66,7 +66,7 @@ def head_gradients(
     lengths: list[int],
     *,
     trained: bool = True,
-    rows: list[Int[Tensor, " row"]] | None = None,
+    rows: list[Int[Tensor, " _"]] | None = None,
 ) -> HeadGradients:
     """Losses, their gradient by the hidden states, and the squared norms of each sample's gradient by the head.
 

@@ -96,7 +96,6 @@ def _scale(config: Any) -> float:
     return float(scaling) if config.model_type == "hyperclovax" else 1 / float(scaling)
 
 
-@torch.no_grad()
 def require_known(parts: CausalModel, input_ids: Tensor, packed: bool) -> None:
     """Compares, on a few tokens and once per model, what scoring assumes with what the model does.
 
@@ -107,7 +106,7 @@ def require_known(parts: CausalModel, input_ids: Tensor, packed: bool) -> None:
     few = input_ids[:1, :8]
     if "logits" not in _checked.setdefault(parts.whole, set()):
         head = parts.head()
-        expected = parts.whole(input_ids=few, use_cache=False).logits[0].float()
+        expected = parts.whole(input_ids=few, use_cache=False).logits[0].detach().float()
         if not _close(head.logits(_states(parts, few), slice(0, len(head.weight))), expected, head.dtype):
             raise ModelError(
                 f"{type(parts.whole).__name__} makes its logits in a way that scoring does not know; leave gradient "
@@ -127,7 +126,7 @@ def require_known(parts: CausalModel, input_ids: Tensor, packed: bool) -> None:
 
 def _states(parts: CausalModel, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
     more = {} if position_ids is None else {"position_ids": position_ids}
-    return parts.backbone(input_ids=input_ids, use_cache=False, **more).last_hidden_state[0]
+    return parts.backbone(input_ids=input_ids, use_cache=False, **more).last_hidden_state[0].detach()
 
 
 def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:

@@ -140,9 +140,10 @@ def _record_head(record: Record, made: HeadGradients, weight: str | None, bias: 
 
 
 def _targets(batch: Mapping[str, Any]) -> Int[Tensor, "row column"]:
-    """The label that each position is to predict: the next one, but never another document's first."""
+    """The label that each position is to predict: the next one, but never another document's first or from padding."""
     labels = batch["labels"].clone()
-    starts = document_starts(batch)
+    starts, mask = document_starts(batch), batch.get("attention_mask")
     if starts is not None:
         labels[starts] = -100
-    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+    targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+    return targets if mask is None or mask.ndim != 2 else targets.masked_fill(mask == 0, -100)
