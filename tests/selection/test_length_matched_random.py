@@ -2,7 +2,7 @@ from collections import Counter
 
 import torch
 from hypothesis import given, settings
-from tests.selection.batches import BATCHES, KEEPS, batch, random_batch
+from tests.selection.batches import BATCHES, KEEPS, batch
 
 from moored.selection import LengthMatchedRandom, Moderate, overlap
 
@@ -63,8 +63,3 @@ def test_it_matches_lengths_where_a_plain_draw_does_not():
     kept, drawn = lengths[published].double().sort().values, lengths[matched].double().sort().values
     assert (kept - drawn).abs().max() <= 15
     assert overlap(matched, published) < 1
-
-
-def test_ten_thousands_of_samples_are_no_matter():
-    scores = random_batch(50_000, 0)
-    assert len(LengthMatchedRandom()(*scores)) == 10_000

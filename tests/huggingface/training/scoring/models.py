@@ -133,7 +133,7 @@ class Alone(NamedTuple):
 
 
 def alone(model: Any, samples: list[tuple[Tensor, Tensor]]) -> list[Alone]:
-    """Each sample by itself: an ordinary forward pass in eval mode, `backward()`, and the norm of what `.grad` holds."""
+    """Each sample by itself: an ordinary forward pass in eval mode, `backward()`, and the norm of `.grad`."""
     modes = {module: module.training for module in model.modules()}
     scored = [_alone(model.eval(), ids, labels) for ids, labels in samples]
     for module, training in modes.items():

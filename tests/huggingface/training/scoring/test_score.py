@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import get_peft_model
 from tests.huggingface.training.scoring.models import (
     ARRANGEMENTS,
     FAMILIES,
@@ -36,6 +37,14 @@ def test_any_subset_of_the_parameters_can_be_trained(chosen: list[bool], family:
     model, samples = make(family), rows()
     for parameter, trained in zip(model.parameters(), [*chosen, True] * 2, strict=False):
         parameter.requires_grad_(trained)
+    assert_equal(score(model, padded(samples)), alone(model, samples))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_the_head_alone_can_be_trained(family: str):
+    model, samples = make(family, tie_word_embeddings=False), rows()
+    model.requires_grad_(False)
+    model.lm_head.weight.requires_grad_(True)
     assert_equal(score(model, padded(samples)), alone(model, samples))
 
 
@@ -135,8 +144,6 @@ def test_several_packed_rows_score_document_by_document():
 def test_a_trained_copy_of_the_head_is_the_one_that_is_scored():
     samples = rows()
     model = make("llama", lora=False)
-    from peft import get_peft_model
-
     adapted = get_peft_model(model, lora_config("llama", modules_to_save=["lm_head", "embed_tokens"]))
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():

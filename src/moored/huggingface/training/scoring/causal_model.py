@@ -1,5 +1,6 @@
 """The two halves of a causal language model: the backbone, and what turns its last hidden state into logits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -96,7 +97,7 @@ def _scale(config: Any) -> float:
     return float(scaling) if config.model_type == "hyperclovax" else 1 / float(scaling)
 
 
-def require_known(parts: CausalModel, input_ids: Tensor, packed: bool) -> None:
+def require_known(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_forward: Callable[[], None]) -> None:
     """Compares, on a few tokens and once per model, what scoring assumes with what the model does.
 
     Raises:
@@ -107,6 +108,7 @@ def require_known(parts: CausalModel, input_ids: Tensor, packed: bool) -> None:
     if "logits" not in _checked.setdefault(parts.whole, set()):
         head = parts.head()
         expected = parts.whole(input_ids=few, use_cache=False).logits[0].detach().float()
+        after_forward()
         if not _close(head.logits(_states(parts, few), slice(0, len(head.weight))), expected, head.dtype):
             raise ModelError(
                 f"{type(parts.whole).__name__} makes its logits in a way that scoring does not know; leave gradient "

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from moored.errors import InputError
 from moored.huggingface.models import plain_name
@@ -52,14 +53,13 @@ def score(model: nn.Module, batch: Mapping[str, Any]) -> Scores:
         ModelError: an output head that is not known.
     """
     names = {p: plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
-    if not names:
-        raise InputError("The model has no trainable parameter, so that there is no gradient to score.")
+    _require_whole(names)
     parts = split(model)
     device = batch["input_ids"].device
     samples = samples_of(batch)
     record = Record(samples, tuple(batch["input_ids"].shape))
     with undisturbed(model, device) as require_no_draw, torch.enable_grad():
-        require_known(parts, batch["input_ids"], packed=not record.rowwise)
+        require_known(parts, batch["input_ids"], packed=not record.rowwise, after_forward=require_no_draw)
         with standing_in(model, names, record), recorded_experts(model, names, record):
             hidden = _last_hidden_state(parts, batch)
             require_no_draw()
@@ -67,9 +67,17 @@ def score(model: nn.Module, batch: Mapping[str, Any]) -> Scores:
             # Formulas state their own precision.
             with torch.autocast(device.type, enabled=False):
                 losses, gradient, lengths = _loss(parts, head, names, hidden.detach(), batch, record)
-                torch.autograd.backward(hidden, gradient)
+                if hidden.requires_grad:
+                    torch.autograd.backward(hidden, gradient)
     record.require_all(names.values())
     return Scores(losses, record.squares.sqrt(), lengths)
+
+
+def _require_whole(names: dict[nn.Parameter, str]) -> None:
+    if not names:
+        raise InputError("The model has no trainable parameter, so that there is no gradient to score.")
+    if any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in names):
+        raise InputError("Gradients of sharded weights cannot be scored; run without FSDP and without ZeRO stage 3.")
 
 
 def samples_of(batch: Mapping[str, Any]) -> Samples:
@@ -85,14 +93,11 @@ def samples_of(batch: Mapping[str, Any]) -> Samples:
 def document_starts(batch: Mapping[str, Any]) -> Bool[Tensor, "row column"] | None:
     """The first token of each document, or None where the batch is not packed."""
     positions = batch.get("position_ids")
-    if positions is None or positions.ndim != 2:
+    if positions is None or positions.ndim != 2 or batch.get("attention_mask") is not None:
         return None
-    starts = positions == 0
+    starts = (positions == 0).expand_as(batch["input_ids"]).clone()
     starts[:, 0] = True
-    mask = batch.get("attention_mask")
-    if mask is None:
-        return starts.expand_as(batch["input_ids"]) if len(starts) == len(batch["input_ids"]) else None
-    return None
+    return starts if starts[:, 1:].any() else None
 
 
 def _last_hidden_state(parts: CausalModel, batch: Mapping[str, Any]) -> Float[Tensor, "row column dim"]:

@@ -103,7 +103,7 @@ def _embedding(
         raise cannot_score(weight.called, "its embedding has max_norm or scale_grad_by_freq")
     record = weight.record
     # One row of position ids serves all rows of the batch; each sample needs a gradient of its own.
-    ids = ids.expand(record.shape) if ids.ndim == 2 and len(ids) == 1 else ids
+    ids = ids.expand(record.shape[0], -1) if ids.ndim == 2 and len(ids) == 1 else ids
     return Lookup.apply(record.anchor, ids, _plain(weight), padding_idx, record, weight.called)  # pyright: ignore[reportReturnType]
 
 
@@ -121,19 +121,19 @@ def _rms_norm(x: Tensor, normalized_shape: Any, weight: Tensor, eps: float | Non
 
 def _elementwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """With numbers only it stays a stand-in; with a tensor of the batch it is spread out over the samples."""
-    stand_ins = [each for each in args if isinstance(each, StandIn)]
-    others = [each for each in args if isinstance(each, Tensor) and not isinstance(each, StandIn) and each.ndim]
-    first = stand_ins[0]
+    tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
+    first = next(each for each in tensors if isinstance(each, StandIn))
+    others = [each for each in tensors if each is not first and (each.ndim or isinstance(each, StandIn))]
 
-    def step(value: Tensor) -> Tensor:
+    def step(value: Any) -> Tensor:
         return func(*[value if each is first else each for each in args], **kwargs)
 
-    casts = func in _CASTS and args[0] is first
-    if casts or not others:
-        return first.then(step, changes=not casts)
-    if len(stand_ins) > 1 or len(others) > 1 or kwargs:
-        raise cannot_score(first.called, f"no formula is known for this {getattr(func, '__name__', func)}")
-    return step(first.spread(_spread(first, others[0].shape)))
+    if func in _CASTS:
+        # `x.type_as(w)` reads no more of w than its type.
+        return first.then(step, changes=False) if args[0] is first else step(_plain(first))
+    if len(others) > 1 or any(isinstance(each, StandIn) for each in others) or kwargs:
+        raise cannot_score(first.called, f"no formula is known for this {func.__name__}")
+    return step(first.spread(_spread(first, others[0].shape))) if others else first.then(step, changes=True)
 
 
 def _spread(vector: StandIn, shape: torch.Size) -> tuple[int, ...]:
