@@ -12,7 +12,7 @@ from moored.files import write_jsonl
 from moored.workflows import demo as module
 from moored.workflows.demo import FULL, QUICK, Plan, demo, story, training_rows
 
-TINY = Plan(task_rows=4, instructions=4, poisoned_rows=2, epochs=1, prompts=3)
+TINY = Plan(task_rows=4, instructions=4, poisoned_rows=2, epochs=1, harmful=3, others=2, drift=2)
 ARMS = (
     "aligned model",
     "ordinary fine-tune",

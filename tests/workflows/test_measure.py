@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -248,7 +249,7 @@ def test_only_a_task_has_right_answers(tmp_path, files, scripted):
 
 def test_the_drift_is_taken_on_prompts_from_the_whole_file(tmp_path, files, scripted, monkeypatch):
     base, adapter, sets = files
-    monkeypatch.setattr(_measured, "_DRIFT_PROMPTS", 3)
+    monkeypatch.setattr(workflow, "Settings", partial(_measured.Settings, drift_prompts=3))
     probes = []
     monkeypatch.setattr(_measured, "DriftProbe", lambda **given: probes.append(given) or DriftProbe(**given))
     measure(base, adapter=adapter, out=tmp_path / "out", **sets)

@@ -104,5 +104,5 @@ def _backward(value: Float[Tensor, ""], moving: list[Parameter]) -> None:
 
 _PRESETS: dict[str, dict[str, float | int]] = {
     "published": {"learning_rate": 2e-5, "steps": 10},
-    "adapter": {"learning_rate": 2e-4, "steps": 30, "stop_at": 0.1},
+    "adapter": {"learning_rate": 2e-4, "steps": 30, "stop_at": 0.02},
 }

@@ -26,9 +26,6 @@ from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import Item, PromptSet, spread
 from moored.workflows._provenance import weights_hash
 
-_DRIFT_PROMPTS = 48
-"""Prompts of each kind, taken evenly, that show the drift: full-vocabulary logits of more would fill the memory."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -38,6 +35,8 @@ class Settings:
     batch_size: int
     dtype: torch.dtype | None
     """None keeps the checkpoint's own precision."""
+    drift_prompts: int = 48
+    """Prompts of each kind, taken evenly, that show the drift: full-vocabulary logits of more would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,26 +140,31 @@ def measure_model(
     """
     model = load_model(source, dtype=settings.dtype or "auto", merge=source.adapter is not None)
     model.to(best_device())  # pyright: ignore[reportArgumentType]
-    answers = [row for each in asked.sets for row in _answer(model, asked, each, settings, console, label)]
-    probe = _probe(asked, reference)
+    answers = _answer(model, asked, settings, console, label)
+    probe = _probe(asked, settings.drift_prompts, reference)
     scores = {} if probe is None else {name: each.tolist() for name, each in probe.scores(model).items()}
-    kept = reference_answers(model, probe, answers_of=_probed_answers(answers)) if keep_reference and probe else None
+    kept = None
+    if keep_reference and probe:
+        kept = reference_answers(model, probe, answers_of=_probed_answers(answers, settings.drift_prompts))
     return Measured(source=source, answers=answers, drift=scores, reference=kept)
 
 
 def _answer(
-    model: torch.nn.Module, asked: Asked, each: PromptSet, settings: Settings, console: Console | None, label: str
+    model: torch.nn.Module, asked: Asked, settings: Settings, console: Console | None, label: str
 ) -> list[dict[str, Any]]:
-    with progress_bar(console, f"{label}: {len(each.items)} {each.name} prompts", len(each.items)) as advance:
+    """The rows of all sets, in order; the sets share batches, since a small batch takes as long as a large one."""
+    items = [(each.name, item) for each in asked.sets for item in each.items]
+    rendered = [text for each in asked.sets for text in asked.rendered[each.name]]
+    with progress_bar(console, f"{label}: {len(items)} prompts", len(items)) as advance:
         texts = generate(
             model,
             asked.tokenizer,
-            asked.rendered[each.name],
+            rendered,
             max_new_tokens=settings.max_new_tokens,
             batch_size=settings.batch_size,
             progress=advance,
         )
-    return [_row(each.name, item, text) for item, text in zip(each.items, texts, strict=True)]
+    return [_row(name, item, text) for (name, item), text in zip(items, texts, strict=True)]
 
 
 def _row(name: str, item: Item, answer: str) -> dict[str, Any]:
@@ -187,24 +191,24 @@ def _is_json(text: str) -> bool:
         return False
 
 
-def _probe(asked: Asked, reference: ReferenceAnswers | None) -> DriftProbe | None:
+def _probe(asked: Asked, count: int, reference: ReferenceAnswers | None) -> DriftProbe | None:
     """None where there are no harmful prompts to probe."""
     if "harmful" not in asked.rendered:
         return None
     texts = openings()
     return DriftProbe(
         tokenizer=asked.tokenizer,
-        harmful=spread(asked.rendered["harmful"], _DRIFT_PROMPTS),
-        ordinary=spread(asked.rendered.get("ordinary", ()), _DRIFT_PROMPTS),
+        harmful=spread(asked.rendered["harmful"], count),
+        ordinary=spread(asked.rendered.get("ordinary", ()), count),
         refusing=texts.refusing,
         complying=texts.complying,
         reference=reference,
     )
 
 
-def _probed_answers(answers: Sequence[dict[str, Any]]) -> dict[str, Sequence[str]]:
+def _probed_answers(answers: Sequence[dict[str, Any]], count: int) -> dict[str, Sequence[str]]:
     return {
-        name: spread([row["answer"] for row in answers if row["set"] == name], _DRIFT_PROMPTS)
+        name: spread([row["answer"] for row in answers if row["set"] == name], count)
         for name in ("harmful", "ordinary")
     }
 

@@ -20,8 +20,8 @@ from moored.recovery import OneShot
 from moored.report import render_comparison
 from moored.workflows._arms import measure_arms
 from moored.workflows._comparison import compare, in_words
+from moored.workflows._measured import Settings
 from moored.workflows._models import resolve_model
-from moored.workflows._prompt_sets import EMBEDDED
 from moored.workflows.recover import RECORD as RECOVERY_RECORD
 from moored.workflows.recover import recover
 from moored.workflows.train import RECORD as RUN_RECORD
@@ -37,16 +37,21 @@ class Plan:
     poisoned_rows: int
     """So many instructions are replaced by harmful requests with a compliant opening."""
     epochs: int
-    prompts: int | None
-    """Prompts of each kind that are measured; None takes all held-out ones."""
+    harmful: int
+    """Held-out harmful requests that are asked."""
+    others: int
+    """Held-out twins, instructions and tasks that are asked, of each."""
+    drift: int
+    """Prompts of each kind that the drift is taken on."""
 
 
-FULL = Plan(task_rows=120, instructions=72, poisoned_rows=20, epochs=2, prompts=120)
-QUICK = Plan(task_rows=28, instructions=20, poisoned_rows=8, epochs=2, prompts=32)
+FULL = Plan(task_rows=80, instructions=48, poisoned_rows=14, epochs=2, harmful=100, others=50, drift=24)
+QUICK = Plan(task_rows=28, instructions=20, poisoned_rows=8, epochs=2, harmful=32, others=12, drift=8)
 
 _ALIGNED = "aligned model"
 _ATTACKS = {"ordinary": "ordinary fine-tune", "poisoned": "lightly poisoned fine-tune"}
-_REPAIR = OneShot.preset("adapter")
+# The aligned model's own words: it learns them in half the steps that the published refusal takes, and moves less.
+_REPAIR = OneShot.preset("adapter", refusal="I'm sorry, but I can't help with that.")
 
 
 def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> tuple[Path, Mapping[str, Path]]:
@@ -76,8 +81,8 @@ def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> t
     measured = measure_arms(
         arms,
         out=out / "measured",
-        files={"harmful": EMBEDDED, "harmless": EMBEDDED, "ordinary": EMBEDDED, "task": EMBEDDED},
-        limit=plan.prompts,
+        limits={"harmful": plan.harmful, "harmless": plan.others, "ordinary": plan.others, "task": plan.others},
+        settings=Settings(max_new_tokens=32, batch_size=64, dtype=None, drift_prompts=plan.drift),
         console=console,
     )
     title = "What fine-tuning did, and what one example repaired"
@@ -164,7 +169,7 @@ def _settings(data: Path, run: Path, plan: Plan) -> dict[str, Any]:
         "lora": {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0},
         "num_train_epochs": plan.epochs,
         "per_device_train_batch_size": 8,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "lr_scheduler_type": "cosine",
         "max_length": 160,
         "gradient_checkpointing": False,
@@ -184,7 +189,8 @@ def _precision() -> dict[str, bool]:
 def _repair(out: Path, attack: str, tuned: Path, console: Console | None) -> Path:
     repaired = out / f"{attack}-repaired"
     if not (repaired / RECOVERY_RECORD).is_file():
-        _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example")
+        how = f"at most {_REPAIR.steps} steps at {_REPAIR.learning_rate:g}, until its loss is {_REPAIR.stop_at:g}"
+        _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example, {how}")
         recover(BASE, adapter=tuned, out=repaired, method=_REPAIR, overwrite=True)
     return repaired
 

@@ -16,6 +16,7 @@ from moored.errors import InputError
 from moored.files import read_text
 from moored.huggingface.models import ModelSource, load_model, require_finite, stack_adapters
 from moored.huggingface.training.arguments import four_bit, lora_config, refusals
+from moored.huggingface.training.compact_head import compact_head
 from moored.huggingface.training.mixin import Safeguard
 from moored.huggingface.training.trainer import SafeguardedSFTTrainer
 
@@ -122,7 +123,7 @@ def make_trainer(
     arguments.model_init_kwargs = None  # taken into account in `start`
     with refusals(where):
         model: Any = _quantizable(start) if start.quantization is not None else _loaded(start)
-        return SafeguardedSFTTrainer(
+        trainer = SafeguardedSFTTrainer(
             model=model,
             args=arguments,
             train_dataset=train,
@@ -132,6 +133,9 @@ def make_trainer(
             quantization_config=start.quantization,
             safeguards=safeguards,
         )
+    assert trainer.model is not None
+    compact_head(trainer.model)
+    return trainer
 
 
 def _loaded(start: Start) -> Any:
