@@ -18,7 +18,7 @@ def _peak(run: Callable[[], Any]) -> int:
     run()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
-    assert profiler.profiler is not None
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
     events = [each for each in profiler.profiler.kineto_results.events() if each.name() == "[memory]"]
     return max(accumulate(each.nbytes() for each in sorted(events, key=lambda each: each.start_ns())))
 
