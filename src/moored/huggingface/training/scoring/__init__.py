@@ -1,0 +1,5 @@
+"""Scoring: each sample's loss and gradient norm, exact, for a whole batch in one forward and backward."""
+
+from moored.huggingface.training.scoring.score import Scores, score
+
+__all__ = ["Scores", "score"]

@@ -1,0 +1,100 @@
+"""What the backward pass of one scored batch adds up: each sample's squared gradient norm, parameter by parameter."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from moored.errors import InputError
+from moored.tensors.gradient_squares import dense_squares, lookup_squares, summed_squares
+from moored.tensors.samples import Samples, from_ids
+
+
+def cannot_score(name: str, why: str) -> InputError:
+    """The error for a parameter whose gradient cannot be told apart by sample."""
+    return InputError(f"{name} cannot be scored exactly: {why}; freeze it, or leave gradient selection out.")
+
+
+class Record:
+    """Adds up squares as the backward pass delivers what they need.
+
+    Args:
+        samples: which sample each position of the batch belongs to.
+        shape: rows and columns of the batch.
+    """
+
+    def __init__(self, samples: Samples, shape: tuple[int, int]) -> None:
+        device = samples.of.device
+        self.samples, self.shape = samples, shape
+        self.rowwise = samples.blocks[0].index is None
+        """Whether each row is one sample."""
+        self.squares = torch.zeros(samples.count, device=device)
+        self.anchor = torch.zeros((), device=device, requires_grad=True)
+        """Makes every recorded computation part of the graph although its parameters are not."""
+        self.seen: set[str] = set()
+        self.head_rows: dict[str, list[Float[Tensor, "row dim"]]] = {}
+        """Of a head that shares its weight: per sample its gradient's row at each of the sample's positions."""
+
+    def add(self, name: str, squares: Float[Tensor, " sample"]) -> None:
+        """The squares of one parameter's gradient, which stand for all of it."""
+        if name in self.seen:
+            raise cannot_score(name, "the forward pass uses it more than once")
+        self.seen.add(name)
+        self.squares += squares
+
+    def dense(self, name: str, inputs: Shaped[Tensor, "... in"], gradients: Shaped[Tensor, "... out"]) -> None:
+        """The weight of a dense layer."""
+        self.add(name, dense_squares(self.samples, self.flat(inputs, name), self.flat(gradients, name)))
+
+    def lookup(self, name: str, ids: Int[Tensor, "row column"], gradients: Shaped[Tensor, "row column dim"]) -> None:
+        """The rows of an embedding, with the cross term 2⟨lookup, head⟩ where the output head shares them."""
+        flat = self.flat(gradients, name)
+        squares = lookup_squares(self.samples, ids.flatten(), flat)
+        if name in self.head_rows:
+            pairs = zip(self.samples.positions(), self.head_rows.pop(name), strict=True)
+            cross = torch.stack([(flat[places].float() * rows).sum() for places, rows in pairs])
+            self.squares += squares + 2 * cross
+        else:
+            self.add(name, squares)
+
+    def summed(self, name: str, gradients: Shaped[Tensor, "copy size"]) -> None:
+        """A bias, or a norm's weight, of which every sample or every position has a copy."""
+        if self.rowwise and len(gradients) == self.samples.count:
+            self.add(name, gradients.float().square().sum(1))
+        else:
+            self.add(name, summed_squares(self.samples, gradients))
+
+    def experts(self, name: str, of: Sequence[Tensor], inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """The weights of a layer of experts: per expert the sample of each row, the rows' inputs and gradients."""
+        count = self.samples.count
+        parts = zip(of, inputs, gradients, strict=True)
+        self.add(name, sum((dense_squares(from_ids(ids, count), x, g) for ids, x, g in parts), self.squares * 0))
+
+    def expert_biases(self, name: str, of: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """The biases of a layer of experts."""
+        count = self.samples.count
+        parts = zip(of, gradients, strict=True)
+        self.add(name, sum((summed_squares(from_ids(ids, count), g) for ids, g in parts), self.squares * 0))
+
+    def flat(self, values: Shaped[Tensor, "... dim"], name: str) -> Shaped[Tensor, "position dim"]:
+        """The values of each position of the batch, one after the other."""
+        flattened = len(values) == self.shape[0] * self.shape[1] and "experts." not in name.replace("shared_expert", "")
+        if values.ndim == 2 and flattened:
+            return values
+        if values.ndim == 4 and values.shape[1] == 1:
+            values = values.squeeze(1)
+        if values.ndim == 3 and values.shape[:2] == self.shape:
+            return values.flatten(0, 1)
+        seen, batch = "×".join(map(str, values.shape)), "×".join(map(str, self.shape))
+        raise cannot_score(name, f"its layer sees a tensor of {seen}, which are not the {batch} positions of the batch")
+
+    def require_all(self, names: Iterable[str]) -> None:
+        """Raises InputError for parameters of which no gradient was recorded."""
+        missing = sorted({*names} - self.seen | {*self.head_rows})
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise InputError(
+                f"The loss does not reach {', '.join(missing[:3])}{more} in a way that can be scored per sample; "
+                "freeze what is not trained, or leave gradient selection out."
+            )

@@ -1,0 +1,82 @@
+"""Scoring without a trace: dropout off for its duration, and random state and buffers as they were."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from moored.errors import InputError
+
+
+@contextmanager
+def undisturbed(model: nn.Module, device: torch.device) -> Iterator[Callable[[], None]]:
+    """Restores all that a forward pass may change; yields a check that no random number was drawn since.
+
+    The modes of the other modules stay: `model.eval()` would switch gradient checkpointing off.
+    """
+    with torch.random.fork_rng([device.index or 0] if device.type != "cpu" else [], device_type=_kind(device)):
+        before = _random_state(device)
+
+        def require_no_draw() -> None:
+            if not all(torch.equal(*pair) for pair in zip(before, _random_state(device), strict=True)):
+                raise InputError(
+                    "The model draws random numbers in training mode by something else than dropout, so that its "
+                    "gradients cannot be scored; switch that off in its configuration."
+                )
+
+        with _without_dropout(model), _same_buffers(model):
+            yield require_no_draw
+
+
+def _kind(device: torch.device) -> str:
+    return "cuda" if device.type == "cpu" else device.type
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return states if device.type == "cpu" else [*states, torch.get_device_module(device).get_rng_state(device)]
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    """Dropout modules in eval mode, and probabilities that a module passes to a function at zero."""
+    saved = [(module, key, value) for module in model.modules() for key, value in _chances(module)]
+    try:
+        for module, key, value in saved:
+            module.__dict__[key] = type(value)(0)
+        yield
+    finally:
+        for module, key, value in saved:
+            module.__dict__[key] = value
+
+
+def _chances(module: nn.Module) -> list[tuple[str, bool | float]]:
+    if isinstance(module, _DropoutNd):
+        # Attention reads the probability of a dropout module that it never calls.
+        return [("training", module.training), ("p", module.p)]
+    return [
+        (key, value)
+        for key, value in vars(module).items()
+        if isinstance(value, float) and any(word in key for word in ("drop", "jitter"))
+    ]
+
+
+@contextmanager
+def _same_buffers(model: nn.Module) -> Iterator[None]:
+    """Puts back buffers that were replaced (rotary frequencies for longer texts) or written to."""
+    saved = [
+        (module, key, buffer, buffer.detach().clone(), buffer._version)
+        for module in model.modules()
+        for key, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, key, buffer, copy, version in saved:
+                module._buffers[key] = buffer
+                if buffer._version != version:
+                    buffer.copy_(copy)
