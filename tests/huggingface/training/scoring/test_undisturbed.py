@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from tests.huggingface.training.scoring.models import lora_config, make, padded, rows
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -86,13 +87,13 @@ def test_no_gradient_and_no_hook_call_reaches_a_parameter(lora: bool):
 
 
 def test_ddp_reduces_nothing_and_goes_on(tmp_path: Path):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         model = make("llama", lora=True)
         wrapped = DistributedDataParallel(model)
         reduced: list[int] = []
 
-        def note(_: Any, bucket: Any) -> torch.futures.Future[Tensor]:
+        def note(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # pyright: ignore[reportPrivateImportUsage]
             reduced.append(bucket.index())
             done: torch.futures.Future[Tensor] = torch.futures.Future()
             done.set_result(bucket.buffer())
@@ -104,7 +105,7 @@ def test_ddp_reduces_nothing_and_goes_on(tmp_path: Path):
         wrapped(**padded(rows())).loss.backward()
         assert reduced
     finally:
-        torch.distributed.destroy_process_group()
+        dist.destroy_process_group()
 
 
 def test_dropout_is_off_for_the_scoring_only():
