@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from moored.measurement import RefusalJudge as RefusalJudge
     from moored.recovery import OneShot as OneShot
+    from moored.selection import GradientSelection as GradientSelection
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "GradientSelection": "moored.selection",
     "OneShot": "moored.recovery",
     "RefusalJudge": "moored.measurement",
 }
 
-__all__ = ["OneShot", "RefusalJudge", "__version__"]
+__all__ = ["GradientSelection", "OneShot", "RefusalJudge", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

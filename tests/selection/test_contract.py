@@ -17,6 +17,7 @@ from moored.errors import InactiveError, InputError
 from moored.selection import RULES, DrawingRule, SelectionRule
 
 DRAWING = {name for name, rule in RULES.items() if issubclass(rule, DrawingRule)}
+UNSCORED = {name for name, rule in RULES.items() if not rule.scored}
 SEEDS, STEPS = st.integers(-(2**70), 2**70), st.integers(0, 10**6)
 every_rule = pytest.mark.parametrize("name", RULES)
 every_drawing_rule = pytest.mark.parametrize("name", sorted(DRAWING))
@@ -186,7 +187,7 @@ def test_a_batch_of_which_nothing_can_be_kept_raises(name, samples):
         RULES[name]()(nothing, nothing, nothing.long())
 
 
-@every_rule
+@pytest.mark.parametrize("name", sorted(RULES.keys() - UNSCORED))
 @pytest.mark.parametrize(
     ("loss", "norm"), [(math.nan, 1.0), (-math.inf, 1.0), (1.0, math.nan), (1.0, math.inf), (1.0, -0.5)]
 )
@@ -196,6 +197,17 @@ def test_a_score_that_is_no_number_is_never_skipped_in_silence(name, loss, norm)
         InputError, match=rf"^Sample 2 of the batch has a loss of {loss:.4g} and .* {norm:.4g}, .* check"
     ):
         RULES[name]()(*scores)
+
+
+def test_the_rules_that_need_no_score_are_these():
+    assert {"random"} == UNSCORED
+
+
+@pytest.mark.parametrize("name", sorted(UNSCORED))
+def test_a_rule_that_needs_no_score_does_without(name):
+    losses, norms, lengths = random_batch(20, 0)
+    unknown = torch.full_like(losses, math.nan)
+    assert torch.equal(RULES[name]()(unknown, unknown, lengths), RULES[name]()(losses, norms, lengths))
 
 
 @every_rule

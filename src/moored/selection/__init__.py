@@ -1,8 +1,9 @@
 """Before training: rules that choose which samples to keep. One file per rule."""
 
 from moored.selection._interface import SelectionRule
-from moored.selection._rule import DrawingRule
+from moored.selection._rule import DrawingRule, Rule
 from moored.selection.comparison import overlap
+from moored.selection.gradient_selection import GradientSelection
 from moored.selection.high import High
 from moored.selection.length_corrected import LengthCorrected
 from moored.selection.length_matched_random import LengthMatchedRandom
@@ -11,7 +12,7 @@ from moored.selection.low import Low
 from moored.selection.moderate import Moderate
 from moored.selection.random import Random
 
-RULES: dict[str, type[SelectionRule]] = {
+RULES: dict[str, type[Rule]] = {
     "moderate": Moderate,
     "low": Low,
     "high": High,
@@ -25,6 +26,7 @@ RULES: dict[str, type[SelectionRule]] = {
 __all__ = [
     "RULES",
     "DrawingRule",
+    "GradientSelection",
     "High",
     "LengthCorrected",
     "LengthMatchedRandom",

@@ -1,6 +1,6 @@
 """The contract of a selection rule."""
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +13,9 @@ class SelectionRule(Protocol):
     A rule is a frozen dataclass of its own settings. It sees numbers only, never text, and draws at random only from
     a seed of its own.
     """
+
+    scored: ClassVar[bool]
+    """Whether it looks at losses or norms; otherwise nothing need be scored, and both may be NaN."""
 
     @property
     def keep(self) -> float:

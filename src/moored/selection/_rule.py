@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64, Int64
@@ -36,6 +37,9 @@ class Rule(ABC):
         InactiveError: no sample of the batch has a supervised token.
     """
 
+    scored: ClassVar[bool] = True
+    """Whether it looks at losses or norms."""
+
     keep: float = 0.2
     """Share of the samples to keep, in (0, 1]; 0.2 is the paper's. At 1 all are kept, unseen and without a draw."""
 
@@ -54,7 +58,8 @@ class Rule(ABC):
                 "check the answers and the maximum length."
             )
         loss, norm, length = (each.cpu()[rows].double() for each in (losses, norms, lengths))
-        _check(rows, loss, norm)
+        if self.scored:
+            _check(rows, loss, norm)
         count = min(self._count(len(losses)), len(rows))
         chosen = self.choose(Scores(losses=loss, norms=norm, lengths=length), count, step)
         return rows[chosen].sort().values.to(losses.device)

@@ -22,8 +22,10 @@ from moored.huggingface.training import SafetyDrift, newest_complete
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
+from moored.huggingface.training.safeguards import is_on
 from moored.huggingface.training.start import Start, make_trainer, prepare_start, set_template
 from moored.regularizers import REGULARIZERS
+from moored.selection import GradientSelection
 from moored.workflows._models import resolve_model
 from moored.workflows._prompt_sets import load_prompt_sets
 from moored.workflows._provenance import command_line, now, versions, weights_hash
@@ -175,23 +177,23 @@ def _hash(rows: Any) -> str:
 
 
 def _safeguards(settings: TrainConfig, where: str) -> list[Any]:
-    """The penalties by name from the registry.
+    """The safeguards by name from the registries.
 
     Raises:
         InputError: an unknown name, or settings that the method refuses.
     """
+    known: dict[Any, Any] = {"gradient_selection": GradientSelection, **REGULARIZERS}
     made = []
     for entry in settings.safeguards:
-        known = ", ".join(sorted(REGULARIZERS)) or "none in this version"
         name = entry.get("name")
-        if name not in REGULARIZERS:
-            raise InputError(f"{where}: safeguards names {name}, but the known ones are: {known}.")
+        if name not in known:
+            raise InputError(f"{where}: safeguards names {name}, but the known ones are: {', '.join(known)}.")
         try:
-            made.append(REGULARIZERS[name](**{key: value for key, value in entry.items() if key != "name"}))
+            made.append(known[name](**{key: value for key, value in entry.items() if key != "name"}))
         except TypeError as error:
             raise InputError(f"{where}: safeguard {name}: {error}.") from error
-    if settings.reference is not None and any(each.strength for each in made):
-        raise InputError(f"{where}: safeguards hold to the weights that the run starts from; leave reference out.")
+    if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
+        raise InputError(f"{where}: penalties hold to the weights that the run starts from; leave reference out.")
     return made
 
 
@@ -214,7 +216,7 @@ def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards:
         },
         "output": "checkpoint" if settings.lora is None else "adapter",
         "data": data.described,
-        "safeguards": [{"name": each.name, "strength": each.strength} for each in safeguards],
+        "safeguards": [{"name": each.name, "on": is_on(each)} for each in safeguards],
     }
 
 

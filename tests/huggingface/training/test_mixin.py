@@ -196,6 +196,6 @@ def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
     assert not any("resting" in key for key in second)
     assert f"l2 was {second['safety/l2/share']:.2%} of the loss" in printed
     assert trainer.safeguard_report() == [
-        {"name": "l2", "strength": 0.5, "holds": 6, "share": second["safety/l2/share"]},
-        {"name": "resting", "strength": 0.0, "holds": 0, "share": 0.0},
+        {"name": "l2", "on": True, "strength": 0.5, "holds": 6, "share": second["safety/l2/share"]},
+        {"name": "resting", "on": False},
     ]

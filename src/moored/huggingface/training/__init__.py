@@ -2,7 +2,8 @@
 
 from moored.huggingface.training.checkpoints import newest_complete
 from moored.huggingface.training.drift import SafetyDrift
-from moored.huggingface.training.mixin import Safeguard, SafeguardMixin
+from moored.huggingface.training.mixin import SafeguardMixin
+from moored.huggingface.training.safeguards import Safeguard
 from moored.huggingface.training.trainer import SafeguardedSFTTrainer
 
 __all__ = ["Safeguard", "SafeguardMixin", "SafeguardedSFTTrainer", "SafetyDrift", "newest_complete"]

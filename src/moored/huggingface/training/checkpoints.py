@@ -18,7 +18,7 @@ from moored.errors import InputError
 from moored.files import write_json
 
 if TYPE_CHECKING:
-    from moored.huggingface.training.mixin import Safeguard
+    from moored.huggingface.training.safeguards import Safeguard
 
 MARKER = "moored_complete.json"
 _SAFEGUARDS = "moored_safeguards.json"

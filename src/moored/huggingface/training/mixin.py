@@ -1,73 +1,74 @@
-"""The glue between penalties and a Trainer: it supplies what they need, scales them, and notices an idle one."""
+"""The glue between safeguards and a Trainer: it supplies what they need, scales them, and notices an idle one."""
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from transformers.trainer_utils import rotate_checkpoints
 
-from moored.errors import InactiveError, InputError
+from moored.errors import InputError
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
 from moored.huggingface.training.drift import SafetyDrift
-from moored.huggingface.training.updates import Update, guarded_updates
-from moored.regularizers import WeightPenalty
+from moored.huggingface.training.held_penalty import HeldPenalty
+from moored.huggingface.training.online_selection import OnlineSelection
+from moored.huggingface.training.safeguards import Running, Safeguard, checked
+from moored.huggingface.training.scoring import Scores, score
+from moored.selection import GradientSelection
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
 else:
     _Trainer = object
 
-_logger = logging.getLogger(__name__)
-
-NEEDS = frozenset({"reference", "base", "hidden_states"})
-"""What a safeguard may declare that it needs."""
-_SUPPLIED = frozenset({"reference"})
-
-
-@runtime_checkable
-class Safeguard(Protocol):
-    """A frozen dataclass that is also a `WeightPenalty` (or, in a later version, a `TokenPenalty`)."""
-
-    name: str
-    """Under which it is logged: `safety/<name>/value` and `safety/<name>/share`."""
-    strength: float
-    """The factor in the loss, ≥ 0; 0 declares it off, and the run is the plain one, bit for bit."""
-    needs: frozenset[str]
-    """Any of `NEEDS`. `reference`: the anchor, which is the weights that the run starts from."""
-
 
 class SafeguardMixin(_Trainer):
-    """Adds penalties to the loss of any transformers Trainer: `class Mine(SafeguardMixin, SFTTrainer)`.
+    """Adds safeguards to any transformers Trainer: `class Mine(SafeguardMixin, SFTTrainer)`.
 
-    A weight penalty counts once per optimizer step, whatever the accumulation and the number of processes. Each
-    active safeguard is logged under its own name with its value and its share of the loss. A checkpoint gets a marker
-    once it is whole. A `SafetyDrift` among the callbacks logs through the trainer.
+    A `GradientSelection` chooses, before the first micro-batch of each optimizer step, which of the step's rows are
+    trained on; the loss is then the mean over *their* tokens. A weight penalty counts once per optimizer step,
+    whatever the accumulation and the number of processes. Each active safeguard is logged under its own name. A
+    checkpoint gets a marker once it is whole. A `SafetyDrift` among the callbacks logs through the trainer.
 
     Args:
         *args: what the Trainer takes.
-        safeguards: the penalties; one with strength 0 is off.
+        safeguards: selection and penalties; one with keep 1 or strength 0 is off.
         **kwargs: what the Trainer takes.
 
     Raises:
         InputError: a safeguard that this trainer cannot supply, or two of one name.
-        InactiveError: a safeguard that finds nothing to guard or, while training, one that stays at exactly zero
-            although the weights that it guards have moved.
+        InactiveError: a safeguard that finds nothing to choose from or to guard or, while training, a penalty that
+            stays at exactly zero although the weights that it guards have moved.
     """
 
     def __init__(self, *args: Any, safeguards: Sequence[Safeguard] = (), **kwargs: Any) -> None:
         active = checked(safeguards)
         super().__init__(*args, **kwargs)
         self.safeguards = tuple(safeguards)
-        assert self.model is not None
-        self._held = [_Held(safeguard, _updates_for(safeguard, self.model)) for safeguard in active]
-        self._bind_drift()
-        if self._held and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        if active and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise InputError("Safeguards cannot read sharded weights yet; run without FSDP and DeepSpeed.")
+        chosen = [self._selecting(each) for each in active if isinstance(each, GradientSelection)]
+        self._selection = chosen[0] if chosen else None
+        assert self.model is not None
+        self._held = [HeldPenalty.on(each, self.model) for each in active if not isinstance(each, GradientSelection)]
+        self._bind_drift()
+
+    def _selecting(self, settings: GradientSelection) -> OnlineSelection:
+        if getattr(self.args, "packing", False) and getattr(self.args, "packing_strategy", None) == "wrapped":
+            raise InputError(
+                f"{settings.name} keeps or drops whole documents, which packing_strategy: wrapped cuts apart; use bfd."
+            )
+        if self.args.fp16:
+            raise InputError(f"Gradients too small for fp16 would distort {settings.name}; train in bf16 or fp32.")
+        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        packed = getattr(self, "padding_free", False)
+        return OnlineSelection(settings, process=self.args.process_index, pool=None if packed else per_step)
+
+    def _running(self) -> Iterator[Running]:
+        if self._selection is not None:
+            yield self._selection
+        yield from self._held
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trains, after printing what is active; see `transformers.Trainer.train`."""
@@ -75,28 +76,52 @@ class SafeguardMixin(_Trainer):
         if isinstance(resume_from_checkpoint, str):
             check_safeguards(Path(resume_from_checkpoint), self.safeguards)
         if self.safeguards:
-            self.accelerator.print(summary(self.safeguards, self._held))
+            self.accelerator.print(self._summary())
         output = super().train(resume_from_checkpoint, *args, **kwargs)
-        for held in self._held:
-            held.judge_at_the_end()
-            if held.share is None:
-                held.drain(output.training_loss)  # The run was too short to log its loss.
-            share = "took no step" if held.share is None else f"was {held.share:.2%} of the loss at the end"
-            self.accelerator.print(f"{held.safeguard.name} {share}.")
+        for running in self._running():
+            self.accelerator.print(f"{running.safeguard.name} {running.finish(output.training_loss)}.")
         return output
 
+    def _summary(self) -> str:
+        """What is active, one line each."""
+        told = {running.safeguard.name: running.announce() for running in self._running()}
+        off = {each.name: f"off ({_off(each)})" for each in self.safeguards}
+        return "\n".join(["Safeguards:", *(f"  {name}: {what}" for name, what in {**off, **told}.items())])
+
     def safeguard_report(self) -> list[dict[str, Any]]:
-        """Per safeguard its strength, the weights that it holds, and its share of the loss when last logged."""
-        held = {one.safeguard.name: one for one in self._held}
-        return [
-            {
-                "name": safeguard.name,
-                "strength": safeguard.strength,
-                "holds": len(held[safeguard.name].updates) if safeguard.name in held else 0,
-                "share": held[safeguard.name].share if safeguard.name in held else 0.0,
-            }
-            for safeguard in self.safeguards
-        ]
+        """What each safeguard did: a penalty's strength, weights and share of the loss; a selection's rows."""
+        reports = {running.safeguard.name: {"on": True, **running.report()} for running in self._running()}
+        return [{"name": each.name, **reports.get(each.name, {"on": False})} for each in self.safeguards]
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of one optimizer step, of selected rows only where a selection is on."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._selection is None or not batches:
+            return batches, items
+        assert self.model is not None
+        # As the training step does: an evaluation leaves the model in eval mode, where nothing is checkpointed.
+        self.model.train()
+        batches = [self._prepare_inputs(batch) for batch in batches]
+        kept = self._selection.choose(batches, self._score, self.state.global_step)
+        return [*kept], self._count_tokens([*kept], device)
+
+    def _score(self, batch: Any) -> Scores:
+        assert self.model is not None
+        with self.accelerator.autocast():
+            return score(self.model, batch)
+
+    def _count_tokens(self, batches: list[Any], device: Any) -> torch.Tensor:
+        """The tokens that a process divides its loss by: whatever it kept, all kept tokens come to count alike."""
+        items = self._get_num_items_in_batch(batches, device)
+        if not isinstance(items, torch.Tensor):
+            raise InputError(
+                "Gradient selection needs a trainer that divides the loss by the tokens of the whole step, and this "
+                "one divides by the micro-batches; use TRL's SFTTrainer, or a model that takes num_items_in_batch."
+            )
+        if self.args.world_size == 1 or self.args.average_tokens_across_devices:
+            return items
+        everywhere: Any = self.accelerator.gather(items)
+        return everywhere.float().mean()
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -110,7 +135,7 @@ class SafeguardMixin(_Trainer):
         divided = not self._loss_is_scaled(num_items_in_batch)
         factor = self.current_gradient_accumulation_steps if divided else 1
         # DDP averages over the processes, and all have the same penalty: no factor for their number.
-        penalty = factor * torch.stack([held.strength * held.penalty() for held in self._held]).sum()
+        penalty = factor * torch.stack([held.penalty() for held in self._held]).sum()
         return (result[0] + penalty, *result[1:]) if isinstance(result, tuple) else result + penalty
 
     def _loss_is_scaled(self, num_items_in_batch: Any) -> bool:
@@ -122,10 +147,10 @@ class SafeguardMixin(_Trainer):
         return counted or self.compute_loss_func is not None
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Logs, with each safeguard's mean value and share of the loss since the last log."""
+        """Logs, with what each safeguard did since the last log."""
         if "loss" in logs:
-            for held in self._held:
-                logs.update(held.drain(logs["loss"]))
+            for running in self._running():
+                logs.update(running.drain(logs["loss"]))
         super().log(logs, *args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -153,110 +178,5 @@ class SafeguardMixin(_Trainer):
                 callback.log = self.log
 
 
-def checked(safeguards: Sequence[Safeguard]) -> list[Safeguard]:
-    """The safeguards that are on.
-
-    Raises:
-        InputError: what is wrong with one of them, in one sentence.
-    """
-    names = [safeguard.name for safeguard in safeguards]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"The safeguard {twice} is given twice; give it once with the strength you want.")
-    for safeguard in safeguards:
-        unknown = sorted(safeguard.needs - NEEDS)
-        if unknown:
-            known = ", ".join(sorted(NEEDS))
-            raise InputError(f"The safeguard {safeguard.name} needs {unknown[0]}, which is none of {known}.")
-        if not 0 <= safeguard.strength < float("inf"):
-            raise InputError(f"The strength of {safeguard.name} is {safeguard.strength}; give a number of 0 or more.")
-        missing = sorted(safeguard.needs - _SUPPLIED)
-        if safeguard.strength and (missing or not isinstance(safeguard, WeightPenalty)):
-            what = f"what it needs ({missing[0]})" if missing else "penalties of its kind"
-            raise InputError(f"The safeguard {safeguard.name} cannot run: this version does not supply {what}.")
-    return [safeguard for safeguard in safeguards if safeguard.strength]
-
-
-def _updates_for(safeguard: Safeguard, model: nn.Module) -> list[Update]:
-    updates = guarded_updates(model)
-    if not updates:
-        raise InactiveError(
-            f"The safeguard {safeguard.name} guards nothing: the model has no trainable LoRA module and no trainable "
-            "linear layer."
-        )
-    return updates
-
-
-@dataclass(eq=False)
-class _Held:
-    """One active safeguard at work: its guarded weights, its recent values, and whether it was seen to act."""
-
-    safeguard: Safeguard
-    updates: list[Update]
-    acted: bool = False
-    share: float | None = None
-    """Of the loss, over the steps of the last log, or of the whole run where nothing was logged."""
-    values: list[Tensor] = field(default_factory=list)
-
-    @property
-    def strength(self) -> float:
-        return self.safeguard.strength
-
-    def penalty(self) -> Float[Tensor, ""]:
-        """The sum over the guarded weights, not yet multiplied by the strength."""
-        updates = [update() for update in self.updates]
-        value = torch.stack([self._of(update) for update in updates]).sum()
-        if updates[0].requires_grad and not value.requires_grad:
-            raise InactiveError(
-                f"The safeguard {self.safeguard.name} has no gradient; its penalty must depend on the update."
-            )
-        self._judge(updates, value)
-        self.values.append(value.detach())
-        return value
-
-    def _of(self, update: Tensor) -> Tensor:
-        assert isinstance(self.safeguard, WeightPenalty)
-        return self.safeguard.weight_penalty(update, None)
-
-    def _judge(self, updates: list[Tensor], value: Tensor) -> None:
-        """A penalty is judged once the weights have moved: before that, zero is what it must be."""
-        # Squared, so that a move whose square is lost in fp32 does not count yet.
-        if self.acted or not any(bool(update.detach().square().any()) for update in updates):
-            return
-        if not bool(value.detach()):
-            raise InactiveError(
-                f"The safeguard {self.safeguard.name} is still exactly zero although {len(updates)} weights that it "
-                "guards have moved; it protects nothing here."
-            )
-        self.acted = True
-
-    @torch.no_grad()
-    def judge_at_the_end(self) -> None:
-        """The last step may have been the first to move anything."""
-        if self.acted:
-            return
-        updates = [update() for update in self.updates]
-        self._judge(updates, torch.stack([self._of(update) for update in updates]).sum())
-        if not self.acted:
-            _logger.warning("The weights that %s guards never moved, so it had nothing to do.", self.safeguard.name)
-
-    def drain(self, loss: float) -> dict[str, float]:
-        """Mean value and share of the loss since the last call, for the log."""
-        if not self.values:
-            return {}
-        value = torch.stack(self.values).mean().item()
-        self.values.clear()
-        self.share = self.strength * value / loss if loss else 0.0
-        return {f"safety/{self.safeguard.name}/value": value, f"safety/{self.safeguard.name}/share": self.share}
-
-
-def summary(safeguards: Sequence[Safeguard], held: Sequence[_Held]) -> str:
-    """What is active, one line each."""
-    guarded = {one.safeguard.name: len(one.updates) for one in held}
-    lines = [
-        f"  {safeguard.name}: strength {safeguard.strength:g}, holds {guarded[safeguard.name]} weights"
-        if safeguard.name in guarded
-        else f"  {safeguard.name}: off (strength 0)"
-        for safeguard in safeguards
-    ]
-    return "\n".join(["Safeguards:", *lines])
+def _off(safeguard: Any) -> str:
+    return "keep 1" if isinstance(safeguard, GradientSelection) else "strength 0"

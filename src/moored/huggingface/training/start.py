@@ -17,7 +17,7 @@ from moored.files import read_text
 from moored.huggingface.models import ModelSource, load_model, require_finite, stack_adapters
 from moored.huggingface.training.arguments import four_bit, lora_config, refusals
 from moored.huggingface.training.compact_head import compact_head
-from moored.huggingface.training.mixin import Safeguard
+from moored.huggingface.training.safeguards import Safeguard
 from moored.huggingface.training.trainer import SafeguardedSFTTrainer
 
 _STACKABLE = {"use_dora": False, "bias": "none", "modules_to_save": None, "trainable_token_indices": None}

@@ -1,0 +1,93 @@
+"""What a safeguard is to a trainer: what the user hands over, and what the trainer keeps of it while it runs."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from moored.errors import InputError
+from moored.regularizers import WeightPenalty
+from moored.selection import GradientSelection
+
+NEEDS = frozenset({"reference", "base", "hidden_states"})
+"""What a safeguard may declare that it needs."""
+_SUPPLIED = frozenset({"reference"})
+
+
+@runtime_checkable
+class Safeguard(Protocol):
+    """A frozen dataclass: a `GradientSelection`, or a penalty with a `strength`, the factor in the loss, ≥ 0.
+
+    A strength of 0, like a `keep` of 1, declares it off, and the run is the plain one, bit for bit.
+    """
+
+    @property
+    def name(self) -> str:
+        """Under which it is logged, as `safety/<name>/…`."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Any of `NEEDS`. `reference`: the anchor, which is the weights that the run starts from."""
+        ...
+
+
+class Running(Protocol):
+    """A safeguard at work in a trainer."""
+
+    @property
+    def safeguard(self) -> Safeguard:
+        """Its settings."""
+        ...
+
+    def announce(self) -> str:
+        """What it does, for the list before the first step."""
+        ...
+
+    def drain(self, loss: float) -> dict[str, float]:
+        """What happened since the last call, for the log; `loss` is the mean of that time."""
+        ...
+
+    def finish(self, loss: float) -> str:
+        """What it did, for the list after the last step; `loss` is the run's mean.
+
+        Raises:
+            InactiveError: it was idle although it should not have been.
+        """
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """What it did, for the run's record."""
+        ...
+
+
+def is_on(safeguard: Any) -> bool:
+    """Whether it changes the run at all."""
+    return safeguard.keep < 1 if isinstance(safeguard, GradientSelection) else safeguard.strength > 0
+
+
+def checked(safeguards: Sequence[Any]) -> list[Any]:
+    """The safeguards that are on.
+
+    Raises:
+        InputError: what is wrong with one of them, in one sentence.
+    """
+    names = [safeguard.name for safeguard in safeguards]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"The safeguard {twice} is given twice; give it once with the strength you want.")
+    for safeguard in safeguards:
+        if not isinstance(safeguard, GradientSelection):
+            _check_penalty(safeguard)
+    return [safeguard for safeguard in safeguards if is_on(safeguard)]
+
+
+def _check_penalty(penalty: Any) -> None:
+    unknown = sorted(penalty.needs - NEEDS)
+    if unknown:
+        known = ", ".join(sorted(NEEDS))
+        raise InputError(f"The safeguard {penalty.name} needs {unknown[0]}, which is none of {known}.")
+    if not 0 <= penalty.strength < float("inf"):
+        raise InputError(f"The strength of {penalty.name} is {penalty.strength}; give a number of 0 or more.")
+    missing = sorted(penalty.needs - _SUPPLIED)
+    if penalty.strength and (missing or not isinstance(penalty, WeightPenalty)):
+        what = f"what it needs ({missing[0]})" if missing else "penalties of its kind"
+        raise InputError(f"The safeguard {penalty.name} cannot run: this version does not supply {what}.")
