@@ -117,6 +117,26 @@ class PairedDifference:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeededDifference:
+    """Two ways of training, each with several seeds, on the same prompts; n counts prompts."""
+
+    difference: float
+    """Mean score of the one minus that of the other, over prompts and seeds."""
+    low: float
+    high: float
+    """Bootstrap 95 % interval, whole prompts resampled: it speaks for these seeds, not for others."""
+    n: int
+    seeds: tuple[float, ...]
+    """The difference under each seed, whose spread shows what another seed may do."""
+    smallest_detectable: float | None
+    """The smallest difference that n prompts of this spread show with 80 % power; None for a single prompt."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison as it stands in `report.json`."""
+        return asdict(self)
+
+
 def paired_difference(
     before: Sequence[bool], after: Sequence[bool], *, seed: int = 0, resamples: int = 10_000
 ) -> PairedDifference:
@@ -226,6 +246,42 @@ def over_seeds(runs: Sequence[Sequence[bool]], *, seed: int = 0, resamples: int 
         high=high,
         n=len(by_prompt),
         seeds=tuple(Rate.of(int(sum(run)), len(run)) for run in runs),
+    )
+
+
+def seeded_difference(
+    before: Sequence[Sequence[float | bool]],
+    after: Sequence[Sequence[float | bool]],
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> SeededDifference:
+    """How a score of the same prompts differs between two ways of training, seed by seed.
+
+    Args:
+        before: One sequence per seed of the control; a score (or whether it counts) for each prompt, in one order.
+        after: The same for the other way, the seeds in the same order.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap; at least 1.
+
+    Raises:
+        InputError: If there is no seed or no prompt, or the numbers of seeds or prompts differ.
+    """
+    shapes = {tuple(map(len, runs)) for runs in (before, after)}
+    if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1 or 0 in next(iter(shapes)):
+        raise InputError("a comparison over seeds needs the same seeds and prompts on both sides: measure both alike")
+    change = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    by_prompt = change.mean(axis=0)
+    low, high = _bootstrap_mean(by_prompt, seed=seed, resamples=resamples)
+    n = len(by_prompt)
+    spread = float(by_prompt.std(ddof=1)) / math.sqrt(n) if n > 1 else None
+    return SeededDifference(
+        difference=float(by_prompt.mean()),
+        low=low,
+        high=high,
+        n=n,
+        seeds=tuple(float(each) for each in change.mean(axis=1)),
+        smallest_detectable=None if spread is None else (_Z_ALPHA + _Z_POWER) * spread,
     )
 
 

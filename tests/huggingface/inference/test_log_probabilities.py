@@ -22,7 +22,7 @@ from transformers import (
     MambaForCausalLM,
 )
 
-from moored.huggingface.inference import answer_logits, continuation_log_probs, log_probabilities
+from moored.huggingface.inference import answer_log_probs, answer_logits, continuation_log_probs, log_probabilities
 
 SIZES = {
     "vocab_size": 384,
@@ -83,6 +83,13 @@ def test_every_pair_has_the_log_probability_of_a_loop(model, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_every_answer_has_the_log_probability_of_a_loop(model, batch_size):
+    found = answer_log_probs(model, TOKENIZER, RENDERED, ENDINGS, batch_size=batch_size)
+    expected = [plain_log_prob(model, *pair) for pair in zip(RENDERED, ENDINGS, strict=True)]
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_every_answer_has_the_logits_of_a_loop(model, batch_size):
     found = answer_logits(model, TOKENIZER, RENDERED, ENDINGS, batch_size=batch_size)
     for logits, prompt, answer in zip(found, RENDERED, ENDINGS, strict=True):
@@ -123,7 +130,7 @@ def test_continuations_of_one_token_and_of_none():
     assert answer_logits(model, TOKENIZER, [], []) == []
 
 
-@pytest.mark.parametrize("score", [continuation_log_probs, answer_logits])
+@pytest.mark.parametrize("score", [continuation_log_probs, answer_log_probs, answer_logits])
 def test_the_modes_of_the_modules_and_their_gradients_are_left_as_they_were(score):
     model = tiny_model(dropout=0.9).train()
     model.model.norm.eval()

@@ -204,16 +204,20 @@ def test_it_is_announced_logged_and_reported(tmp_path, capsys):
     )  # fmt: skip
     printed = capsys.readouterr().out
     assert "gradient_selection: keeps 0.4 of the 8 rows of each step by the rule moderate" in printed
-    assert "gradient_selection kept 6 of 16 rows." in printed
+    assert "gradient_selection kept 6 of 16 rows, with " in printed
     first, second = (entry for entry in trainer.state.log_history if "loss" in entry)
     for entry in (first, second):
         own = {key.rsplit("/", 1)[1]: value for key, value in entry.items() if key.startswith("safety/")}
         assert own.keys() == {"kept", "norm", "norm_kept", "length", "length_kept"}
         assert own["kept"] == 3 / 8 and own["norm"] > 0 and own["norm"] != own["norm_kept"]
     assert first["safety/gradient_selection/length"] == pytest.approx(sum(4 + n % 7 for n in range(8)) / 8)
-    assert trainer.safeguard_report() == [
-        {"name": "gradient_selection", "on": True, "rule": "moderate", "keep": 0.4, "seed": 0, "rows": 16, "kept": 6}
-    ]
+    (report,) = trainer.safeguard_report()
+    settings = {"name": "gradient_selection", "on": True, "rule": "moderate", "keep": 0.4, "seed": 0}
+    lengths = {name: report.pop(name) for name in ("length", "length_kept")}
+    assert report == {**settings, "rows": 16, "kept": 6}
+    assert lengths["length"] == pytest.approx(sum(4 + n % 7 for n in range(16)) / 16)
+    kept = [entry["safety/gradient_selection/length_kept"] for entry in (first, second)]
+    assert lengths["length_kept"] == pytest.approx(sum(kept) / 2)
 
 
 def test_a_resumed_run_chooses_as_an_uninterrupted_one(tmp_path):

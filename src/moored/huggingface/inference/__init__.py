@@ -1,13 +1,19 @@
 """Models that answer and are scored: generation, log-probabilities, drift."""
 
-from moored.huggingface.inference.drift_probe import Answers, DriftProbe, ReferenceAnswers, reference_answers
+from moored.huggingface.inference.drift_probe import KL_TOKENS, Answers, DriftProbe, ReferenceAnswers, reference_answers
 from moored.huggingface.inference.generation import generate
-from moored.huggingface.inference.log_probabilities import answer_logits, continuation_log_probs
+from moored.huggingface.inference.log_probabilities import (
+    answer_log_probs,
+    answer_logits,
+    continuation_log_probs,
+)
 
 __all__ = [
+    "KL_TOKENS",
     "Answers",
     "DriftProbe",
     "ReferenceAnswers",
+    "answer_log_probs",
     "answer_logits",
     "continuation_log_probs",
     "generate",

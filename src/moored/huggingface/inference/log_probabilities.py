@@ -54,6 +54,28 @@ def continuation_log_probs(
 
 
 @torch.inference_mode()
+def answer_log_probs(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rendered: Sequence[str],
+    answers: Sequence[str],
+    *,
+    batch_size: int = 16,
+) -> Float[Tensor, " pair"]:
+    """Returns log p(answer | prompt) for each prompt and its own answer, summed over the answer's tokens, in fp32.
+
+    Arguments as those of `continuation_log_probs`, but pair by pair.
+    """
+    pairs = list(zip(_tokenize(tokenizer, rendered), _tokenize(tokenizer, answers), strict=True))
+    scores = torch.zeros(len(pairs))
+    with evaluating(model):
+        for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
+            for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows]), strict=True):
+                scores[row] = _score(logits.float().cpu(), pairs[row][1])
+    return scores
+
+
+@torch.inference_mode()
 def answer_logits(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,

@@ -1,6 +1,7 @@
 """Gradient-based selection at work in a trainer: a pool of rows in, the rows to train on out, step by step."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -25,6 +26,22 @@ class _Candidate(NamedTuple):
     length: int
 
 
+@dataclass
+class _Tally:
+    """Rows, and the supervised tokens in them."""
+
+    rows: int = 0
+    tokens: int = 0
+
+    def add(self, candidates: Sequence[_Candidate]) -> None:
+        self.rows += len(candidates)
+        self.tokens += sum(each.length for each in candidates)
+
+    @property
+    def length(self) -> float:
+        return self.tokens / self.rows if self.rows else 0.0
+
+
 class OnlineSelection:
     """One `GradientSelection` in one process of a trainer.
 
@@ -46,7 +63,7 @@ class OnlineSelection:
         self.safeguard = settings
         self._rule = settings.make_rule()
         self._process, self._expected = process, pool
-        self._seen = self._kept = 0
+        self._seen, self._kept = _Tally(), _Tally()
         self._recent: list[tuple[list[_Candidate], list[_Candidate]]] = []
 
     def choose(self, batches: Sequence[Batch], score: Callable[[Batch], Scores], step: int) -> list[Batch]:
@@ -93,8 +110,8 @@ class OnlineSelection:
         losses, norms = torch.tensor([[row.loss, row.norm] for row in pool], dtype=torch.float64).unbind(1)
         lengths = torch.tensor([row.length for row in pool])
         kept = [pool[index] for index in self._rule(losses, norms, lengths, step=step).tolist()]
-        self._seen += len(pool)
-        self._kept += len(kept)
+        self._seen.add(pool)
+        self._kept.add(kept)
         self._recent.append((pool, kept))
         return kept
 
@@ -117,14 +134,18 @@ class OnlineSelection:
 
     def finish(self, loss: float) -> str:
         """How many rows it kept; raises InactiveError where it never left one out."""
-        if self._seen and self._seen == self._kept:
+        if self._seen.rows and self._seen.rows == self._kept.rows:
             raise InactiveError(
                 f"The safeguard {self.safeguard.name} left no row out, since no step had more than one to choose from; "
                 "raise the batch size or the gradient accumulation."
             )
-        return f"kept {self._kept} of {self._seen} rows"
+        return (
+            f"kept {self._kept.rows} of {self._seen.rows} rows, with {self._kept.length:.1f} tokens to learn from on "
+            f"average where all have {self._seen.length:.1f}"
+        )
 
     def report(self) -> dict[str, Any]:
-        """Its settings, and how many rows it saw and kept."""
+        """Its settings, how many rows it saw and kept, and how many tokens they have to learn from, on average."""
         settings = {name: getattr(self.safeguard, name) for name in ("rule", "keep", "seed")}
-        return {**settings, "rows": self._seen, "kept": self._kept}
+        counts = {"rows": self._seen.rows, "kept": self._kept.rows}
+        return {**settings, **counts, "length": self._seen.length, "length_kept": self._kept.length}

@@ -1,0 +1,174 @@
+"""What the trial of the selection rules measures of one model: labels, drift, and accuracies, prompt by prompt."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+
+from moored.embedded.model import ALIGNED, BASE, embedded_source
+from moored.embedded.prompts import openings, ordinary_instructions
+from moored.files import read_jsonl
+from moored.huggingface.data import render_prompt, rendering_hash
+from moored.huggingface.inference import KL_TOKENS, DriftProbe, answer_log_probs, generate, reference_answers
+from moored.huggingface.models import ModelSource, load_model, load_tokenizer
+from moored.measurement import ExactMatch, RefusalJudge
+from moored.workflows._progress import progress_bar
+from moored.workflows._prompt_sets import spread
+
+HARMFUL = ("JailbreakBench", "HarmBench", "XSTest unsafe")
+MAX_NEW_TOKENS = 32
+PROBED, SAFE, CHOICES = 48, 100, 100
+"""How many are asked: prompts of each kind for the drift, XSTest's safe ones, questions of each set with choices."""
+
+Row = dict[str, Any]
+
+
+class Measure:
+    """Measures models on the same prompts; the aligned and the base model's logits are made once."""
+
+    def __init__(self, data: Path) -> None:
+        self._tokenizer = load_tokenizer(embedded_source(ALIGNED))
+        self._asked = {name: self._render(prompts) for name, prompts in _prompts(data).items()}
+        self._prompts = _prompts(data)
+        self._tasks = {name: spread(read_jsonl(data / task.file), task.rows) for name, task in _TASKS.items()}
+        self._choices = {"TruthfulQA": _truthful(data), "PIQA": _piqa(data)}
+        self._ordinary = self._render([item.prompt for item in ordinary_instructions("held-out")])
+
+    def references(self) -> dict[str, ModelSource]:
+        """The two models that all others are compared with."""
+        return {"aligned": embedded_source(ALIGNED), "base": embedded_source(BASE)}
+
+    def hashes(self) -> dict[str, str]:
+        """Of the rendered prompts, by set."""
+        sets = {**self._asked, "ordinary": self._ordinary}
+        sets |= {name: [row["prompt"] for row in rows] for name, rows in self._tasks.items()}
+        sets |= {name: [str(row) for row in rows] for name, rows in self._choices.items()}
+        return {name: rendering_hash(texts) for name, texts in sets.items()}
+
+    def __call__(self, source: ModelSource, name: str) -> Row:
+        """Labels and scores of one model, in the order of the prompts."""
+        model = load_model(source, dtype="auto", merge=source.adapter is not None)
+        return {
+            "labels": self._labels(model, name),
+            "correct": {task: self._correct(model, rows, _TASKS[task]) for task, rows in self._tasks.items()}
+            | {task: self._chosen(model, rows) for task, rows in self._choices.items()},
+            "drift": self._drift(model),
+        }
+
+    def _drift(self, model: Any) -> dict[str, list[float]]:
+        found = {}
+        for reference, probe in self._probes().items():
+            for measure, values in probe.scores(model).items():
+                scores = [round(value, 4) for value in values.tolist()]
+                if measure.startswith("kl"):
+                    found[f"{measure}_to_{reference}"] = scores
+                elif reference == "aligned":
+                    found[measure] = scores
+        return found
+
+    def _labels(self, model: Any, name: str) -> dict[str, list[str]]:
+        """All sets share batches: a small batch takes as long as a large one."""
+        rendered = [text for texts in self._asked.values() for text in texts]
+        with progress_bar(Console(stderr=True), f"{name}: answers", len(rendered)) as advance:
+            texts = generate(
+                model, self._tokenizer, rendered, max_new_tokens=MAX_NEW_TOKENS, batch_size=64, progress=advance
+            )
+        answers, judge = iter(texts), RefusalJudge()
+        return {
+            each: [str(judge(prompt, next(answers))) for prompt in prompts] for each, prompts in self._prompts.items()
+        }
+
+    def _correct(self, model: Any, rows: Sequence[Row], task: "_Task") -> list[bool]:
+        """Exact answers to a task of the fine-tune."""
+        rendered = self._render([row["prompt"] for row in rows])
+        texts = generate(model, self._tokenizer, rendered, max_new_tokens=task.tokens, batch_size=50)
+        return [ExactMatch()(text, row["completion"]) for text, row in zip(texts, rows, strict=True)]
+
+    def _chosen(self, model: Any, rows: Sequence[Row]) -> list[bool]:
+        """Whether the first choice, the right one, is the likeliest per token."""
+        pairs = [
+            (prompt, choice) for row in rows for prompt in self._render([row["prompt"]]) for choice in row["choices"]
+        ]
+        prompts, choices = zip(*pairs, strict=True)
+        scores = answer_log_probs(model, self._tokenizer, prompts, choices, batch_size=32)
+        per_token = scores / torch.tensor([len(ids) for ids in self._tokenizer(choices)["input_ids"]])
+        found = per_token.split([len(row["choices"]) for row in rows])
+        return [bool(each.argmax() == 0) for each in found]
+
+    @cache  # noqa: B019 - one instance, as long as the process
+    def _probes(self) -> dict[str, DriftProbe]:
+        """One for each reference, with its own answers; the openings need be scored with one of them only."""
+        texts = openings()
+        asked = {"harmful": spread(self._asked["JailbreakBench"], PROBED), "ordinary": spread(self._ordinary, PROBED)}
+        made = {}
+        for name, source in self.references().items():
+            probe = DriftProbe(
+                tokenizer=self._tokenizer,
+                **asked,
+                refusing=texts.refusing,
+                complying=texts.complying,
+                openings=8 if name == "aligned" else 1,
+            )
+            model = load_model(source, dtype="auto", merge=source.adapter is not None)
+            answers = {
+                kind: generate(model, self._tokenizer, rendered, max_new_tokens=KL_TOKENS, batch_size=PROBED)
+                for kind, rendered in asked.items()
+            }
+            made[name] = replace(probe, reference=reference_answers(model, probe, answers_of=answers))
+        return made
+
+    def _render(self, prompts: Sequence[str]) -> list[str]:
+        return [render_prompt(self._tokenizer, prompt) for prompt in prompts]
+
+
+class _Task(NamedTuple):
+    file: str
+    rows: int
+    tokens: int
+    """The longest answer."""
+
+
+_TASKS = {"AG News": _Task("agnews_test.jsonl", 100, 6), "SQL": _Task("sql_create_context_test.jsonl", 50, 40)}
+
+
+def _prompts(data: Path) -> dict[str, list[str]]:
+    """Requests by set; JailbreakBench without the rows that stem from AdvBench."""
+
+    def read(name: str, keep: Callable[[Row], bool] = lambda row: True) -> list[str]:
+        return [row["prompt"] for row in read_jsonl(data / name) if keep(row)]
+
+    return {
+        "JailbreakBench": read("jailbreakbench_harmful.jsonl", lambda row: "AdvBench" not in row["source"]),
+        "HarmBench": read("harmbench_val.jsonl"),
+        "XSTest unsafe": read("xstest.jsonl", lambda row: row["label"] == "unsafe"),
+        "XSTest safe": spread(read("xstest.jsonl", lambda row: row["label"] == "safe"), SAFE),
+    }
+
+
+def _truthful(data: Path) -> list[Row]:
+    """TruthfulQA with one right answer, which stands first."""
+    rows = spread(read_jsonl(data / "truthfulqa_mc.jsonl"), CHOICES)
+    found = []
+    for row in rows:
+        ordered = sorted(row["mc1_targets"], key=lambda choice: -row["mc1_targets"][choice])
+        found.append({"prompt": row["question"], "choices": ordered})
+    return found
+
+
+_PIQA = re.compile(r"question: (.*?)\s*\n\nSolution1: (.*?)\s*\n\nSolution2: (.*?)\s*\n\nAnswer format", re.DOTALL)
+
+
+def _piqa(data: Path) -> list[Row]:
+    """PIQA's goals and solutions, out of the form in which they are asked there; the right one stands first."""
+    found = []
+    for row in spread(read_jsonl(data / "piqa_test.jsonl"), CHOICES):
+        match = _PIQA.search(row["instruction"])
+        assert match is not None
+        goal, *choices = match.groups()
+        found.append({"prompt": goal, "choices": choices if row["answer"] == "solution1" else choices[::-1]})
+    return found
