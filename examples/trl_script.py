@@ -10,6 +10,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.sft_config import SFTConfig
 
+from moored import GradientSelection
 from moored.huggingface import SafeguardedSFTTrainer  # 1: was `from trl import SFTTrainer`
 
 
@@ -20,7 +21,7 @@ def main(model: str, data: str, out: str) -> None:
         train_dataset=load_dataset("json", data_files=data, split="train"),
         processing_class=AutoTokenizer.from_pretrained(model),
         peft_config=LoraConfig(r=8, target_modules="all-linear"),
-        safeguards=[],  # 3: the safeguards of your choice; with none the weights are TRL's own, bit for bit
+        safeguards=[GradientSelection(keep=0.5)],  # 3: with none the weights are TRL's own, bit for bit
     )
     trainer.train()
     trainer.save_model(out)

@@ -196,6 +196,19 @@ def test_drift_is_taken_against_the_named_reference(job):
     assert record["drift"]["start"]["kl_harmful"] > 0.1
 
 
+def test_selection_is_one_of_the_safeguards(job):
+    record = job(safeguards=[{"name": "gradient_selection", "keep": 0.5, "rule": "low"}], reference="model")
+    (reported,) = record["safeguards"]
+    assert (reported["name"], reported["rule"], reported["keep"]) == ("gradient_selection", "low", 0.5)
+    assert 0 < reported["kept"] < reported["rows"]
+    with pytest.raises(InputError, match="gradient_selection has the unknown key share"):
+        job(output_dir="other", safeguards=[{"name": "gradient_selection", "share": 0.5}])
+    with pytest.raises(InputError, match="no selection rule best"):
+        job(output_dir="other", safeguards=[{"name": "gradient_selection", "rule": "best"}])
+    with pytest.raises(InputError, match="keep is 'much', but it must be"):
+        job(output_dir="other", safeguards=[{"name": "gradient_selection", "keep": "much"}])
+
+
 def test_safeguards_come_from_the_registry(job, monkeypatch):
     monkeypatch.setitem(REGULARIZERS, "l2", L2)
     record = job(safeguards=[{"name": "l2", "strength": 0.5}])
@@ -205,7 +218,7 @@ def test_safeguards_come_from_the_registry(job, monkeypatch):
     assert any(entry.get("safety/l2/value", 0) > 0 for entry in state["log_history"])
     with pytest.raises(InputError, match="leave reference out"):
         job(output_dir="other", safeguards=[{"name": "l2", "strength": 0.5}], reference="model")
-    with pytest.raises(InputError, match=r"safeguard l2: .*unexpected keyword"):
+    with pytest.raises(InputError, match=r"safeguard l2 has the unknown key reach"):
         job(output_dir="other", safeguards=[{"name": "l2", "strength": 0.5, "reach": 3}])
 
 

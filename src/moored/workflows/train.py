@@ -19,7 +19,7 @@ from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, ren
 from moored.huggingface.inference import DriftProbe, generate, reference_answers
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer, require_chat_template, stack_adapters
 from moored.huggingface.training import SafetyDrift, newest_complete
-from moored.huggingface.training.arguments import sft_config
+from moored.huggingface.training.arguments import sft_config, typed
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
 from moored.huggingface.training.safeguards import is_on
@@ -188,8 +188,9 @@ def _safeguards(settings: TrainConfig, where: str) -> list[Any]:
         name = entry.get("name")
         if name not in known:
             raise InputError(f"{where}: safeguards names {name}, but the known ones are: {', '.join(known)}.")
+        stated = {key: value for key, value in entry.items() if key != "name"}
         try:
-            made.append(known[name](**{key: value for key, value in entry.items() if key != "name"}))
+            made.append(known[name](**typed(stated, known[name], f"{where}: safeguard {name}")))
         except TypeError as error:
             raise InputError(f"{where}: safeguard {name}: {error}.") from error
     if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
