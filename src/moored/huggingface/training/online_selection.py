@@ -1,9 +1,8 @@
 """Gradient-based selection at work in a trainer: a pool of rows in, the rows to train on out, step by step."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
@@ -28,18 +27,31 @@ class _Candidate(NamedTuple):
 
 @dataclass
 class _Tally:
-    """Rows, and the supervised tokens in them."""
+    """Rows, and sums over them."""
 
     rows: int = 0
-    tokens: int = 0
+    length: int = 0
+    norm: float = 0.0
 
     def add(self, candidates: Sequence[_Candidate]) -> None:
         self.rows += len(candidates)
-        self.tokens += sum(each.length for each in candidates)
+        self.length += sum(each.length for each in candidates)
+        self.norm += sum(each.norm for each in candidates)
 
-    @property
-    def length(self) -> float:
-        return self.tokens / self.rows if self.rows else 0.0
+    def mean(self, name: Literal["length", "norm"]) -> float:
+        return getattr(self, name) / self.rows if self.rows else 0.0
+
+
+@dataclass
+class _Count:
+    """What was there to choose from, and what was chosen."""
+
+    pool: _Tally = field(default_factory=_Tally)
+    kept: _Tally = field(default_factory=_Tally)
+
+    def add(self, pool: Sequence[_Candidate], kept: Sequence[_Candidate]) -> None:
+        self.pool.add(pool)
+        self.kept.add(kept)
 
 
 class OnlineSelection:
@@ -63,8 +75,7 @@ class OnlineSelection:
         self.safeguard = settings
         self._rule = settings.make_rule()
         self._process, self._expected = process, pool
-        self._seen, self._kept = _Tally(), _Tally()
-        self._recent: list[tuple[list[_Candidate], list[_Candidate]]] = []
+        self._all, self._recent = _Count(), _Count()
 
     def choose(self, batches: Sequence[Batch], score: Callable[[Batch], Scores], step: int) -> list[Batch]:
         """The kept rows of this process in as many batches as before; one left empty runs a row with nothing to learn.
@@ -110,9 +121,8 @@ class OnlineSelection:
         losses, norms = torch.tensor([[row.loss, row.norm] for row in pool], dtype=torch.float64).unbind(1)
         lengths = torch.tensor([row.length for row in pool])
         kept = [pool[index] for index in self._rule(losses, norms, lengths, step=step).tolist()]
-        self._seen.add(pool)
-        self._kept.add(kept)
-        self._recent.append((pool, kept))
+        self._all.add(pool, kept)
+        self._recent.add(pool, kept)
         return kept
 
     def announce(self) -> str:
@@ -122,30 +132,31 @@ class OnlineSelection:
 
     def drain(self, loss: float) -> dict[str, float]:
         """Since the last call: the share kept, and means of norm and length over the pool and over the kept rows."""
-        pool, kept = ([row for step in self._recent for row in step[which]] for which in (0, 1))
-        self._recent.clear()
-        if not pool:
+        recent, self._recent = self._recent, _Count()
+        if not recent.pool.rows:
             return {}
-        logs = {"kept": len(kept) / len(pool)}
-        for name in ("norm", "length") if self._rule.scored else ("length",):
-            for suffix, rows in (("", pool), ("_kept", kept)):
-                logs[f"{name}{suffix}"] = fmean(getattr(row, name) for row in rows)
+        logs = {"kept": recent.kept.rows / recent.pool.rows}
+        names: tuple[Literal["length", "norm"], ...] = ("length", "norm") if self._rule.scored else ("length",)
+        for name in names:
+            logs |= {name: recent.pool.mean(name), f"{name}_kept": recent.kept.mean(name)}
         return {f"safety/{self.safeguard.name}/{key}": value for key, value in logs.items()}
 
     def finish(self, loss: float) -> str:
         """How many rows it kept; raises InactiveError where it never left one out."""
-        if self._seen.rows and self._seen.rows == self._kept.rows:
+        pool, kept = self._all.pool, self._all.kept
+        if pool.rows and pool.rows == kept.rows:
             raise InactiveError(
                 f"The safeguard {self.safeguard.name} left no row out, since no step had more than one to choose from; "
                 "raise the batch size or the gradient accumulation."
             )
         return (
-            f"kept {self._kept.rows} of {self._seen.rows} rows, with {self._kept.length:.1f} tokens to learn from on "
-            f"average where all have {self._seen.length:.1f}"
+            f"kept {kept.rows} of {pool.rows} rows, with {kept.mean('length'):.1f} tokens to learn from on average "
+            f"where all have {pool.mean('length'):.1f}"
         )
 
     def report(self) -> dict[str, Any]:
         """Its settings, how many rows it saw and kept, and how many tokens they have to learn from, on average."""
         settings = {name: getattr(self.safeguard, name) for name in ("rule", "keep", "seed")}
-        counts = {"rows": self._seen.rows, "kept": self._kept.rows}
-        return {**settings, **counts, "length": self._seen.length, "length_kept": self._kept.length}
+        pool, kept = self._all.pool, self._all.kept
+        lengths = {"length": pool.mean("length"), "length_kept": kept.mean("length")}
+        return {**settings, "rows": pool.rows, "kept": kept.rows, **lengths}
