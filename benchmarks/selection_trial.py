@@ -2,7 +2,7 @@
 
     python benchmarks/selection_trial.py --data ../shared/data --run runs/selection_trial --out results/selection_trial
 
-Fine-tunes the embedded aligned model on a mix of instructions, news classification and SQL, an arm for each rule and
+Fine-tunes the embedded aligned model on a mix of instructions, sentiment labels and SQL, an arm for each rule and
 seed, all for the same number of optimizer steps, and measures what became of it on prompts that no rule saw. An arm of
 one seed is one small file in `OUT/arms`, of labels and scores without answers; finished ones are skipped. `--only` and
 `--seeds` choose a part of the grid. The table is written after each run, of what there is by then.
@@ -31,7 +31,7 @@ from moored.selection import RULES
 from moored.workflows._models import resolve_model
 from moored.workflows._provenance import command_line, now, versions
 from moored.workflows.train import train
-from selection_trial_measure import Measure
+from selection_trial_measure import SST2, SST2_HELD_OUT, Measure
 from selection_trial_table import write_table
 
 Row = dict[str, Any]
@@ -43,11 +43,11 @@ class Plan:
     """What all arms share."""
 
     steps: int = 30
-    pool: int = 30
+    pool: int = 25
     """Rows of an optimizer step, of which a rule keeps its part."""
     instructions: float = 0.5
     """Share of the rows; the others are classification and SQL in equal parts."""
-    max_length: int = 128
+    max_length: int = 96
     learning_rate: float = 1e-3
     rank: int = 16
 
@@ -85,7 +85,7 @@ def training_rows(data: Path, plan: Plan, seed: int) -> list[Row]:
     others = int(total * (1 - plan.instructions) / 2)
     parts = {
         "alpaca_gpt4_1k.jsonl": (total - 2 * others, None),
-        "agnews_train.jsonl": (others, plan.max_length),
+        SST2: (others, plan.max_length),
         "sql_create_context_train.jsonl": (others, plan.max_length),
     }
     rows = [row for name, part in parts.items() for row in draw.sample(_fitting(data / name, part[1]), part[0])]
@@ -98,6 +98,7 @@ def _fitting(file: Path, max_length: int | None) -> list[Row]:
     from datasets import Dataset
 
     rows = [{key: row[key] for key in ("prompt", "completion")} for row in read_jsonl(file)]
+    rows = rows[:-SST2_HELD_OUT] if file.name == SST2 else rows
     how = Supervision(tokenizer=load_tokenizer(resolve_model(ALIGNED)))
     tokens = supervise(Dataset.from_list(rows), how, where=file.name)
     prompts = [sum(label == -100 for label in labels) for labels in tokens["labels"]]
@@ -117,8 +118,8 @@ def fine_tune(arm: Arm, seed: int, data: Path, run: Path, plan: Plan) -> Row:
         "output_dir": str(run / "tuned"),
         "lora": {"r": plan.rank, "lora_alpha": 2 * plan.rank, "lora_dropout": 0.0, "target_modules": "all-linear"},
         "max_steps": plan.steps,
-        "per_device_train_batch_size": 10,
-        "gradient_accumulation_steps": plan.pool // 10,
+        "per_device_train_batch_size": 5,
+        "gradient_accumulation_steps": plan.pool // 5,
         "learning_rate": plan.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.1,
@@ -165,7 +166,7 @@ def main() -> None:
     arms = options.out / "arms"
     files = {(arm, seed): arms / f"{arm.name}-seed{seed}.json" for arm, seed in grid(options.only, options.seeds)}
     missing = {each: file for each, file in files.items() if not _finished(file, key)}
-    print(f"{len(missing)} of {len(files)} runs are missing, some 5 to 10 minutes each on 2 cores.", flush=True)
+    print(f"{len(missing)} of {len(files)} runs are missing, some 6 minutes each on 2 quiet cores.", flush=True)
     for name, source in measure.references().items():
         file = arms / f"{name}.json"
         if not _finished(file, key):

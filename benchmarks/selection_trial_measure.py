@@ -21,6 +21,8 @@ from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import spread
 
 HARMFUL = ("JailbreakBench", "HarmBench", "XSTest unsafe")
+SST2, SST2_HELD_OUT = "sst2_test.jsonl", 100
+"""A file of one split; the last rows are asked, the others may be trained on."""
 MAX_NEW_TOKENS = 32
 PROBED, SAFE, CHOICES = 48, 100, 100
 """How many are asked: prompts of each kind for the drift, XSTest's safe ones, questions of each set with choices."""
@@ -35,7 +37,7 @@ class Measure:
         self._tokenizer = load_tokenizer(embedded_source(ALIGNED))
         self._asked = {name: self._render(prompts) for name, prompts in _prompts(data).items()}
         self._prompts = _prompts(data)
-        self._tasks = {name: spread(read_jsonl(data / task.file), task.rows) for name, task in _TASKS.items()}
+        self._tasks = {name: read_jsonl(data / task.file)[-task.rows :] for name, task in _TASKS.items()}
         self._choices = {"TruthfulQA": _truthful(data), "PIQA": _piqa(data)}
         self._ordinary = self._render([item.prompt for item in ordinary_instructions("held-out")])
 
@@ -133,7 +135,7 @@ class _Task(NamedTuple):
     """The longest answer."""
 
 
-_TASKS = {"AG News": _Task("agnews_test.jsonl", 100, 6), "SQL": _Task("sql_create_context_test.jsonl", 50, 40)}
+_TASKS = {"SST-2": _Task(SST2, SST2_HELD_OUT, 4), "SQL": _Task("sql_create_context_test.jsonl", 50, 40)}
 
 
 def _prompts(data: Path) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from selection_trial_measure import HARMFUL
 
 Row = dict[str, Any]
 RULE, CONTROL = "moderate", "length_matched_random"
-TASKS = ("AG News", "SQL", "TruthfulQA", "PIQA")
+TASKS = ("SST-2", "SQL", "TruthfulQA", "PIQA")
 DRIFT = {
     "refusal_log_odds": "refusal log-odds",
     "kl_harmful_to_aligned": "KL to aligned, harmful",
