@@ -33,7 +33,8 @@ def select_command(
 ) -> None:
     """Scores a dataset by its gradients at a model and writes the rows to train on, the scores, and why."""
     quiet_libraries()
-    from moored.workflows.select import SelectSettings, select
+    from moored.workflows._select_settings import SelectSettings
+    from moored.workflows.select import select
 
     settings = SelectSettings(
         rule=rule,

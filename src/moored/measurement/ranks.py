@@ -4,11 +4,11 @@ Both are deaf to the scale: a heavy tail, as gradient norms have it, moves nothi
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Real
 from scipy import stats
 
 from moored.errors import InputError
@@ -48,7 +48,7 @@ class Superiority:
         return asdict(self) | {"n": list(self.n)}
 
 
-def rank_correlation(one: Sequence[float], other: Sequence[float]) -> RankCorrelation:
+def rank_correlation(one: Real[np.ndarray, " pair"], other: Real[np.ndarray, " _"]) -> RankCorrelation:
     r"""Spearman's rank correlation, with its 95 % interval.
 
     The interval is that of Bonett and Wright (2000), Psychometrika 65, 23-28: symmetric in $\operatorname{artanh}
@@ -60,7 +60,7 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> RankCorrel
     if len(one) != len(other):
         raise InputError(f"a correlation needs pairs, got {len(one)} values and {len(other)}: leave none out")
     n = len(one)
-    if n < 2 or min(one) == max(one) or min(other) == max(other):
+    if n < 2 or one.min() == one.max() or other.min() == other.max():
         return RankCorrelation(rho=None, low=None, high=None, n=n)
     rho = float(np.clip(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1], -1, 1))
     if n < 4 or abs(rho) > 1 - 1e-12:
@@ -70,7 +70,7 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> RankCorrel
     return RankCorrelation(rho=rho, low=low, high=high, n=n)
 
 
-def superiority(one: Sequence[float], other: Sequence[float]) -> Superiority:
+def superiority(one: Real[np.ndarray, " one"], other: Real[np.ndarray, " other"]) -> Superiority:
     """P(one > other) + P(one = other) / 2, the Mann-Whitney statistic as a share, with its 95 % interval.
 
     The variance is that of DeLong, DeLong and Clarke-Pearson (1988), Biometrics 44, 837-845, from each value's
@@ -89,8 +89,8 @@ def superiority(one: Sequence[float], other: Sequence[float]) -> Superiority:
     return Superiority(probability=probability, low=low, high=high, n=n)
 
 
-def _placements(values: Sequence[float], among: Sequence[float]) -> np.ndarray:
+def _placements(values: Real[np.ndarray, " value"], among: Real[np.ndarray, " other"]) -> Float64[np.ndarray, " value"]:
     """For each value the share of `among` that lies below it, ties counting half."""
-    ordered = np.sort(np.asarray(among, dtype=float))
-    sides = (np.searchsorted(ordered, np.asarray(values, dtype=float), side=side) for side in ("left", "right"))
+    ordered = np.sort(among)
+    sides = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
     return np.mean(list(sides), axis=0) / len(ordered)

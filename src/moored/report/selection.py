@@ -100,7 +100,7 @@ def _correlation(correlation: Mapping[str, Any]) -> str:
     if correlation["rho"] is None:
         return f"no rank correlation, since one of them does not vary (n={correlation['n']:,})"
     limits = "" if correlation["low"] is None else f" [{correlation['low']:.2f}, {correlation['high']:.2f}]"
-    return f"Spearman’s ρ = {correlation['rho']:.2f}{limits}, n={correlation['n']:,}"
+    return f"Spearman’s ρ = {correlation['rho']:.2f}{limits}, n={correlation['n']:,}".replace("-", "−")
 
 
 def _about_kept_lengths(report: Mapping[str, Any]) -> str:

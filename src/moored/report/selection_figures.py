@@ -62,12 +62,13 @@ def _histogram(counts: Mapping[str, Sequence[float]], kept: Mapping[str, float])
     return figure
 
 
-def _scatter(points: Sequence[tuple[int, float, bool]]) -> Figure:
+def _scatter(points: Sequence[Sequence[Any]]) -> Figure:
+    """Of each row its tokens, its norm, and whether it was kept."""
     figure, axes = canvas(_WIDTH, _HEIGHT, _BOX)
     shown = [point for point in points if point[1] > 0]
     for keep, look in (
-        (False, {"color": MUTED, "markerfacecolor": "none", "alpha": 0.5, "markersize": 3.5}),
-        (True, {"color": ABLE, "alpha": 0.8, "markersize": 3.8, "markeredgewidth": 0}),
+        (False, {"color": MUTED, "markerfacecolor": "none", "alpha": 0.5, "markersize": 4.5}),
+        (True, {"color": ABLE, "alpha": 0.8, "markersize": 5, "markeredgewidth": 0}),
     ):
         some = [(tokens, norm) for tokens, norm, kept in shown if kept == keep]
         if some:

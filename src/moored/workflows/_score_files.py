@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from moored.errors import InputError
@@ -48,8 +49,16 @@ class ScoreFiles:
 
     def read(self, chunks: int) -> RowScores:
         """The scores of all rows, in their order."""
-        parts = [load_file(self._file(chunk)) for chunk in range(chunks)]
+        parts = [self._read(chunk) for chunk in range(chunks)]
         return RowScores(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def _read(self, chunk: int) -> dict[str, torch.Tensor]:
+        try:
+            return load_file(self._file(chunk))
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{self._file(chunk)} cannot be read ({error}); delete it and go on by --resume."
+            ) from error
 
     def remove(self) -> None:
         """What nobody needs once the rows are written together with their scores."""

@@ -67,8 +67,8 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
 
 def _confound(columns: Mapping[str, np.ndarray], is_kept: np.ndarray) -> dict[str, Any]:
     """How norms hang together with lengths and losses, and what the choice did to the lengths."""
-    norms, losses, tokens = (columns[name].tolist() for name in ("norm", "loss", "tokens"))
-    longer = superiority(columns["tokens"][is_kept].tolist(), columns["tokens"][~is_kept].tolist())
+    norms, losses, tokens = (columns[name] for name in ("norm", "loss", "tokens"))
+    longer = superiority(tokens[is_kept], tokens[~is_kept])
     return {
         "norm_and_tokens": rank_correlation(norms, tokens).as_dict(),
         "norm_and_loss": rank_correlation(norms, losses).as_dict(),

@@ -1,27 +1,16 @@
 """`moored select`: scores a dataset at a model that stays as it is, and writes the rows that a rule keeps."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from moored.errors import InputError
-from moored.files import write_json, write_jsonl
-from moored.huggingface.data import (
-    RowStream,
-    Supervision,
-    as_table,
-    features_of,
-    open_rows,
-    rendering_hash,
-    save_rows,
-    supervise,
-    unfit_for_json,
-)
+from moored.errors import InactiveError
+from moored.files import write_json
+from moored.huggingface.data import RowStream, Supervision, as_table, features_of, open_rows, rendering_hash, supervise
 from moored.huggingface.models import ModelSource, best_device, context_length, load_tokenizer, require_fit
 from moored.huggingface.training.dataset_scores import RowScores, load_scored_model, score_rows
 from moored.report import render_selection
@@ -30,59 +19,9 @@ from moored.workflows._models import laid_over, resolve_model
 from moored.workflows._progress import progress_bar
 from moored.workflows._provenance import command_line, now, versions, weights_hash
 from moored.workflows._score_files import REPORT, ScoreFiles, begun, require_free
+from moored.workflows._select_settings import SelectSettings
+from moored.workflows._selected_rows import refuse_unwritable, write_selected
 from moored.workflows._selection_report import examples, selection_numbers
-
-COLUMNS = {
-    "moored_loss": "float64",
-    "moored_gradient_norm": "float64",
-    "moored_tokens": "int64",
-    "moored_kept": "bool",
-}
-"""What a scored row has beside its own columns: nats, L2 norm, supervised tokens, and whether it was kept."""
-_CHOICES = {
-    "parameters": ("all", "lora"),
-    "render": ("chat", "raw"),
-    "format": ("jsonl", "datasets"),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectSettings:
-    """What a selection depends on beside the model and the data.
-
-    Raises:
-        InputError: a value that is none of its choices, or out of its range.
-    """
-
-    rule: str = "moderate"
-    """A name in `moored.selection.RULES`."""
-    keep: float = 0.2
-    """Share of all rows to keep, in (0, 1]."""
-    seed: int = 0
-    """Of the rules that draw."""
-    parameters: str = "all"
-    """Whose gradients: `all`, or `lora` for a new LoRA, of which only the factors B have one at the start."""
-    split: str = "train"
-    render: str = "chat"
-    max_length: int = 1024
-    """Tokens that a row is cut to, from the right; never more than the model was made for."""
-    batch_size: int = 8
-    format: str = "jsonl"
-    chunk_rows: int = 512
-    """Rows that are in memory at once, and that a resumed run scores again at most."""
-
-    def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"--{name} is {getattr(self, name)}, but it must be {' or '.join(choices)}.")
-        for name, least in (("max_length", 2), ("batch_size", 1), ("chunk_rows", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
-        self.chosen()
-
-    def chosen(self) -> GradientSelection:
-        """The rule with its settings."""
-        return GradientSelection(rule=self.rule, keep=self.keep, seed=self.seed)
 
 
 def select(
@@ -132,7 +71,7 @@ def select(
     source = resolve_model(model, adapter)
     require_fit(source)
     rows = open_rows(data, split=settings.split)
-    _refuse_unwritable(rows, settings)
+    refuse_unwritable(rows, settings.format)
     features = features_of(rows) if settings.format == "datasets" else None
     tokenizer = load_tokenizer(source)
     record = _record(source, rows, settings, tokenizer)
@@ -142,12 +81,11 @@ def select(
     files = ScoreFiles(out, record)
     how = Supervision(tokenizer=tokenizer, render=settings.render)  # pyright: ignore[reportArgumentType]
     scores = _score(source, rows, how, record["settings"], files, console)
-    kept = settings.chosen().make_rule()(scores.losses, scores.norms, scores.lengths)
-    kept = kept[scores.lengths[kept] > 0]
+    kept = _keep(settings.chosen(), rows, scores)
     report = {
         **record,
         "finished": True,
-        "files": _write_rows(out, rows, scores, kept, features),
+        "files": write_selected(out, rows, scores, kept, features),
         "seconds": round(time.perf_counter() - started, 1),
         **selection_numbers(scores, kept, settings.chosen()),
         "examples": examples(rows, scores, kept),
@@ -156,16 +94,6 @@ def select(
     write_json(out / REPORT, report)
     files.remove()
     return report
-
-
-def _refuse_unwritable(rows: RowStream, settings: SelectSettings) -> None:
-    """Before long work, what could not be written after it."""
-    own = next((name for name in COLUMNS if name in rows.columns), None)
-    if own is not None:
-        raise InputError(f"{rows.name} has a column {own} already; take the data it was selected from, or rename it.")
-    odd = [] if settings.format == "datasets" else unfit_for_json(rows)
-    if odd:
-        raise InputError(f"The column {odd[0]} of {rows.name} is nothing that JSON can hold; use --format datasets.")
 
 
 def _record(source: ModelSource, rows: RowStream, settings: SelectSettings, tokenizer: Any) -> dict[str, Any]:
@@ -211,24 +139,11 @@ def _score(
     return files.read(len(sizes))
 
 
-def _write_rows(out: Path, rows: RowStream, scores: RowScores, kept: torch.Tensor, features: Any) -> dict[str, str]:
-    """The three files of rows, each whole or not at all, and their names."""
-    suffix = ".jsonl" if features is None else ""
-    is_kept = torch.zeros(rows.count, dtype=torch.bool).index_fill(0, kept, True).tolist()
-    scored = _with_scores(rows, scores, is_kept)
-    chosen = (row for row, keep in zip(rows, is_kept, strict=True) if keep)
-    if features is None:
-        write_jsonl(out / "scored.jsonl", scored)
-        write_jsonl(out / "kept.jsonl", chosen)
-    else:
-        save_rows(out / "scored", scored, features, COLUMNS)
-        save_rows(out / "kept", chosen, features)
-    write_json(out / "kept_indices.json", kept.tolist())
-    return {"scored": f"scored{suffix}", "kept": f"kept{suffix}", "kept_indices": "kept_indices.json"}
-
-
-def _with_scores(rows: RowStream, scores: RowScores, is_kept: list[bool]) -> Iterator[dict[str, Any]]:
-    columns = (scores.losses.tolist(), scores.norms.tolist(), scores.lengths.tolist(), is_kept)
-    for row, loss, norm, length, keep in zip(rows, *columns, strict=True):
-        found = (loss, norm, length, keep) if length else (None, None, 0, keep)
-        yield {**row, **dict(zip(COLUMNS, found, strict=True))}
+def _keep(chosen: GradientSelection, rows: RowStream, scores: RowScores) -> torch.Tensor:
+    if not scores.lengths.any():
+        raise InactiveError(
+            f"None of the {rows.count} rows of {rows.name} has a supervised token within the maximum length, so none "
+            "can be selected; check the answers and --max-length."
+        )
+    kept = chosen.make_rule()(scores.losses, scores.norms, scores.lengths)
+    return kept[scores.lengths[kept] > 0]

@@ -18,11 +18,11 @@ from moored.huggingface.data.formats import (
     file_type,
     is_file,
     no_rows,
-    read_dataset,
     read_rows,
     refuse_twins,
     valid_file,
 )
+from moored.huggingface.data.hub import read_dataset
 
 Row = dict[str, Any]
 _BLOCK = 256

@@ -79,8 +79,8 @@ def score_rows(
     Raises:
         InputError: what cannot be scored exactly, or a loss or norm that is not finite (names the row).
     """
-    ids = [row[:max_length] for row in rows["input_ids"]]
-    labels = [row[:max_length] for row in rows["labels"]]
+    cut = torch.tensor([len(row) > max_length for row in rows["input_ids"]])
+    ids, labels = ([row[:max_length] for row in rows[column]] for column in ("input_ids", "labels"))
     lengths = torch.tensor([sum(label != IGNORED for label in row[1:]) for row in labels])
     losses, norms = torch.full((2, len(ids)), float("nan")).unbind()
     device = next(model.parameters()).device
@@ -95,7 +95,6 @@ def score_rows(
         losses[batch], norms[batch] = found.losses.cpu().float(), found.norms.cpu().float()
         _require_finite(losses, norms, batch, where, first)
         progress(len(batch))
-    cut = torch.tensor([len(row) > max_length for row in rows["input_ids"]])
     return RowScores(losses, norms, lengths, cut)
 
 
