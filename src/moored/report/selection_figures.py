@@ -98,11 +98,14 @@ def _log_axis(axes: Axes, low: float, high: float, *, vertical: bool = False) ->
     axis, ticks = axes.yaxis if vertical else axes.xaxis, log_ticks(low, high)
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
-    axis.set_ticklabels([f"{tick:.3g}" if 1e-3 <= tick < 1e3 else f"{tick:g}" for tick in ticks])
+    axis.set_ticklabels([f"{tick:g}" for tick in ticks])
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within a range above 0, a few of them: 1, 2 and 5 of each power of ten, or fewer."""
+    """Two to six numbers within a range above 0, as round as it lets them be: 1, 2 and 5 of each power of ten, say.
+
+    The range is one to which a plot leaves some room: `high` at least 1.02 times `low`.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for leading in ((1, 2, 5), (1, 3), (1,)):
         ticks = [first * 10.0**power for power in powers for first in leading if low <= first * 10.0**power <= high]
@@ -111,7 +114,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     if len(ticks) > _MOST_TICKS:
         return ticks[:: -(-len(ticks) // _MOST_TICKS)]
     # So narrow a range holds no two round numbers.
-    return [float(f"{low + share * (high - low):.3g}") for share in (0.1, 0.5, 0.9)]
+    return [float(f"{low + share * (high - low):.4g}") for share in (0.1, 0.5, 0.9)]
 
 
 def _legend(figure: Figure, others: str, kept: str, marker: str) -> None:
