@@ -1,6 +1,7 @@
 import json
 import weakref
 
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -38,6 +39,7 @@ FILES = {"scored.jsonl", "kept.jsonl", "kept_indices.json", "report.json", "inde
 def job(tmp_path, monkeypatch):
     """Writes a model and rows; calling it selects with some settings changed."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     # Both take longer than all the rest; the command's tests run them.
     monkeypatch.setattr(workflow, "versions", lambda: {"torch": torch.__version__})
     monkeypatch.setattr(workflow, "render_selection", lambda report, out: (out / "index.html").write_text("a page"))

@@ -42,10 +42,11 @@ def select(
 
     Written are `kept` and `scored` (`.jsonl` files or folders of `datasets`), `kept_indices.json` (rows count from 0),
     `index.html`, and `report.json`: `command`, `versions`, `model`, `data`, `rendering` and `settings` say where the
-    numbers come from; `rows` counts; `quantiles` has those of `norm`, `loss` and `tokens` (supervised ones) of all
-    scored and of the kept rows; `length_confound` two rank correlations and how probably a kept row is longer than
-    one left out, each with n and interval; `overlap` what every other rule keeps of the kept rows at the same share,
-    beside what chance would; `histogram` and `points` are the plots; `examples` are rows, their texts cut short.
+    numbers come from; `files` names the rows, `rows` counts them; `quantiles` has those of `norm`, `loss` and `tokens`
+    (supervised ones) of all scored and of the kept rows; `length_confound` two rank correlations and how probably a
+    kept row is longer than one left out, each with n and interval; `overlap` what every other rule keeps of the kept
+    rows at the same share, beside what chance would; `histogram` and `points` are the plots; `examples` are rows,
+    their texts cut short.
 
     Only a chunk of rows is in memory at any time. A finished chunk's scores are on the disk, and a resumed run ends
     with the same bits as one that was never interrupted.
@@ -101,6 +102,7 @@ def _record(source: ModelSource, rows: RowStream, settings: SelectSettings, toke
     return {
         "schema": 1,
         "kind": "select",
+        "method": "static selection at the starting weights",
         "created": now(),
         "command": command_line(),
         "versions": versions(),
@@ -133,7 +135,7 @@ def _score(
                 continue
             place = {"where": rows.name, "first": chunk * size + 1}
             tokens = supervise(as_table(part, rows.columns, **place), how, **place)
-            model = model or load_scored_model(source, stated["parameters"])
+            model = load_scored_model(source, stated["parameters"]) if model is None else model
             limits = {"max_length": stated["max_length"], "batch_size": stated["batch_size"]}
             files.write(chunk, score_rows(model, tokens, **limits, **place, progress=advance))
     return files.read(len(sizes))

@@ -50,28 +50,22 @@ def test_rows_of_csv_may_lie_across_what_is_read_at_once(tmp_path, monkeypatch):
     assert list(open_rows(_write(tmp_path / "a.csv"))) == ROWS
 
 
-def test_only_a_part_of_a_file_is_in_memory(tmp_path, monkeypatch):
-    """Files are not read by what reads them whole, and a saved folder is memory mapped."""
-    monkeypatch.setattr(hub, "load_from_disk", lambda path, keep_in_memory, load=hub.load_from_disk: load(path))
+def test_no_file_is_read_by_what_reads_it_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "read_rows", None)
+    monkeypatch.setattr(pyarrow.parquet, "read_table", None)
     for name in ("a.jsonl", "a.parquet", "a.csv"):
-        path = _write(tmp_path / name)
-        with monkeypatch.context() as patched:
-            patched.setattr(stream, "read_rows", None)
-            patched.setattr(pyarrow.parquet, "read_table", None)
-            assert open_rows(path).count == 7
-    first = next(open_rows(tmp_path / "a.jsonl").chunks(2))
-    assert first == ROWS[:2]
+        assert next(open_rows(_write(tmp_path / name)).chunks(2)) == ROWS[:2]
 
 
 def test_a_saved_folder_is_memory_mapped(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        hub,
-        "load_from_disk",
-        lambda path, keep_in_memory, load=hub.load_from_disk: asked.append(keep_in_memory) or load(path),
-    )
-    assert open_rows(_write(tmp_path / "folder")).count == 7
-    assert asked == [False]
+    asked, load = [], hub.load_from_disk
+
+    def load_from_disk(path, *, keep_in_memory):
+        asked.append(keep_in_memory)
+        return load(path, keep_in_memory=keep_in_memory)
+
+    monkeypatch.setattr(hub, "load_from_disk", load_from_disk)
+    assert open_rows(_write(tmp_path / "folder")).count == 7 and asked == [False]
 
 
 def test_columns_are_those_of_all_rows_and_a_row_keeps_its_own(tmp_path):
