@@ -165,14 +165,26 @@ def _concerns(filename: str | bytes | int | None, path: Path) -> bool:
 def read_text(path: Path | str) -> str:
     """The text of a UTF-8 file, with one sentence where it cannot be read."""
     path = Path(path)
+    with _one_sentence(path):
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise _not_utf8(path, error.start) from None
+
+
+def _not_utf8(path: Path, byte: int) -> InputError:
+    return InputError(f"{path} is not UTF-8 text (byte {byte}); convert it to UTF-8.")
+
+
+@contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    """What can be wrong with a file that is read."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        yield
     except FileNotFoundError:
         raise InputError(f"There is no file {path}; check the path.") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder where a file is expected; name a file inside it.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); convert it to UTF-8.") from None
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 
@@ -183,9 +195,19 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     Raises:
         InputError: the file is missing, empty, or has a line that is no JSON object (with its number).
     """
-    rows = []
-    # Not splitlines(): a JSON string may hold characters that count as ends of lines there.
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    rows = list(iterate_jsonl(path))
+    if not rows:
+        raise InputError(f"{path} holds no rows; it needs at least one JSON object.")
+    return rows
+
+
+def iterate_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON-lines file, one after the other, for files that are larger than the memory; maybe none.
+
+    Raises:
+        InputError: the file is missing, or has a line that is no JSON object (with its number).
+    """
+    for number, line in enumerate(_lines(Path(path)), 1):
         if not line.strip():
             continue
         try:
@@ -194,10 +216,19 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
             raise InputError(f"{path}, line {number} is not valid JSON: {error.msg}.") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number} is not a JSON object; write one object a line.")
-        rows.append(row)
-    if not rows:
-        raise InputError(f"{path} holds no rows; it needs at least one JSON object.")
-    return rows
+        yield row
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines end at line feeds alone: a JSON string may hold other characters that count as ends of lines in Python."""
+    before = 0
+    with _one_sentence(path), path.open("rb") as file:
+        for number, raw in enumerate(file):
+            try:
+                yield raw.decode("utf-8" if number else "utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise _not_utf8(path, before + error.start) from None
+            before += len(raw)
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -1,10 +1,10 @@
 import pytest
 
-from moored.cli import measure, recover
+from moored.cli import measure, recover, select
 
 
 @pytest.fixture(autouse=True)
 def loud_libraries(monkeypatch):
     """Other tests need the warnings and progress bars that a command switches off for its process."""
-    for command in (measure, recover):
+    for command in (measure, recover, select):
         monkeypatch.setattr(command, "quiet_libraries", lambda: None)

@@ -89,7 +89,7 @@ def test_no_arguments_show_the_help(run):
     assert code == 2 and err == "" and "Usage" in out and "measure" in out
 
 
-@pytest.mark.parametrize("command", [[], ["measure"], ["recover"], ["train"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["measure"], ["recover"], ["train"], ["select"], ["demo"]])
 def test_help_is_shown_without_importing_what_is_slow(command):
     code = f"import sys; sys.argv = ['moored', *{command}, '--help']\nfrom moored.cli import main\ntry: main()\n"
     slow = {"torch", "transformers", "trl", "datasets"}

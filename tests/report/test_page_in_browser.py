@@ -10,8 +10,9 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from tests.report.selections import made_example, made_selection
 
-from moored.report import render_comparison
+from moored.report import render_comparison, render_selection
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -87,6 +88,24 @@ def test_nothing_sticks_out_and_no_answer_runs(page: Path, tmp_path: Path, width
     match = re.search(r'data-seen="([^"]*)"', dom)
     assert match is not None
     assert match[1] == f"{width}|{width}|A made-up story"
+
+
+def test_the_page_of_a_selection_fits_and_nothing_in_it_runs(tmp_path: Path) -> None:
+    rows = [made_example(prompt=EVIL, answer=EVIL + "x" * 500)]
+    data = {"name": f"data/{EVIL.replace('/', '')}", "sha256": "ab" * 32, "columns": []}
+    report = made_selection(examples={name: rows for name in ("lowest", "kept_middle", "highest")}, data=data)
+    script = (
+        "document.querySelectorAll('details').forEach(d => d.open = true);"
+        "const root = document.documentElement;"
+        "parent.postMessage([root.scrollWidth, document.querySelectorAll('svg.plot use').length, document.title == "
+        "'changed'].join('|'), '*')"
+    )
+    frame = framed(tmp_path, render_selection(report, tmp_path / "out"), 360, script)
+    dom = chromium(tmp_path, frame, "--window-size=500,3000", "--virtual-time-budget=5000", "--dump-dom")
+    match = re.search(r'data-seen="([^"]*)"', dom)
+    assert match is not None
+    width, marks, changed = match[1].split("|")
+    assert (width, changed) == ("360", "false") and int(marks) > len(report["points"])
 
 
 def test_it_follows_the_reader_s_colours_and_draws_the_plots(page: Path, tmp_path: Path) -> None:

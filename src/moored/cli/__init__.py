@@ -12,6 +12,7 @@ from moored import __version__
 from moored.cli.demo import demo_command
 from moored.cli.measure import measure_command
 from moored.cli.recover import recover_command
+from moored.cli.select import select_command
 from moored.cli.train import train_command
 from moored.errors import MooredError, UserError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo_command)
 app.command("measure")(measure_command)
+app.command("select")(select_command)
 app.command("train")(train_command)
 app.command("recover")(recover_command)
 

@@ -3,6 +3,7 @@
 from moored.measurement._interface import Judge, Label
 from moored.measurement.drift import kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
+from moored.measurement.ranks import RankCorrelation, Superiority, rank_correlation, superiority
 from moored.measurement.refusal import RefusalJudge
 from moored.measurement.statistics import (
     Mean,
@@ -26,15 +27,19 @@ __all__ = [
     "Label",
     "Mean",
     "PairedDifference",
+    "RankCorrelation",
     "Rate",
     "RefusalJudge",
     "SeededRate",
+    "Superiority",
     "kl_divergence",
     "mean_interval",
     "over_seeds",
     "paired_difference",
+    "rank_correlation",
     "refusal_log_odds",
     "share",
     "summarize",
+    "superiority",
     "verdict",
 ]

@@ -2,6 +2,17 @@
 
 from moored.report.page import render_comparison, render_figure, render_measure
 from moored.report.schema import SCHEMA, Report, read_report
+from moored.report.selection import render_selection, selection_findings
 from moored.report.terminal import summary_table
 
-__all__ = ["SCHEMA", "Report", "read_report", "render_comparison", "render_figure", "render_measure", "summary_table"]
+__all__ = [
+    "SCHEMA",
+    "Report",
+    "read_report",
+    "render_comparison",
+    "render_figure",
+    "render_measure",
+    "render_selection",
+    "selection_findings",
+    "summary_table",
+]

@@ -82,7 +82,7 @@ def _cell(estimate: Estimate | None) -> str:
     return "–" if estimate is None else f"{estimate.value:.2f}"
 
 
-def _canvas(width: float, height: float, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
     """A transparent figure of `width` × `height` units with one axes at (left, top, width, height)."""
     figure = Figure(figsize=(width / 72, height / 72))
     figure.patch.set_visible(False)
@@ -107,7 +107,7 @@ def _rates_figure(arms: Sequence[Arm], keys: Sequence[str]) -> Figure:
     group = _LINE * (1 + len(keys)) + 12
     legend = _LINE * _lines(keys) + 6
     down = group * len(arms)
-    figure, axes = _canvas(_WIDTH, legend + down + 24, (4.0, legend, _WIDTH - 118, down))
+    figure, axes = canvas(_WIDTH, legend + down + 24, (4.0, legend, _WIDTH - 118, down))
     _share_axis(axes)
     axes.set_ylim(down, 0)
     axes.set_yticks([])
@@ -173,7 +173,7 @@ def _categories_figure(
 ) -> Figure:
     labels, cell, row = 152.0, max(32.0, (_WIDTH - 156) / len(arms)), 30.0
     width, down = labels + cell * len(arms) + 4, row * len(categories)
-    figure, axes = _canvas(width, down + 24, (labels, 22.0, cell * len(arms), down))
+    figure, axes = canvas(width, down + 24, (labels, 22.0, cell * len(arms), down))
     axes.set_axis_off()
     axes.set(xlim=(0, len(arms)), ylim=(len(categories), 0))
     for column, arm in enumerate(arms):
@@ -203,7 +203,7 @@ def _heat_cell(axes: Axes, column: int, line: int, estimate: Estimate | None) ->
 
 
 def _tradeoff_figure(points: Sequence[tuple[Arm, Estimate, Estimate]]) -> Figure:
-    figure, axes = _canvas(_WIDTH, 330.0, (58.0, 14.0, _WIDTH - 72, 262.0))
+    figure, axes = canvas(_WIDTH, 330.0, (58.0, 14.0, _WIDTH - 72, 262.0))
     _share_axis(axes)
     _share_axis(axes, vertical=True)
     axes.set_xlabel("attack success (lower is safer)", labelpad=8)

@@ -103,22 +103,23 @@ def render_figure(reports: Mapping[str, Path], path: Path) -> Path:
     """
     arms = comparison_arms(reports)
     plot = figures.rates_plot(arms, [key for key in _RATES if any(arm.estimate(key) for arm in arms)], name="rates")
-    theme = _environment().get_template("theme.css").render()
+    theme = environment().get_template("theme.css").render()
     with whole_file(path) as temporary:
         temporary.write_text(standalone_svg(plot, theme), encoding="utf-8", newline="\n")
     return path
 
 
 def _write(out: Path, arms: Sequence[Arm], *, title: str, told: Sequence[str]) -> Path:
-    page = _environment().get_template("page.html.j2").render(_context(arms, title, told))
+    page = environment().get_template("page.html.j2").render(_context(arms, title, told))
     path = Path(out) / "index.html"
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     return path
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates; every text that they write is escaped and made visible."""
+    made = Environment(
         loader=PackageLoader("moored.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -127,10 +128,10 @@ def _environment() -> Environment:
         # Every text that reaches the page passes here, so that no template can forget it.
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    environment.globals.update(clip_answer=lambda text: shortened(text, _ANSWER_LIMIT))
-    environment.globals.update(clip_prompt=lambda text: shortened(text, _PROMPT_LIMIT))
-    environment.globals.update(outcome=outcome)
-    return environment
+    made.globals.update(clip_answer=lambda text: shortened(text, _ANSWER_LIMIT))
+    made.globals.update(clip_prompt=lambda text: shortened(text, _PROMPT_LIMIT))
+    made.globals.update(outcome=outcome)
+    return made
 
 
 def _context(arms: Sequence[Arm], title: str, told: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from moored.selection._interface import SelectionRule
 from moored.selection._rule import DrawingRule, Rule
-from moored.selection.comparison import overlap
+from moored.selection.comparison import Overlap, overlap, overlaps
 from moored.selection.gradient_selection import GradientSelection
 from moored.selection.high import High
 from moored.selection.length_corrected import LengthCorrected
@@ -33,7 +33,9 @@ __all__ = [
     "LossBand",
     "Low",
     "Moderate",
+    "Overlap",
     "Random",
     "SelectionRule",
     "overlap",
+    "overlaps",
 ]

@@ -4,16 +4,51 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 
 @contextmanager
-def progress_bar(console: Console | None, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that advances the bar; without a console it does nothing."""
+def progress_bar(
+    console: Console | None, what: str, total: int, *, done: int = 0, unit: str | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Yields a function that advances the bar; without a console it does nothing.
+
+    Args:
+        console: where it is shown.
+        what: its name.
+        total: how much there is to do.
+        done: how much of it is done already, and says nothing of the speed.
+        unit: what is counted, if the speed is to be shown.
+    """
     if console is None:
         yield lambda _: None
         return
-    columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    name = TextColumn("{task.description:<44}" if unit is None else "{task.description}")
+    speed = () if unit is None else (_Speed(unit),)
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *speed)
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.advance(task, done)
+        task = progress.add_task(what, total=total, completed=done)
+        yield lambda step: progress.advance(task, step)
+
+
+class _Speed(ProgressColumn):
+    """How many a second; of the last half minute while it runs, of all at the end."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """The text of the column."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} {self._unit}/s")

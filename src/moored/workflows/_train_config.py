@@ -34,7 +34,7 @@ class TrainConfig:
     model: str
     """A folder, a Hub id, `embedded:base` or `embedded:aligned`."""
     dataset: str
-    """A JSONL, JSON, Parquet or CSV file, or a Hub id."""
+    """A JSONL, JSON, Parquet or CSV file, a folder that `datasets` saved, or a Hub id."""
     output_dir: str
     adapter: str | None = None
     """A PEFT folder laid over the model before the run."""

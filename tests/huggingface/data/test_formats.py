@@ -3,9 +3,10 @@ import json
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from datasets import Dataset, DatasetDict
 
 from moored.errors import InputError
-from moored.huggingface.data import formats
+from moored.huggingface.data import hub
 from moored.huggingface.data.formats import read_rows
 
 ROWS = [{"prompt": "1", "completion": "one"}, {"prompt": "2", "completion": 'two,\n"zwei"'}]
@@ -65,6 +66,33 @@ def test_a_folder_is_no_data_file(tmp_path):
         read_rows(tmp_path)
 
 
+def test_a_folder_of_datasets_is_read_into_memory(tmp_path):
+    rows = Dataset.from_list(ROWS)
+    rows.save_to_disk(tmp_path / "one")
+    read = read_rows(tmp_path / "one")
+    assert read.to_list() == ROWS and not read.cache_files
+    before = sorted((tmp_path / "one").iterdir())
+    read.map(lambda row: {"n": len(row["prompt"])})
+    assert sorted((tmp_path / "one").iterdir()) == before
+
+
+def test_of_a_folder_with_several_splits_one_is_read(tmp_path):
+    splits = {"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:1])}
+    DatasetDict(splits).save_to_disk(tmp_path / "two")
+    assert read_rows(tmp_path / "two", split="test").to_list() == ROWS[:1]
+    with pytest.raises(InputError, match="has no split other; its splits are train, test"):
+        read_rows(tmp_path / "two", split="other")
+    (tmp_path / "two" / "train" / "state.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read as `datasets` saves it") as caught:
+        read_rows(tmp_path / "two")
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_that_only_later_rows_have_are_read(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1"}\n{"prompt": "2", "unfinished": true}\n')
+    assert read_rows(tmp_path / "rows.jsonl")["unfinished"] == [None, True]
+
+
 def test_what_is_no_file_is_asked_of_the_hub(monkeypatch):
     asked = []
 
@@ -72,7 +100,7 @@ def test_what_is_no_file_is_asked_of_the_hub(monkeypatch):
         asked.append((name, split))
         raise ConnectionError("no network\nmore")
 
-    monkeypatch.setattr(formats, "load_dataset", load_dataset)
+    monkeypatch.setattr(hub, "load_dataset", load_dataset)
     with pytest.raises(InputError, match=r"neither a file here nor a dataset .*\(no network\)"):
         read_rows("org/name", split="test")
     assert asked == [("org/name", "test")]

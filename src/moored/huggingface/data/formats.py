@@ -1,55 +1,66 @@
 """Rows from a file or from the Hub."""
 
 import csv
-import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from datasets import Dataset, load_dataset
-from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
-from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+from datasets import Dataset
 
 from moored.errors import InputError
 from moored.files import read_jsonl, read_text
+from moored.huggingface.data.hub import first_line, read_dataset
+
+_CSV_BLOCK = 8 << 20
+"""Bytes that are read at once."""
 
 
 def read_rows(path_or_hub_id: str | Path, *, split: str = "train") -> Dataset:
-    """The rows of a local JSONL, JSON, Parquet or CSV file, or of a dataset on the Hub.
+    """The rows of a local JSONL, JSON, Parquet or CSV file, of a folder that `datasets` saved, or of the Hub.
 
     Args:
-        path_or_hub_id: a file (told by its suffix), or `organization/name` of a dataset.
-        split: which split of a Hub dataset; a local file has only one.
+        path_or_hub_id: a file (told by its suffix), a folder (read into memory), or `organization/name` of a dataset.
+        split: which split of a Hub dataset or of a folder with several; a local file has only one.
 
     Raises:
         InputError: the file is missing, empty or broken (with the line), its type is unknown, or the Hub id
             cannot be loaded.
     """
-    path = Path(path_or_hub_id)
-    if path.exists() or path.suffix.lower() in _READERS:
-        rows = _read_file(path)
+    if is_file(path_or_hub_id):
+        path = Path(path_or_hub_id)
+        rows = _READERS[file_type(path)](path)
     else:
-        rows = _read_hub(str(path_or_hub_id), split)
+        rows = read_dataset(path_or_hub_id, split=split, in_memory=True)
     if not len(rows):
-        raise InputError(f"{path_or_hub_id} holds no rows; it needs at least one.")
+        raise no_rows(path_or_hub_id)
     return rows
 
 
-def _read_file(path: Path) -> Dataset:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder where a data file is expected; name a file inside it.")
+def is_file(path_or_hub_id: str | Path) -> bool:
+    """Whether a name means a local file, which may be missing; otherwise a folder or a dataset on the Hub."""
+    path = Path(path_or_hub_id)
+    return not path.is_dir() and (path.exists() or path.suffix.lower() in _READERS)
+
+
+def file_type(path: Path) -> str:
+    """The suffix that tells a data file's type; raises InputError where it is missing, empty or of an unknown type."""
     if not path.exists():
         raise InputError(f"There is no file {path}; check the path.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; it needs at least one row.")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path} has an unknown type; use one of {', '.join(_READERS)}.")
-    return reader(path)
+    if path.suffix.lower() not in _READERS:
+        raise InputError(f"{path} has an unknown type; use one of {', '.join(_READERS)}, or a folder of `datasets`.")
+    return path.suffix.lower()
+
+
+def no_rows(name: str | Path) -> InputError:
+    """The error for data without a single row."""
+    return InputError(f"{name} holds no rows; it needs at least one.")
 
 
 def _read_jsonl(path: Path) -> Dataset:
@@ -72,18 +83,35 @@ def _read_json(path: Path) -> Dataset:
 
 
 def _from_list(path: Path, rows: list[dict[str, Any]]) -> Dataset:
+    return as_table(rows, list(dict.fromkeys(name for row in rows for name in row)), where=str(path))
+
+
+def as_table(rows: list[dict[str, Any]], columns: list[str], *, where: str, first: int = 1) -> Dataset:
+    """Rows as a dataset in memory with these columns; a row that lacks one holds None there.
+
+    Not `Dataset.from_list`, which leaves out the columns that the first row lacks.
+
+    Args:
+        rows: at least one.
+        columns: their names.
+        where: the name of the data in errors.
+        first: the number of the first row in errors.
+
+    Raises:
+        InputError: a column mixes types, or a row holds a value that no table can hold.
+    """
     try:
-        return Dataset.from_list(rows)
+        return Dataset.from_dict({name: [row.get(name) for row in rows] for name in columns})
     except pa.ArrowException as error:
-        raise InputError(f"A column of {path} mixes types ({_first_line(error)}); give it one type.") from error
+        raise InputError(f"A column of {where} mixes types ({first_line(error)}); give it one type.") from error
     except (UnicodeEncodeError, OverflowError) as error:
-        where = f"Row {_row_without_a_place(rows)} of {path}"
-        raise InputError(f"{where} holds a value that no table can hold ({_first_line(error)}); mend it.") from error
+        row = f"Row {_row_without_a_place(rows) + first} of {where}"
+        raise InputError(f"{row} holds a value that no table can hold ({first_line(error)}); mend it.") from error
 
 
 def _row_without_a_place(rows: list[dict[str, Any]]) -> int:
-    """The number of the first row with half a character (a lone surrogate) or a number of more than 64 bits."""
-    for number, row in enumerate(rows, 1):
+    """The index of the first row with half a character (a lone surrogate) or a number of more than 64 bits."""
+    for number, row in enumerate(rows):
         try:
             pa.array([row])
         except (UnicodeEncodeError, OverflowError, pa.ArrowException):
@@ -92,33 +120,46 @@ def _row_without_a_place(rows: list[dict[str, Any]]) -> int:
 
 
 def _from_table(path: Path, table: pa.Table) -> Dataset:
-    names = table.column_names
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path} has the column {twice} twice; rename one of them.")
+    refuse_twins(path, table.column_names)
     return Dataset(table)
 
 
+def refuse_twins(path: Path, columns: list[str]) -> None:
+    """Raises InputError for a column name that a file has twice."""
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has the column {twice} twice; rename one of them.")
+
+
 def _read_parquet(path: Path) -> Dataset:
-    try:
+    with valid_file(path, "Parquet"):
         return _from_table(path, pyarrow.parquet.read_table(path))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a valid Parquet file ({_first_line(error)}); write it again.") from error
 
 
 def _read_csv(path: Path) -> Dataset:
-    """All columns as text: a column of numbers is still a prompt or a completion."""
-    names = next(csv.reader(io.StringIO(read_text(path))), [])
-    options = {
+    with valid_file(path, "CSV"):
+        return _from_table(path, pyarrow.csv.read_csv(path, **csv_options(path)))
+
+
+def csv_options(path: Path) -> dict[str, Any]:
+    """How pyarrow reads a CSV file: all columns as text, for one of numbers is still a prompt or a completion."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = next(csv.reader(file), [])
+    return {
         "parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True),
         "convert_options": pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-        # One thread, because only then does an error name its row.
-        "read_options": pyarrow.csv.ReadOptions(use_threads=False),
+        # One thread, because only then does an error name its row; a row must fit into a block.
+        "read_options": pyarrow.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK),
     }
+
+
+@contextmanager
+def valid_file(path: Path, kind: str) -> Iterator[None]:
+    """Turns what pyarrow says of a file that it cannot read into InputError."""
     try:
-        return _from_table(path, pyarrow.csv.read_csv(path, **options))
-    except pa.ArrowException as error:
-        raise InputError(f"{path} is not a valid CSV file ({_first_line(error)}); write it again.") from error
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a valid {kind} file ({first_line(error)}); write it again.") from error
 
 
 _READERS: dict[str, Callable[[Path], Dataset]] = {
@@ -128,22 +169,3 @@ _READERS: dict[str, Callable[[Path], Dataset]] = {
     ".parquet": _read_parquet,
     ".csv": _read_csv,
 }
-
-
-def _read_hub(name: str, split: str) -> Dataset:
-    try:
-        rows = load_dataset(name, split=split)
-    except (DatasetNotFoundError, DatasetGenerationError, HFValidationError, OfflineModeIsEnabled) as error:
-        raise InputError(_no_dataset(name, error)) from error
-    except (ConnectionError, FileNotFoundError, ValueError) as error:
-        raise InputError(_no_dataset(name, error)) from error
-    assert isinstance(rows, Dataset)
-    return rows
-
-
-def _no_dataset(name: str, error: Exception) -> str:
-    return f"{name} is neither a file here nor a dataset that can be loaded ({_first_line(error)}); check the name."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")

@@ -45,7 +45,7 @@ class _Tokens:
     """Half-open ranges of supervised positions."""
 
 
-def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | None = None) -> Dataset:
+def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | None = None, first: int = 1) -> Dataset:
     """Rows as `input_ids` and `labels` (the id where a token is learned, -100 elsewhere), in their order.
 
     `messages` rows learn the assistant's turns, each with its end-of-turn token; `prompt`/`completion` rows learn the
@@ -57,6 +57,7 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
         how: the tokenizer and the settings.
         where: the name of the data in errors.
         num_proc: processes to tokenize with.
+        first: the number of the first row in errors, where the rows are a part of more.
 
     Raises:
         InputError: no known columns, or a row whose value has the wrong form (with its number).
@@ -65,7 +66,7 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
     layout = _layout(rows.column_names, how.text_field, where)
 
     def tokenize(row: Mapping[str, Any], number: int) -> dict[str, list[int]]:
-        tokens = _LAYOUTS[layout](row, how, f"row {number + 1} of {where}")
+        tokens = _LAYOUTS[layout](row, how, f"row {number + first} of {where}")
         labels = [IGNORED] * len(tokens.ids)
         for start, end in tokens.spans:
             labels[start:end] = tokens.ids[start:end]
