@@ -5,6 +5,7 @@ from moored.measurement.drift import kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
 from moored.measurement.refusal import RefusalJudge
 from moored.measurement.statistics import (
+    Correlation,
     Mean,
     PairedDifference,
     Rate,
@@ -12,6 +13,7 @@ from moored.measurement.statistics import (
     mean_interval,
     over_seeds,
     paired_difference,
+    spearman,
     verdict,
 )
 from moored.measurement.summary import share, summarize
@@ -21,6 +23,7 @@ JUDGES = {"refusal": RefusalJudge}
 
 __all__ = [
     "JUDGES",
+    "Correlation",
     "ExactMatch",
     "Judge",
     "Label",
@@ -35,6 +38,7 @@ __all__ = [
     "paired_difference",
     "refusal_log_odds",
     "share",
+    "spearman",
     "summarize",
     "verdict",
 ]
