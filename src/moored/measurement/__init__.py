@@ -4,6 +4,7 @@ from moored.measurement._interface import Judge, Label
 from moored.measurement.drift import kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
 from moored.measurement.refusal import RefusalJudge
+from moored.measurement.reversion import Alignment, alignment, shuffled_cosines, update_cosines
 from moored.measurement.statistics import (
     Correlation,
     Mean,
@@ -23,6 +24,7 @@ JUDGES = {"refusal": RefusalJudge}
 
 __all__ = [
     "JUDGES",
+    "Alignment",
     "Correlation",
     "ExactMatch",
     "Judge",
@@ -32,13 +34,16 @@ __all__ = [
     "Rate",
     "RefusalJudge",
     "SeededRate",
+    "alignment",
     "kl_divergence",
     "mean_interval",
     "over_seeds",
     "paired_difference",
     "refusal_log_odds",
     "share",
+    "shuffled_cosines",
     "spearman",
     "summarize",
+    "update_cosines",
     "verdict",
 ]
