@@ -1,0 +1,75 @@
+"""Two numbers of each sample against each other, on logarithmic scales."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from moored.report.canvas import WIDTH, canvas, legend
+from moored.report.svg import RULE, inline_svg
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """Points of one kind; told apart by shape as well as by colour."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    """Across and up; what is not above 0 has no place on these scales and is left out."""
+    color: str
+    marker: str = "o"
+
+
+def scatter_plot(
+    clouds: Sequence[Cloud], *, name: str, title: str, across: str, up: str, description: str
+) -> Markup | None:
+    """A point for each sample; None where no point has a place.
+
+    Args:
+        clouds: the first lies at the bottom.
+        name: unique on the page.
+        title: a short accessible name.
+        across: what the horizontal scale says.
+        up: what the vertical one says.
+        description: what is to be seen, in words with numbers.
+    """
+    drawn = [
+        Cloud(label=each.label, points=[point for point in each.points if min(point) > 0], color=each.color,
+              marker=each.marker)
+        for each in clouds
+    ]  # fmt: skip
+    if not any(each.points for each in drawn):
+        return None
+    return inline_svg(lambda: _figure(drawn, across, up), name=name, title=title, description=description)
+
+
+def _figure(clouds: Sequence[Cloud], across: str, up: str) -> Figure:
+    top = 24.0 if len(clouds) > 1 else 6.0
+    figure, axes = canvas(WIDTH, top + 290, (56.0, top, WIDTH - 66, 240.0))
+    axes.spines[:].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(across, labelpad=6)
+    axes.set_ylabel(up, labelpad=6)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for each in clouds:
+        if each.points:
+            axes.plot(*zip(*each.points, strict=True), each.marker, color=each.color, markersize=4.5, alpha=0.7, mew=0)
+    _quiet_scales(axes)
+    if len(clouds) > 1:
+        legend(figure, [(each.label, each.color, each.marker) for each in clouds])
+    return figure
+
+
+def _quiet_scales(axes: Axes) -> None:
+    """Plain numbers at 1, 10, 100, and between them where the scale is short."""
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        between = (1, 2, 5) if limits[1] / limits[0] < 200 else (1,)
+        axis.set_major_locator(LogLocator(subs=between))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_tick_params(length=0)
+        axis.grid(True, color=RULE, linewidth=0.8)
