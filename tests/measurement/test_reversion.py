@@ -21,7 +21,7 @@ def test_a_gradient_that_vanishes_has_no_cosine_and_no_part_in_n():
     assert math.isnan(cosines[0]) and cosines[1] == pytest.approx(-math.sqrt(0.5))
     found = alignment(cosines, cosines[:, None], torch.ones(2), {"all": [0, 1], "first": [0]})
     assert (found.groups["all"].n, found.groups["first"].n, found.norm_cosine.n) == (1, 0, 1)
-    assert found.groups["first"].mean is None
+    assert found.groups["first"].mean is None and found.control_means["first"] is None
 
 
 def test_the_control_keeps_coordinates_and_magnitudes_and_shuffles_signs():
@@ -43,8 +43,9 @@ def test_what_leads_back_lies_beyond_the_control_and_what_does_not_within():
         cosines, shuffled = update_cosines(gradients, r), shuffled_cosines(gradients, r, draws=200, seed=0)
         found = alignment(cosines, shuffled, gradients.norm(dim=1), {"all": range(40)})
         mean = found.groups["all"].mean
-        assert mean is not None and (mean > found.control_mean[1]) == beyond
-        assert found.control_mean[0] < 0 < found.control_mean[1]
+        chance = found.control_means["all"]
+        assert mean is not None and chance is not None
+        assert (mean > chance[1]) == beyond and chance[0] < 0 < chance[1]
 
 
 def test_the_control_s_rho_is_spearman_s():

@@ -47,20 +47,19 @@ class Alignment:
     """The mean cosine of each group, samples resampled."""
     norm_cosine: Correlation
     """Gradient norm against cosine, over all samples."""
-    control_mean: tuple[float, float]
-    """Where 95 % of the mean cosines of *all* samples lie under shuffled signs."""
+    control_means: Mapping[str, tuple[float, float] | None]
+    """Where 95 % of each group's mean cosines lie under shuffled signs."""
     control_rho: tuple[float, float] | None
     """The same for Spearman's rho; samples share directions, so that it strays far beyond what n alone would allow."""
 
     def as_dict(self) -> dict[str, Any]:
         """The alignment as it stands in `report.json`."""
-        rho = self.control_rho
         return {
             "cosine": {name: mean.as_dict() for name, mean in self.groups.items()},
             "norm_cosine": self.norm_cosine.as_dict(),
             "control": {
-                "mean": {"low": self.control_mean[0], "high": self.control_mean[1]},
-                "rho": None if rho is None else {"low": rho[0], "high": rho[1]},
+                "cosine": {name: _range(between) for name, between in self.control_means.items()},
+                "rho": _range(self.control_rho),
             },
         }
 
@@ -84,15 +83,17 @@ def alignment(
     """
     there = cosines.isfinite()
     inside = {name: [each for each in members if there[each]] for name, members in groups.items()}
-    known, control = norms[there].double(), shuffled[there].numpy()
+    control = shuffled.numpy()
     return Alignment(
         groups={
             name: mean_interval(cosines[members].tolist(), seed=seed, resamples=_RESAMPLES)
             for name, members in inside.items()
         },
-        norm_cosine=spearman(known.tolist(), cosines[there].tolist()),
-        control_mean=_middle(control.mean(axis=0)),
-        control_rho=_rho_range(known.numpy(), control),
+        norm_cosine=spearman(norms[there].tolist(), cosines[there].tolist()),
+        control_means={
+            name: _middle(control[members].mean(axis=0)) if members else None for name, members in inside.items()
+        },
+        control_rho=_rho_range(norms[there].numpy(), control[there.numpy()]),
     )
 
 
@@ -102,6 +103,10 @@ def _rho_range(norms: np.ndarray, control: np.ndarray) -> tuple[float, float] | 
     if len(norms) < 4 or not spread.all():
         return None
     return _middle(((ranks - ranks.mean())[:, None] * (others - others.mean(axis=0))).mean(axis=0) / spread)
+
+
+def _range(between: tuple[float, float] | None) -> dict[str, float] | None:
+    return None if between is None else {"low": between[0], "high": between[1]}
 
 
 def _middle(values: np.ndarray) -> tuple[float, float]:

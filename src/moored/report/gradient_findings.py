@@ -61,7 +61,7 @@ def _shares(shares: Mapping[str, Any]) -> str:
 
 def _reversion(back: Mapping[str, Any]) -> list[str]:
     every = back["together"]
-    mean, band = every["cosine"]["all"], every["control"]["mean"]
+    mean, band = every["cosine"]["all"], every["control"]["cosine"]["all"]
     if mean["mean"] is None:
         return ["No update has a direction to compare with the way back."]
     place = "lead back to" if mean["mean"] > band["high"] else "lead away from" if mean["mean"] < band["low"] else ""
@@ -78,17 +78,18 @@ def _by_norm(every: Mapping[str, Any]) -> str:
     more = rho["low"] > 0 and rho["rho"] > band["high"]
     less = rho["high"] < 0 and rho["rho"] < band["low"]
     words = "lead back more" if more else "lead back less" if less else "do not lead back more than chance allows"
-    numbers = f"Spearman’s rho {signed(rho, 'rho')}, shuffled signs {interval(band, 2, '+')}"
+    p = f"p = {rho['p_value']:.2g}"
+    numbers = f"Spearman’s rho {signed(rho, 'rho')}, {p}, shuffled signs {interval(band, 2, '+')}"
     return f"Samples of larger norm {words}: {numbers}; {groups}."
 
 
 def remarks(report: Mapping[str, Any]) -> list[str]:
-    """What to know before reading the numbers."""
+    """What to know when reading the numbers."""
     data, found = report["data"], []
     if data["without_answer"]:
-        found.append(f"{data['without_answer']} of the rows drawn have nothing to learn and were left out.")
+        found.append(f"Rows drawn that have nothing to learn and were left out: {data['without_answer']}.")
     if data["cut"]:
-        found.append(f"{data['cut']} rows were cut to {data['max_length']} tokens.")
+        found.append(f"Rows cut to {data['max_length']} tokens: {data['cut']}.")
     if report["parameters"]["new_lora"]:
         found.append("These are the factors of a new LoRA: B is zero, so that A has no gradient yet.")
     return found

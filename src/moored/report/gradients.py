@@ -38,7 +38,8 @@ def render_gradients(folder: Path) -> Path:
             "title": f"Gradients of {told(report['model'])}",
             "lead": lead,
             "others": others,
-            "warnings": remarks(report),
+            "warnings": [],
+            "remarks": remarks(report),
             "next_command": None,
             "report": report,
             "glance": _scatters(lines, report),
@@ -96,12 +97,13 @@ def _scatters(lines: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> 
 def _points(lines: Sequence[Mapping[str, Any]], key: str, group: str | None) -> list[tuple[float, float]]:
     """Of a group; None stands for what is in no group."""
     chosen = [line for line in lines if (group in line["groups"] if group else not line["groups"])]
-    return [(line[key], line["norm"]) for line in chosen]
+    return [(float(line[key]), line["norm"]) for line in chosen]
 
 
 def _shares(report: Mapping[str, Any]) -> list[Plot]:
     shares = report["shares"]
-    layers = {int(row["name"]): _estimate(row) for row in shares["layer"] if row["name"] != _OUTSIDE}
+    known = [(row["name"], found) for row in shares["layer"] if (found := _estimate(row)) is not None]
+    layers = {int(name): found for name, found in known if name != _OUTSIDE}
     outside = next((row for row in shares["layer"] if row["name"] == _OUTSIDE), None)
     apart = f" {estimate(outside)} of it lies outside the layers." if outside else ""
     plots = []
@@ -113,7 +115,7 @@ def _shares(report: Mapping[str, Any]) -> list[Plot]:
     for key, heading in (("kind", "Which weights"), ("factor", "Which factor of LoRA")):
         rows = [Row(label=row["name"], marks=[_estimate(row)]) for row in shares[key]]
         if rows:
-            svg = intervals_plot(rows, looks, name=key, title=heading, axis="share of the squared norm")
+            svg = intervals_plot(rows, looks, name=key, title=heading, axis="share of the squared norm", zero=True)
             remark = "The same by kind of weight, all layers together." if key == "kind" else "A reads, B writes."
             plots.append(Plot(heading=heading, remark=remark, svg=svg))
     return plots
@@ -127,12 +129,12 @@ def _reversion(back: Mapping[str, Any]) -> list[Plot]:
         Row(
             label=name,
             marks=[_estimate(each["cosine"][group]) for group in _GROUPS],
-            band=_band(each["control"]["mean"]),
+            bands=[_band(each["control"]["cosine"][group]) for group in _GROUPS],
         )
         for name, each in rows
     ]
     rhos = [
-        Row(label=name, marks=[_estimate(each["norm_cosine"], "rho")], band=_band(each["control"]["rho"]))
+        Row(label=name, marks=[_estimate(each["norm_cosine"], "rho")], bands=[_band(each["control"]["rho"])])
         for name, each in rows
     ]
     looks = [Look(label=name, color=color, marker=marker) for name, (color, marker) in _GROUPS.items()]
@@ -140,7 +142,7 @@ def _reversion(back: Mapping[str, Any]) -> list[Plot]:
     return [
         Plot(
             heading="Cosine of the update with the way back",
-            remark=f"Right of 0 leads back to the base. Lines are 95 % intervals. {band}, all samples.",
+            remark=f"Right of 0 leads back to the base. Lines are 95 % intervals. {band}.",
             svg=intervals_plot(cosines, looks, name="cosines", title="Cosines", axis="mean cosine", zero=True),
         ),
         Plot(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from moored.report.canvas import WIDTH, canvas, legend
 from moored.report.schema import Estimate
@@ -13,7 +14,6 @@ from moored.report.svg import INK, MUTED, RULE, inline_svg
 
 _GAP = 6.0
 """Between the marks of one row."""
-_LABELS = 84.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,11 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line: its marks by the looks' order (None where there is none), and the band behind them."""
+    """One line: its marks in the looks' order, None where there is none, and the band behind each."""
 
     label: str
     marks: Sequence[Estimate | None]
-    band: tuple[float, float] | None = None
+    bands: Sequence[tuple[float, float] | None] = ()
 
 
 def intervals_plot(
@@ -64,7 +64,8 @@ def _words(mark: Estimate | None) -> str:
 def _figure(rows: Sequence[Row], looks: Sequence[Look], axis: str, zero: bool) -> Figure:
     row = 12 + _GAP * len(looks)
     down, top = row * len(rows), 24.0 if len(looks) > 1 else 6.0
-    figure, axes = canvas(WIDTH, top + down + 42, (_LABELS, top, WIDTH - _LABELS - 10, down))
+    left = 16 + 6.6 * max(len(each.label) for each in rows)
+    figure, axes = canvas(WIDTH, top + down + 42, (left, top, WIDTH - left - 10, down))
     axes.set_ylim(down, 0)
     axes.set_yticks([row * (number + 0.5) for number in range(len(rows))], [each.label for each in rows])
     axes.tick_params(length=0)
@@ -75,14 +76,16 @@ def _figure(rows: Sequence[Row], looks: Sequence[Look], axis: str, zero: bool) -
     axes.set_xlabel(axis, labelpad=6)
     if zero:
         axes.axvline(0, color=MUTED, linewidth=1.2)
+    nothing = [None] * len(looks)
     for number, each in enumerate(rows):
-        center = row * (number + 0.5)
-        if each.band is not None:
-            low, high = each.band
-            axes.add_patch(Rectangle((low, center - row / 2 + 2), high - low, row - 4, color=MUTED, alpha=0.22, lw=0))
-        for place, (look, mark) in enumerate(zip(looks, each.marks, strict=True)):
+        for place, (look, mark, band) in enumerate(zip(looks, each.marks, each.bands or nothing, strict=True)):
+            y = row * (number + 0.5) + _GAP * (place - (len(looks) - 1) / 2)
+            if band is not None:
+                half = (row - 4) / 2 / len(looks)
+                axes.add_patch(
+                    Rectangle((band[0], y - half), band[1] - band[0], 2 * half, color=MUTED, alpha=0.22, lw=0)
+                )
             if mark is not None:
-                y = center + _GAP * (place - (len(looks) - 1) / 2)
                 ends = [end for end in (mark.low, mark.high) if end is not None]
                 axes.plot(ends, [y] * len(ends), color=look.color, linewidth=2, alpha=0.55, solid_capstyle="round")
                 axes.plot([mark.value], [y], look.marker, color=look.color, markersize=5, clip_on=False)
@@ -106,7 +109,7 @@ def _layers_figure(layers: Mapping[int, Estimate], axis: str) -> Figure:
     axes.set_axisbelow(True)
     axes.set_xlabel("layer", labelpad=6)
     axes.set_ylabel(axis, labelpad=6)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for layer, estimate in layers.items():
         ends = [end for end in (estimate.low, estimate.high) if end is not None]
         axes.plot([layer] * len(ends), ends, color=INK, linewidth=2, alpha=0.4, solid_capstyle="round")

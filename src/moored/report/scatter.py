@@ -1,7 +1,7 @@
 """Two numbers of each sample against each other, on logarithmic scales."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -36,11 +36,7 @@ def scatter_plot(
         up: what the vertical one says.
         description: what is to be seen, in words with numbers.
     """
-    drawn = [
-        Cloud(label=each.label, points=[point for point in each.points if min(point) > 0], color=each.color,
-              marker=each.marker)
-        for each in clouds
-    ]  # fmt: skip
+    drawn = [replace(each, points=[point for point in each.points if min(point) > 0]) for each in clouds]
     if not any(each.points for each in drawn):
         return None
     return inline_svg(lambda: _figure(drawn, across, up), name=name, title=title, description=description)

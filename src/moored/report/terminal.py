@@ -71,7 +71,8 @@ def gradients_table(report: Mapping[str, Any]) -> Table:
     for key in ("kind", "layer"):
         known = [row for row in report["shares"][key] if row["mean"] is not None]
         for row in sorted(known, key=lambda row: -row["mean"])[:3]:
-            table.add_row(f"share of {'' if row['name'] == 'outside' else key + ' '}{row['name']}", estimate(row))
+            name = "outside the layers" if row["name"] == "outside" else f"of {key} {row['name']}"
+            table.add_row(f"share {name}", estimate(row))
     if "together" in (back := report["reversion"]):
         for name, row in back["together"]["cosine"].items():
             table.add_row(f"cosine with the way back, {name}", signed(row, digits=3))

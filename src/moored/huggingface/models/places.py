@@ -10,7 +10,7 @@ from moored.huggingface.models.names import plain_name
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _FACTOR = re.compile(r"\.lora_([AB])\b")
 _KINDS = (
-    (r"norm|\bln_", "norms"),
+    (r"norm|\bln_", "layer norms"),
     (r"lm_head|embed_out", "head"),
     (r"\.(?:gate|router|shared_expert_gate)\.(?:weight|bias)$", "router"),
     (r"embed|wte|wpe", "embeddings"),
@@ -25,7 +25,20 @@ _KINDS = (
     (r"down_proj|\bw2\b|mlp\.c_proj|\bfc2\b", "down"),
 )
 """A pattern in a parameter's name → the kind of weight; the first that is found counts."""
-KINDS = ("embeddings", "embeddings, head", "norms", "q, k, v", "q", "k", "v", "o", "gate, up", "gate", "up", "down")
+KINDS = (
+    "embeddings",
+    "embeddings, head",
+    "layer norms",
+    "q, k, v",
+    "q",
+    "k",
+    "v",
+    "o",
+    "gate, up",
+    "gate",
+    "up",
+    "down",
+)
 """The kinds in the order in which they are shown; others, the head among them, come after."""
 
 

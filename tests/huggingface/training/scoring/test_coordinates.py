@@ -30,6 +30,7 @@ def test_all_coordinates_have_the_norm_that_the_scorer_finds():
     everything = {QUERY: torch.arange(model.get_parameter(QUERY).numel())}
     found = coordinate_gradients(model, as_lists(samples), everything, max_length=9)
     scores = score(model, padded([(ids[:9], labels[:9]) for ids, labels in samples]), by_parameter=True)
+    assert scores.squares is not None
     torch.testing.assert_close(found[QUERY].square().sum(1), scores.squares[QUERY], rtol=1e-4, atol=0)
 
 

@@ -17,6 +17,7 @@ def test_rows_come_back_in_their_order_whatever_the_batches(batch_size):
     )
     assert_equal(found, alone(model, samples))
     assert found.lengths.tolist() == [9, 2, 6, 8, 3, 10, 4] and sum(done) == 7
+    assert found.squares is not None
     torch.testing.assert_close(torch.stack([*found.squares.values()]).sum(0), found.norms.square())
 
 
