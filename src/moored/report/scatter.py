@@ -17,7 +17,7 @@ class Cloud:
     """Points of one kind; told apart by shape as well as by colour."""
 
     label: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[tuple[float | int, float | int]]
     """Across and up; what is not above 0 has no place on these scales and is left out."""
     color: str
     marker: str = "o"
