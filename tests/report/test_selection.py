@@ -10,7 +10,7 @@ from tests.report.test_page import HOSTILE
 
 from moored.errors import InputError
 from moored.report import render_selection, selection_findings
-from moored.report.selection_figures import log_ticks
+from moored.report.canvas import log_ticks
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.workflows.files import digests, write_rows
 
 from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.data import read_rows, stream
-from moored.huggingface.training.dataset_scores import score_rows
+from moored.huggingface.training.dataset_scores import score_chunk
 from moored.selection import RULES, Moderate
 from moored.workflows import select as workflow
 from moored.workflows._select_settings import SelectSettings
@@ -125,7 +125,7 @@ def test_the_size_of_the_chunks_does_not_matter(job, tmp_path, chunk_rows):
 
 def _killed(monkeypatch, after):
     """Stops the run before chunk number `after` is scored; the list that comes back counts the chunks scored."""
-    seen, score = [], workflow.score_rows
+    seen, score = [], workflow.score_chunk
 
     def scored(*args, **kwargs):
         if len(seen) == after:
@@ -133,7 +133,7 @@ def _killed(monkeypatch, after):
         seen.append(kwargs["first"])
         return score(*args, **kwargs)
 
-    monkeypatch.setattr(workflow, "score_rows", scored)
+    monkeypatch.setattr(workflow, "score_chunk", scored)
     return seen
 
 
@@ -171,7 +171,7 @@ def test_a_run_killed_while_it_writes_is_resumed_without_scoring(job, tmp_path, 
 
 def test_a_finished_run_is_left_as_it_is(job, tmp_path, monkeypatch):
     report, before = job(), digests(tmp_path / "out")
-    monkeypatch.setattr(workflow, "load_scored_model", None)
+    monkeypatch.setattr(workflow, "scored_model", None)
     assert job(resume=True) == json.loads(json.dumps(report))
     assert digests(tmp_path / "out") == before
 
@@ -218,7 +218,7 @@ def test_resuming_takes_another_name_of_the_same_data_and_an_empty_folder(job, t
     _killed(monkeypatch, after=1)
     with pytest.raises(KeyboardInterrupt):
         job(resume=True)
-    monkeypatch.setattr(workflow, "score_rows", score_rows)
+    monkeypatch.setattr(workflow, "score_chunk", score_chunk)
     (tmp_path / "rows.jsonl").rename(tmp_path / "moved.jsonl")
     assert job(data=str(tmp_path / "moved.jsonl"), model=str(tmp_path / "model"), resume=True)["finished"]
 
@@ -308,7 +308,7 @@ def test_what_json_cannot_hold_is_refused_before_anything_is_scored(job, tmp_pat
     table = pa.Table.from_pylist([{**ROWS[n], "raw": b"x"} for n in range(9)])
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
     with monkeypatch.context() as patched:
-        patched.setattr(workflow, "load_scored_model", None)
+        patched.setattr(workflow, "scored_model", None)
         with pytest.raises(
             InputError, match=r"The column raw of rows.parquet is nothing that JSON can hold; use --format"
         ):

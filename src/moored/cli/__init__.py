@@ -10,6 +10,7 @@ from rich.text import Text
 
 from moored import __version__
 from moored.cli.demo import demo_command
+from moored.cli.inspect import inspect_app
 from moored.cli.measure import measure_command
 from moored.cli.recover import recover_command
 from moored.cli.select import select_command
@@ -30,6 +31,7 @@ app.command("measure")(measure_command)
 app.command("select")(select_command)
 app.command("train")(train_command)
 app.command("recover")(recover_command)
+app.add_typer(inspect_app, name="inspect")
 
 
 def _print_version(asked: bool | None) -> None:

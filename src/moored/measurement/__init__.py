@@ -3,9 +3,10 @@
 from moored.measurement._interface import Judge, Label
 from moored.measurement.drift import kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
-from moored.measurement.ranks import RankCorrelation, Superiority, rank_correlation, superiority
 from moored.measurement.refusal import RefusalJudge
+from moored.measurement.reversion import Alignment, alignment, shuffled_cosines, update_cosines
 from moored.measurement.statistics import (
+    Correlation,
     Mean,
     PairedDifference,
     Rate,
@@ -13,33 +14,39 @@ from moored.measurement.statistics import (
     mean_interval,
     over_seeds,
     paired_difference,
+    spearman,
     verdict,
 )
 from moored.measurement.summary import share, summarize
+from moored.measurement.superiority import Superiority, superiority
 
 JUDGES = {"refusal": RefusalJudge}
 """The judges by the name that the command line takes."""
 
 __all__ = [
     "JUDGES",
+    "Alignment",
+    "Correlation",
     "ExactMatch",
     "Judge",
     "Label",
     "Mean",
     "PairedDifference",
-    "RankCorrelation",
     "Rate",
     "RefusalJudge",
     "SeededRate",
     "Superiority",
+    "alignment",
     "kl_divergence",
     "mean_interval",
     "over_seeds",
     "paired_difference",
-    "rank_correlation",
     "refusal_log_odds",
     "share",
+    "shuffled_cosines",
+    "spearman",
     "summarize",
     "superiority",
+    "update_cosines",
     "verdict",
 ]

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from moored.report.arms import Arm
+from moored.report.canvas import WIDTH, canvas
 from moored.report.numbers import BY_KEY, MISSING, full, interval, point
 from moored.report.schema import Estimate
 from moored.report.svg import ABLE, CAUTION, INK, MUTED, RISK, RULE, inline_svg
 from moored.report.text import visible
 
-_WIDTH = 360.0
 _LINE = 17.0
 _ACROSS = 2
 """Names in one line of a legend."""
@@ -82,16 +82,6 @@ def _cell(estimate: Estimate | None) -> str:
     return "–" if estimate is None else f"{estimate.value:.2f}"
 
 
-def canvas(width: float, height: float, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
-    """A transparent figure of `width` × `height` units with one axes at (left, top, width, height)."""
-    figure = Figure(figsize=(width / 72, height / 72))
-    figure.patch.set_visible(False)
-    left, top, across, down = box
-    axes = figure.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
-    axes.patch.set_visible(False)
-    return figure, axes
-
-
 def _share_axis(axes: Axes, *, vertical: bool = False) -> None:
     """A quiet scale from 0 to 1."""
     axis = axes.yaxis if vertical else axes.xaxis
@@ -107,7 +97,7 @@ def _rates_figure(arms: Sequence[Arm], keys: Sequence[str]) -> Figure:
     group = _LINE * (1 + len(keys)) + 12
     legend = _LINE * _lines(keys) + 6
     down = group * len(arms)
-    figure, axes = canvas(_WIDTH, legend + down + 24, (4.0, legend, _WIDTH - 118, down))
+    figure, axes = canvas(WIDTH, legend + down + 24, (4.0, legend, WIDTH - 118, down))
     _share_axis(axes)
     axes.set_ylim(down, 0)
     axes.set_yticks([])
@@ -149,9 +139,9 @@ def _ends(estimate: Estimate) -> list[float]:
 def _legend(figure: Figure, arms: Sequence[Arm], keys: Sequence[str], height: float) -> None:
     """Names the marks in their own colours, with n; they are also told apart by shape."""
     lines = _lines(keys)
-    axes = figure.add_axes((4 / _WIDTH, 1 - lines * _LINE / height, 1 - 8 / _WIDTH, lines * _LINE / height))
+    axes = figure.add_axes((4 / WIDTH, 1 - lines * _LINE / height, 1 - 8 / WIDTH, lines * _LINE / height))
     axes.set_axis_off()
-    axes.set(xlim=(0, _WIDTH - 8), ylim=(lines, 0))
+    axes.set(xlim=(0, WIDTH - 8), ylim=(lines, 0))
     for index, key in enumerate(keys):
         color, marker = _LOOKS[key]
         left, line = 5 + index % _ACROSS * 170, index // _ACROSS + 0.5
@@ -171,7 +161,7 @@ def _size(arms: Sequence[Arm], key: str) -> str:
 def _categories_figure(
     arms: Sequence[Arm], rates: Sequence[Mapping[str, Estimate]], categories: Sequence[str]
 ) -> Figure:
-    labels, cell, row = 152.0, max(32.0, (_WIDTH - 156) / len(arms)), 30.0
+    labels, cell, row = 152.0, max(32.0, (WIDTH - 156) / len(arms)), 30.0
     width, down = labels + cell * len(arms) + 4, row * len(categories)
     figure, axes = canvas(width, down + 24, (labels, 22.0, cell * len(arms), down))
     axes.set_axis_off()
@@ -203,7 +193,7 @@ def _heat_cell(axes: Axes, column: int, line: int, estimate: Estimate | None) ->
 
 
 def _tradeoff_figure(points: Sequence[tuple[Arm, Estimate, Estimate]]) -> Figure:
-    figure, axes = canvas(_WIDTH, 330.0, (58.0, 14.0, _WIDTH - 72, 262.0))
+    figure, axes = canvas(WIDTH, 330.0, (58.0, 14.0, WIDTH - 72, 262.0))
     _share_axis(axes)
     _share_axis(axes, vertical=True)
     axes.set_xlabel("attack success (lower is safer)", labelpad=8)

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from moored.files import whole_file
 from moored.report import figures
 from moored.report.answers import Answer, Sample, samples
 from moored.report.arms import Arm, comparison_arms, measure_arms
+from moored.report.environment import environment, write_page
 from moored.report.findings import each_arm, findings, mark, same_prompts, warnings
 from moored.report.numbers import BY_KEY, MEASURES, MISSING, Measure, full, interval, point
+from moored.report.plot import Plot
 from moored.report.schema import SETS, Estimate
 from moored.report.svg import standalone_svg
-from moored.report.text import shortened, visible
+from moored.report.text import shortened
 
 _RATES = ("asr", "over_refusal", "utility")
 _ANSWER_LIMIT = 480
@@ -40,15 +39,6 @@ class Cell:
     interval: str
     side: str | None
     worse: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plot:
-    """A picture with its heading and a remark."""
-
-    heading: str
-    remark: str
-    svg: Markup
 
 
 def render_comparison(
@@ -110,28 +100,12 @@ def render_figure(reports: Mapping[str, Path], path: Path) -> Path:
 
 
 def _write(out: Path, arms: Sequence[Arm], *, title: str, told: Sequence[str]) -> Path:
-    page = environment().get_template("page.html.j2").render(_context(arms, title, told))
-    path = Path(out) / "index.html"
-    with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
-    return path
-
-
-def environment() -> Environment:
-    """The templates; every text that they write is escaped and made visible."""
-    made = Environment(
-        loader=PackageLoader("moored.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Every text that reaches the page passes here, so that no template can forget it.
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    made.globals.update(clip_answer=lambda text: shortened(text, _ANSWER_LIMIT))
-    made.globals.update(clip_prompt=lambda text: shortened(text, _PROMPT_LIMIT))
-    made.globals.update(outcome=outcome)
-    return made
+    helpers = {
+        "clip_answer": lambda text: shortened(text, _ANSWER_LIMIT),
+        "clip_prompt": lambda text: shortened(text, _PROMPT_LIMIT),
+        "outcome": outcome,
+    }
+    return write_page(out, "page.html.j2", {**helpers, **_context(arms, title, told)})
 
 
 def _context(arms: Sequence[Arm], title: str, told: Sequence[str]) -> dict[str, Any]:

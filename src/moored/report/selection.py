@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from moored.files import whole_file
-from moored.report.page import Plot, environment
-from moored.report.selection_figures import histogram_plot, scatter_plot
+from moored.report.environment import write_page
+from moored.report.plot import Plot
+from moored.report.selection_figures import histogram_plot, lengths_plot
 
 _QUANTITIES = {"norm": "Gradient norm", "loss": "Loss (nats a token)", "tokens": "Supervised tokens"}
 _QUANTILES = {
@@ -38,18 +38,16 @@ def render_selection(report: Mapping[str, Any], out: Path) -> Path:
     Raises:
         InputError: `out` cannot be written.
     """
-    page = environment().get_template("selection.html.j2").render(_context(report))
-    path = Path(out) / "index.html"
-    with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
-    return path
+    return write_page(out, "selection.html.j2", _context(report))
 
 
 def _context(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": f"Rows selected from {Path(report['data']['name']).name}",
         "lead": _lead(report),
-        "findings": selection_findings(report),
+        "warnings": [],
+        "others": selection_findings(report),
+        "next_command": None,
         "plots": _plots(report),
         "quantiles": list(_QUANTILES.values()),
         "quantities": _quantities(report),
@@ -131,18 +129,18 @@ def _about_rows(report: Mapping[str, Any]) -> list[str]:
 def _plots(report: Mapping[str, Any]) -> list[Plot]:
     shown, scored = len(report["points"]), report["rows"]["scored"]
     some = "" if shown == scored else f"{shown:,} of {scored:,} rows, taken evenly over the file. "
-    return [
+    plots = [
         Plot(
             heading="How large the gradients are",
             remark=f"Rows by gradient norm, n={scored:,}. The band is the range of the kept rows.",
             svg=histogram_plot(report),
-        ),
-        Plot(
-            heading="How they go with length",
-            remark=f"{some}A slope means that the norm tells length, too.",
-            svg=scatter_plot(report),
-        ),
+        )
     ]
+    lengths = lengths_plot(report)
+    if lengths is not None:
+        remark = f"{some}A slope means that the norm tells length, too."
+        plots.append(Plot(heading="How they go with length", remark=remark, svg=lengths))
+    return plots
 
 
 def _quantities(report: Mapping[str, Any]) -> list[tuple[str, str, int, list[str]]]:

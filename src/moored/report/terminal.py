@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from moored.report.arms import Arm, comparison_arms, measure_arms
 from moored.report.findings import mark
+from moored.report.gradient_findings import estimate, signed
 from moored.report.numbers import MEASURES, MISSING, Measure, interval, point
 
 
@@ -58,3 +60,21 @@ def _cell(arm: Arm, first: Arm, measure: Measure, *, with_n: bool) -> Text:
     if with_n:
         text.append(f" n={estimate.n}", style="dim")
     return text.append(f"\n{interval(measure, estimate)}", style="dim")
+
+
+def gradients_table(report: Mapping[str, Any]) -> Table:
+    """The correlations, the largest shares, and the cosines of a `moored inspect gradients`."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=False)
+    table.caption, table.caption_justify = "95 % intervals in brackets", "left"
+    for key, row in report["correlations"].items():
+        table.add_row(f"norm and {key}, rho", signed(row, "rho"))
+    for key in ("kind", "layer"):
+        known = [row for row in report["shares"][key] if row["mean"] is not None]
+        for row in sorted(known, key=lambda row: -row["mean"])[:3]:
+            name = "outside the layers" if row["name"] == "outside" else f"of {key} {row['name']}"
+            table.add_row(f"share {name}", estimate(row))
+    if "together" in (back := report["reversion"]):
+        for name, row in back["together"]["cosine"].items():
+            table.add_row(f"cosine with the way back, {name}", signed(row, digits=3))
+        table.add_row("norm and cosine, rho", signed(back["together"]["norm_cosine"], "rho"))
+    return table

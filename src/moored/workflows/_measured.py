@@ -21,10 +21,9 @@ from moored.huggingface.models import (
     require_chat_template,
 )
 from moored.measurement import ExactMatch, Label, Rate, RefusalJudge, mean_interval, share, summarize
-from moored.workflows._models import laid_over
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import Item, PromptSet, spread
-from moored.workflows._provenance import weights_hash
+from moored.workflows._provenance import describe_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ class Measured:
 
     def numbers(self) -> dict[str, Any]:
         """The rates and means of the report."""
-        return {"model": _describe(self.source), **_rates(self.answers), "drift": _means(self.drift)}
+        return {"model": describe_model(self.source), **_rates(self.answers), "drift": _means(self.drift)}
 
 
 def render(sets: Sequence[PromptSet], source: ModelSource) -> Asked:
@@ -210,16 +209,6 @@ def _probed_answers(answers: Sequence[dict[str, Any]], count: int) -> dict[str, 
     return {
         name: spread([row["answer"] for row in answers if row["set"] == name], count)
         for name in ("harmful", "ordinary")
-    }
-
-
-def _describe(source: ModelSource) -> dict[str, Any]:
-    adapter = laid_over(source)
-    return {
-        "name": source.name or source.path,
-        "path": source.path,
-        "adapter": None if adapter is None else str(adapter),
-        "weights_sha256": weights_hash(source),
     }
 
 

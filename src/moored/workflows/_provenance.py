@@ -1,14 +1,18 @@
 """What a report says of its own making."""
 
 import hashlib
+import json
 import shlex
 import sys
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from moored.files import sha256_of
 from moored.huggingface.models import ModelSource, weight_files
+from moored.workflows._models import laid_over
 
 _PACKAGES = ("moored", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
@@ -43,4 +47,23 @@ def weights_hash(source: ModelSource) -> str:
     for folder in [*([source.path] if is_folder else []), *([source.adapter] if source.adapter else [])]:
         for file in weight_files(folder):
             digest.update(sha256_of(file).encode())
+    return digest.hexdigest()
+
+
+def describe_model(source: ModelSource) -> dict[str, Any]:
+    """A model as it stands in `report.json`."""
+    adapter = laid_over(source)
+    return {
+        "name": source.name or source.path,
+        "path": source.path,
+        "adapter": None if adapter is None else str(adapter),
+        "weights_sha256": weights_hash(source),
+    }
+
+
+def tokens_hash(rows: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 over all token ids and labels, in order: equal hashes mean that the same was learned."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([row["input_ids"], row["labels"]]).encode())
     return digest.hexdigest()

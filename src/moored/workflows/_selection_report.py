@@ -8,7 +8,7 @@ from torch import Tensor
 
 from moored.huggingface.data import RowStream
 from moored.huggingface.training.dataset_scores import RowScores
-from moored.measurement import rank_correlation, superiority
+from moored.measurement import spearman, superiority
 from moored.selection import GradientSelection, overlaps
 from moored.workflows._prompt_sets import spread
 
@@ -70,8 +70,8 @@ def _confound(columns: Mapping[str, np.ndarray], is_kept: np.ndarray) -> dict[st
     norms, losses, tokens = (columns[name] for name in ("norm", "loss", "tokens"))
     longer = superiority(tokens[is_kept], tokens[~is_kept])
     return {
-        "norm_and_tokens": rank_correlation(norms, tokens).as_dict(),
-        "norm_and_loss": rank_correlation(norms, losses).as_dict(),
+        "norm_and_tokens": spearman(norms.tolist(), tokens.tolist()).as_dict(),
+        "norm_and_loss": spearman(norms.tolist(), losses.tolist()).as_dict(),
         "kept_longer_than_left_out": longer.as_dict(),
     }
 

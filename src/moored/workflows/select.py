@@ -12,7 +12,8 @@ from moored.errors import InactiveError
 from moored.files import write_json
 from moored.huggingface.data import RowStream, Supervision, as_table, features_of, open_rows, rendering_hash, supervise
 from moored.huggingface.models import ModelSource, best_device, context_length, load_tokenizer, require_fit
-from moored.huggingface.training.dataset_scores import RowScores, load_scored_model, score_rows
+from moored.huggingface.training.dataset_scores import RowScores, score_chunk
+from moored.huggingface.training.scored_model import scored_model
 from moored.report import render_selection
 from moored.selection import GradientSelection
 from moored.workflows._models import laid_over, resolve_model
@@ -135,9 +136,9 @@ def _score(
                 continue
             place = {"where": rows.name, "first": chunk * size + 1}
             tokens = supervise(as_table(part, rows.columns, **place), how, **place)
-            model = load_scored_model(source, stated["parameters"]) if model is None else model
+            model = scored_model(source, stated["parameters"]) if model is None else model
             limits = {"max_length": stated["max_length"], "batch_size": stated["batch_size"]}
-            files.write(chunk, score_rows(model, tokens, **limits, **place, progress=advance))
+            files.write(chunk, score_chunk(model, tokens, **limits, **place, progress=advance))
     return files.read(len(sizes))
 
 

@@ -1,7 +1,5 @@
 """`moored train`: a TRL fine-tune with safeguards, from a configuration file to a folder with an adapter."""
 
-import hashlib
-import json
 import shutil
 import tempfile
 import time
@@ -28,7 +26,7 @@ from moored.regularizers import REGULARIZERS
 from moored.selection import GradientSelection
 from moored.workflows._models import resolve_model
 from moored.workflows._prompt_sets import load_prompt_sets
-from moored.workflows._provenance import command_line, now, versions, weights_hash
+from moored.workflows._provenance import command_line, now, tokens_hash, versions, weights_hash
 from moored.workflows._resume import require_same_run
 from moored.workflows._train_config import TrainConfig, read_config
 
@@ -140,7 +138,7 @@ def _data(settings: TrainConfig, tokenizer: Any, arguments: Any) -> _Data:
     if settings.drift is not None and settings.drift.stop is not None and arguments.eval_strategy == "no":
         raise InputError("drift.stop acts at evaluations only; set eval_strategy and name an eval_dataset.")
     train = _tokens(settings, settings.dataset, settings.dataset_split, tokenizer, arguments)
-    described = {"dataset": settings.dataset, "rows": len(train), "tokens_sha256": _hash(train)}
+    described = {"dataset": settings.dataset, "rows": len(train), "tokens_sha256": tokens_hash(train)}
     evaluation = None
     if settings.eval_dataset is not None:
         evaluation = _tokens(settings, settings.eval_dataset, settings.eval_split, tokenizer, arguments)
@@ -166,14 +164,6 @@ def _tokens(settings: TrainConfig, name: str, split: str, tokenizer: Any, argume
         keep_end=arguments.truncation_mode == "keep_end",
         on_empty=settings.on_empty_rows,
     )
-
-
-def _hash(rows: Any) -> str:
-    """SHA-256 over all token ids and labels, in order: equal hashes mean that the same was learned."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps([row["input_ids"], row["labels"]]).encode())
-    return digest.hexdigest()
 
 
 def _safeguards(settings: TrainConfig, where: str) -> list[Any]:

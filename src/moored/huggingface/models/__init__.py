@@ -11,6 +11,7 @@ from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
     best_device,
+    checkpoint_folder,
     context_length,
     load_model,
     load_tokenizer,
@@ -18,6 +19,8 @@ from moored.huggingface.models.load import (
     require_fit,
 )
 from moored.huggingface.models.names import plain_name
+from moored.huggingface.models.places import Place, place_of, places
+from moored.huggingface.models.reversion import Reversion, reversion
 from moored.huggingface.models.weights import (
     copy_companions,
     disk_errors,
@@ -29,21 +32,27 @@ from moored.huggingface.models.weights import (
 
 __all__ = [
     "ModelSource",
+    "Place",
+    "Reversion",
     "adapter_base",
     "best_device",
     "check_fits",
+    "checkpoint_folder",
     "context_length",
     "copy_companions",
     "disk_errors",
     "iterate_weights",
     "load_model",
     "load_tokenizer",
+    "place_of",
+    "places",
     "plain_name",
     "read_adapter_config",
     "refuse_lm_head",
     "require_chat_template",
     "require_finite",
     "require_fit",
+    "reversion",
     "save_adapter_like",
     "stack_adapters",
     "stored_dtypes",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -117,6 +118,18 @@ def context_length(source: ModelSource) -> int | None:
     with _one_sentence(source.path):
         config = AutoConfig.from_pretrained(source.path)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def checkpoint_folder(path: str) -> Path:
+    """The folder of a checkpoint; that of a Hub id lies in the Hub cache.
+
+    Raises:
+        ModelError: no folder, and not in the cache (or, with HF_HUB_OFFLINE=0, not on the Hub).
+    """
+    if os.path.isdir(path):
+        return Path(path)
+    with _one_sentence(path):
+        return Path(snapshot_download(path, allow_patterns=["*.safetensors", "*.json"]))
 
 
 @contextmanager

@@ -22,14 +22,16 @@ class Record:
     Args:
         samples: which sample each position of the batch belongs to.
         shape: rows and columns of the batch.
+        by_parameter: whether to keep each parameter's squares apart too.
     """
 
-    def __init__(self, samples: Samples, shape: tuple[int, int]) -> None:
+    def __init__(self, samples: Samples, shape: tuple[int, int], *, by_parameter: bool = False) -> None:
         device = samples.of.device
         self.samples, self.shape = samples, shape
         self.rowwise = samples.blocks[0].index is None
         """Whether each row is one sample."""
         self.squares = torch.zeros(samples.count, device=device)
+        self.by_parameter: dict[str, Float[Tensor, " sample"]] | None = {} if by_parameter else None
         self.anchor = torch.zeros((), device=device, requires_grad=True)
         """Makes every recorded computation part of the graph although its parameters are not."""
         self.seen: set[str] = set()
@@ -41,7 +43,12 @@ class Record:
         if name in self.seen:
             raise cannot_score(name, "the forward pass uses it more than once")
         self.seen.add(name)
+        self._count(name, squares)
+
+    def _count(self, name: str, squares: Float[Tensor, " sample"]) -> None:
         self.squares += squares
+        if self.by_parameter is not None:
+            self.by_parameter[name] = self.by_parameter.get(name, 0) + squares
 
     def dense(self, name: str, inputs: Shaped[Tensor, "... in"], gradients: Shaped[Tensor, "... out"]) -> None:
         """The weight of a dense layer."""
@@ -54,7 +61,7 @@ class Record:
         if name in self.head_rows:
             pairs = zip(self.samples.positions(), self.head_rows.pop(name), strict=True)
             cross = torch.stack([(flat[places].float() * rows).sum() for places, rows in pairs])
-            self.squares += squares + 2 * cross
+            self._count(name, squares + 2 * cross)
         else:
             self.add(name, squares)
 

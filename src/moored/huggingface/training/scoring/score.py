@@ -30,9 +30,11 @@ class Scores:
     """L2 norm of that loss's gradient by all trainable parameters together."""
     lengths: Int[Tensor, " sample"]
     """Its supervised tokens."""
+    squares: Mapping[str, Float[Tensor, " sample"]] | None = None
+    """The squared norm of the gradient by each trainable parameter, by plain name, where asked for; together norms²."""
 
 
-def score(model: nn.Module, batch: Mapping[str, Any]) -> Scores:
+def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = False) -> Scores:
     """Scores the samples of a batch, exactly (Algorithm 1 of arXiv 2604.17215, lines 1 and 3, for all samples).
 
     A sample is a row of the batch; where there are `position_ids` and no `attention_mask`, it is a document, which
@@ -47,6 +49,8 @@ def score(model: nn.Module, batch: Mapping[str, Any]) -> Scores:
         model: a causal language model of transformers, maybe with a PEFT adapter, maybe wrapped by DDP.
         batch: `input_ids` and `labels` [row, column], labels −100 where nothing is learned, and what else the model
             takes.
+        by_parameter: whether to give each parameter's share of the squared norm as well; a matrix that is tied to
+            the output head is one parameter.
 
     Raises:
         InputError: a trainable parameter whose gradient cannot be told apart by sample, or no trainable parameter.
@@ -57,7 +61,7 @@ def score(model: nn.Module, batch: Mapping[str, Any]) -> Scores:
     parts = split(model)
     device = batch["input_ids"].device
     samples = samples_of(batch)
-    record = Record(samples, tuple(batch["input_ids"].shape))
+    record = Record(samples, tuple(batch["input_ids"].shape), by_parameter=by_parameter)
     with undisturbed(model, device) as require_no_draw, torch.enable_grad():
         require_known(parts, batch["input_ids"], packed=not record.rowwise, after_forward=require_no_draw)
         with standing_in(model, names, record), recorded_experts(model, names, record):
@@ -70,7 +74,7 @@ def score(model: nn.Module, batch: Mapping[str, Any]) -> Scores:
                 if hidden.requires_grad:
                     torch.autograd.backward(hidden, gradient)
     record.require_all(names.values())
-    return Scores(losses, record.squares.sqrt(), lengths)
+    return Scores(losses, record.squares.sqrt(), lengths, record.by_parameter)
 
 
 def _require_whole(names: dict[nn.Parameter, str]) -> None:

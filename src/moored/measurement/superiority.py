@@ -1,7 +1,4 @@
-"""What two quantities have to do with each other, and whether one group's are larger, by ranks alone.
-
-Both are deaf to the scale: a heavy tail, as gradient norms have it, moves nothing.
-"""
+"""Whether one group's values are larger than another's, by ranks alone: a heavy tail moves nothing."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -11,24 +8,9 @@ import numpy as np
 from jaxtyping import Float64, Real
 from scipy import stats
 
-from moored.errors import InputError
 from moored.measurement.statistics import CONFIDENCE
 
 _Z = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankCorrelation:
-    """Spearman's ρ of n pairs; None where one side does not vary, without an interval at ±1 and below 4 pairs."""
-
-    rho: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The correlation as it stands in `report.json`."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,28 +28,6 @@ class Superiority:
     def as_dict(self) -> dict[str, Any]:
         """The probability as it stands in `report.json`."""
         return asdict(self) | {"n": list(self.n)}
-
-
-def rank_correlation(one: Real[np.ndarray, " pair"], other: Real[np.ndarray, " _"]) -> RankCorrelation:
-    r"""Spearman's rank correlation, with its 95 % interval.
-
-    The interval is that of Bonett and Wright (2000), Psychometrika 65, 23-28: symmetric in $\operatorname{artanh}
-    \rho$, with the standard error $\sqrt{(1 + \rho^2/2)/(n - 3)}$.
-
-    Raises:
-        InputError: not equally many of both.
-    """
-    if len(one) != len(other):
-        raise InputError(f"a correlation needs pairs, got {len(one)} values and {len(other)}: leave none out")
-    n = len(one)
-    if n < 2 or one.min() == one.max() or other.min() == other.max():
-        return RankCorrelation(rho=None, low=None, high=None, n=n)
-    rho = float(np.clip(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1], -1, 1))
-    if n < 4 or abs(rho) > 1 - 1e-12:
-        return RankCorrelation(rho=rho, low=None, high=None, n=n)
-    reach = _Z * math.sqrt((1 + rho**2 / 2) / (n - 3))
-    low, high = (math.tanh(math.atanh(rho) + sign * reach) for sign in (-1, 1))
-    return RankCorrelation(rho=rho, low=low, high=high, n=n)
 
 
 def superiority(one: Real[np.ndarray, " one"], other: Real[np.ndarray, " other"]) -> Superiority:

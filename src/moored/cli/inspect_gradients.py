@@ -1,0 +1,67 @@
+"""`moored inspect gradients`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from moored.cli._options import Console, quiet_libraries
+
+
+class Parameters(StrEnum):
+    """By which parameters the gradient is taken."""
+
+    ALL = "all"
+    LORA = "lora"
+
+
+def inspect_gradients_command(
+    model: Annotated[
+        str, Argument(help="A checkpoint or adapter folder, a Hub id, `embedded:base` or `embedded:aligned`.")
+    ],
+    data: Annotated[str, Option(help="Rows as `moored train` takes them: a file or Hub id.")],
+    out: Annotated[Path, Option(help="The report folder; must be empty or absent.")],
+    adapter: Annotated[Path | None, Option(help="A PEFT folder laid over the model.")] = None,
+    base: Annotated[
+        str | None,
+        Option(
+            help="What the model was aligned from; `embedded:base` by default for `embedded:aligned`.",
+            show_default=False,
+        ),
+    ] = None,
+    parameters: Annotated[
+        Parameters, Option(help="`all`, or the factors of the adapter or of a new LoRA.")
+    ] = Parameters.ALL,
+    limit: Annotated[int, Option(help="Rows drawn from the data.")] = 256,
+    seed: Annotated[int, Option(help="Of the draw and of all that is random.")] = 0,
+    max_length: Annotated[int, Option(help="Tokens after which a row is cut.")] = 512,
+    batch_size: Annotated[int, Option(help="Rows a batch.")] = 8,
+    top: Annotated[int, Option(help="Coordinates of each matrix at which updates are compared with the base.")] = 1000,
+    keep: Annotated[float, Option(help="Share of the samples called high, moderate and low.")] = 0.2,
+) -> None:
+    """What decides a sample's gradient norm, where it lies, and whether large ones lead back to the base."""
+    quiet_libraries()
+    from moored.report import gradients_table
+    from moored.workflows.inspect_gradients import inspect_gradients
+
+    console = Console()
+    report = inspect_gradients(
+        model,
+        data=data,
+        out=out,
+        adapter=adapter,
+        base=base,
+        parameters=parameters.value,
+        limit=limit,
+        seed=seed,
+        max_length=max_length,
+        batch_size=batch_size,
+        top=top,
+        keep=keep,
+        console=Console(stderr=True),
+    )
+    console.print(gradients_table(report))
+    if "left_out" in report["reversion"]:
+        console.print(report["reversion"]["left_out"], highlight=False)
+    console.print(f"Report: {out / 'index.html'}", highlight=False, soft_wrap=True)
