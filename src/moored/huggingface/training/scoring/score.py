@@ -137,11 +137,11 @@ def _loss(
 
 def _record_head(record: Record, made: HeadGradients, weight: str | None, bias: str | None, shared: bool) -> None:
     if weight:
-        record.add(weight, made.weight_squares)
+        record.add(weight, made.squares.weight)
     if weight and shared:
-        record.head_rows[weight] = made.rows
+        record.head_rows[weight] = made.squares.rows
     if bias:
-        record.add(bias, made.bias_squares)
+        record.add(bias, made.squares.bias)
 
 
 def _targets(batch: Mapping[str, Any]) -> Int[Tensor, "row column"]:
