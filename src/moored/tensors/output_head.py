@@ -1,9 +1,9 @@
 """Cross-entropy through the output head with its gradients, without ever holding all logits.
 
 The head is z = cap(s(Wh + b)), with cap(u) = c·tanh(u/c) (Gemma 2, arXiv 2408.00118) or none. Softmax and gradient are
-computed by hand and in place, because the gradient of a sample's loss by W needs the same numbers: it is Σₜ pₜhₜᵀ, where
-pₜ is the gradient by Wh + b. Positions go through in groups of whole samples, a group that is still too large in chunks
-of the vocabulary (then the logits are computed twice).
+computed by hand, because the gradient of a sample's loss by W needs the same numbers: it is Σₜ pₜhₜᵀ, where pₜ is the
+gradient by Wh + b. Positions go through in groups of whole samples, a group that is still too large in chunks of the
+vocabulary (then the logits are computed twice).
 """
 
 from collections.abc import Iterator
