@@ -46,15 +46,17 @@ def test_losses_and_gradients_are_those_of_autograd(
     parts = zip(hidden.split(lengths), targets.split(lengths), made.hidden.split(lengths), strict=True)
     for sample, (h, t, found) in enumerate(parts):
         if not len(h):
-            assert made.losses[sample] == made.weight_squares[sample] == made.bias_squares[sample] == 0
+            assert made.losses[sample] == made.squares.weight[sample] == made.squares.bias[sample] == 0
             continue
         loss, by_hidden, by_weight, by_bias = _by_autograd(head, h, t)
         torch.testing.assert_close(found, by_hidden.float(), rtol=1e-4, atol=1e-6)
         assert made.losses[sample].item() == pytest.approx(loss, rel=1e-5)
         if trained:
-            assert made.weight_squares[sample].item() == pytest.approx(by_weight.square().sum().item(), rel=1e-4)
-            assert made.bias_squares[sample].item() == pytest.approx(by_bias.square().sum().item(), rel=1e-4)
-            torch.testing.assert_close(made.rows[sample], by_weight[wanted[sample]].float(), rtol=1e-4, atol=1e-6)
+            assert made.squares.weight[sample].item() == pytest.approx(by_weight.square().sum().item(), rel=1e-4)
+            assert made.squares.bias[sample].item() == pytest.approx(by_bias.square().sum().item(), rel=1e-4)
+            torch.testing.assert_close(
+                made.squares.rows[sample], by_weight[wanted[sample]].float(), rtol=1e-4, atol=1e-6
+            )
 
 
 def test_no_more_logits_than_allowed_exist_at_once(monkeypatch: pytest.MonkeyPatch):
@@ -76,7 +78,7 @@ def test_no_more_logits_than_allowed_exist_at_once(monkeypatch: pytest.MonkeyPat
 def test_a_head_in_bf16_gives_fp32():
     head = Head(_draw(VOCABULARY, DIM).bfloat16(), dtype=torch.bfloat16)
     made = head_gradients(head, _draw(5, DIM).bfloat16(), torch.arange(5), [2, 3])
-    assert {made.losses.dtype, made.hidden.dtype, made.weight_squares.dtype} == {torch.float32}
+    assert {made.losses.dtype, made.hidden.dtype, made.squares.weight.dtype} == {torch.float32}
     exact = head_gradients(Head(head.weight.float()), _draw(5, DIM).bfloat16().float(), torch.arange(5), [2, 3])
     torch.testing.assert_close(made.losses, exact.losses, rtol=0.02, atol=0)
-    torch.testing.assert_close(made.weight_squares, exact.weight_squares, rtol=0.05, atol=0)
+    torch.testing.assert_close(made.squares.weight, exact.squares.weight, rtol=0.05, atol=0)

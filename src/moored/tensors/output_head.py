@@ -6,13 +6,17 @@ gradient by Wh + b. Positions go through in groups of whole samples, a group tha
 vocabulary (then the logits are computed twice).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from moored.tensors.head_squares import HeadSquares, inside
 
 _MOST = 2**25
 """Logits held at once: 128 MB in fp32."""
@@ -36,9 +40,9 @@ class Head:
         raw = raw.mul_(self.scale) if self.scale != 1 else raw
         return raw if self.cap is None else raw.div_(self.cap).tanh_().mul_(self.cap)
 
-    def slope(self, logits: Float[Tensor, "position chunk"]) -> Float[Tensor, "position chunk"] | float:
-        """The derivative of the logits by Wh + b."""
-        return self.scale if self.cap is None else self.scale * (1 - (logits / self.cap).square())
+    def slope(self, logits: Float[Tensor, "position chunk"]) -> Float[Tensor, "position chunk"] | None:
+        """The derivative of the cap, or None where there is none."""
+        return None if self.cap is None else 1 - (logits / self.cap).square()
 
     def back(self, gradients: Float[Tensor, "position chunk"], chunk: slice) -> Float[Tensor, "position dim"]:
         """The gradient by the hidden state."""
@@ -53,10 +57,8 @@ class HeadGradients:
     """The mean negative log-likelihood of each sample's targets, in nats."""
     hidden: Float[Tensor, "position dim"]
     """The gradient of the losses' sum by the hidden states, in fp32."""
-    weight_squares: Float[Tensor, " sample"]
-    bias_squares: Float[Tensor, " sample"]
-    rows: list[Float[Tensor, "_ dim"]]
-    """Per sample the rows of its weight gradient that were asked for."""
+    squares: HeadSquares
+    """Of the gradients by the head itself."""
 
 
 def head_gradients(
@@ -79,24 +81,20 @@ def head_gradients(
         rows: per sample which rows of its weight gradient are wanted, for what shares the matrix; needs `trained`.
     """
     counts = torch.tensor(lengths, device=hidden.device)
-    share = (1 / counts.clamp(min=1)).repeat_interleave(counts)[:, None]
-    made = HeadGradients(
-        losses=hidden.new_zeros(len(lengths), dtype=torch.float32),
-        hidden=torch.zeros_like(hidden, dtype=torch.float32),
-        weight_squares=hidden.new_zeros(len(lengths), dtype=torch.float32),
-        bias_squares=hidden.new_zeros(len(lengths), dtype=torch.float32),
-        rows=[hidden.new_zeros(len(each), hidden.shape[1], dtype=torch.float32) for each in rows or []],
-    )
+    share = (1 / counts.clamp(min=1)).repeat_interleave(counts)
+    squares = HeadSquares(lengths, head.weight, rows, biased=head.bias is not None)
+    by_hidden = torch.zeros_like(hidden, dtype=torch.float32)
     per_token = hidden.new_zeros(len(hidden), dtype=torch.float32)
-    group_of = _whole_samples if trained else _any_positions
-    for part, members in group_of(lengths, max(1, _MOST // len(head.weight))):
-        sums = _SampleSums(members, lengths, hidden[part], rows, made, head.weight) if trained else None
-        per_token[part] = _pass(head, hidden[part], targets[part], share[part], made.hidden[part], sums)
-        if sums is not None:
-            sums.finish()
+    groups = _whole_samples if trained else _any_positions
+    for part, members in groups(lengths, max(1, _MOST // len(head.weight))):
+        per_token[part], chunks = _pass(head, hidden[part], targets[part], share[part])
+        with squares.of(members, hidden[part]) as add:
+            for chunk, gradients in chunks:
+                by_hidden[part] += head.back(gradients, chunk)
+                add(gradients, chunk)
     owner = torch.arange(len(lengths), device=hidden.device).repeat_interleave(counts)
-    made.losses.index_add_(0, owner, per_token * share[:, 0])
-    return made
+    losses = hidden.new_zeros(len(lengths), dtype=torch.float32).index_add_(0, owner, per_token * share)
+    return HeadGradients(losses, by_hidden, squares)
 
 
 def _any_positions(lengths: list[int], most: int) -> Iterator[tuple[slice, range]]:
@@ -114,95 +112,48 @@ def _whole_samples(lengths: list[int], most: int) -> Iterator[tuple[slice, range
         end += length
 
 
+class _Exponentials(NamedTuple):
+    """A chunk of the logits z on the way to their softmax."""
+
+    values: Float[Tensor, "position chunk"]
+    """exp(z − peak)."""
+    peak: Float[Tensor, " position"]
+    chosen: Float[Tensor, " position"]
+    """The targets' logits; 0 for a target outside the chunk."""
+    slope: Float[Tensor, "position chunk"] | None
+
+
 def _pass(
-    head: Head, hidden: Tensor, targets: Tensor, share: Tensor, into: Tensor, sums: "_SampleSums | None"
-) -> Float[Tensor, " position"]:
-    """Writes the gradient by the hidden states into `into`; returns each target's negative log-likelihood."""
+    head: Head, hidden: Tensor, targets: Tensor, share: Tensor
+) -> tuple[Float[Tensor, " position"], Iterator[tuple[slice, Float[Tensor, "position chunk"]]]]:
+    """Each target's negative log-likelihood, and chunk by chunk the losses' gradient by Wh + b."""
     width = max(1, _MOST // max(1, len(hidden)))
-    chunks = [slice(at, min(at + width, len(head.weight))) for at in range(0, len(head.weight), width)]
-    logits_of = _once(head, hidden) if len(chunks) == 1 else (lambda chunk: head.logits(hidden, chunk))
-    normalizer, chosen = _normalizer(logits_of, chunks, targets)
-    for chunk in chunks:
-        logits = logits_of(chunk)
-        slope = head.slope(logits)
-        gradients = logits.sub_(normalizer[:, None]).exp_()
-        inside = _inside(targets, chunk)
-        gradients[inside, targets[inside] - chunk.start] -= 1
-        gradients.mul_(share).mul_(slope)
-        into += head.back(gradients, chunk)
-        if sums is not None:
-            sums.add(gradients, chunk)
-    return normalizer - chosen
+    begins = range(0, len(head.weight), width)
+    exponentials = partial(_exponentials, head, hidden, targets, width)
+    # What is held whole need not be computed twice.
+    exponentials = cache(exponentials) if len(begins) == 1 else exponentials
+    sums, chosen = zip(*((e.peak + e.values.sum(1).log(), e.chosen) for e in map(exponentials, begins)), strict=True)
+    normalizer = torch.stack(sums).logsumexp(0)
+
+    def gradients() -> Iterator[tuple[slice, Tensor]]:
+        for begin in begins:
+            values, peak, _, slope = exponentials(begin)
+            chunk = slice(begin, begin + values.shape[1])
+            values.mul_(((peak - normalizer).exp() * share * head.scale)[:, None])
+            here = inside(targets, chunk)
+            values[here, targets[here] - begin] -= share[here] * head.scale
+            yield chunk, values if slope is None else values.mul_(slope)
+
+    return normalizer - torch.stack(chosen).sum(0), gradients()
 
 
-def _once(head: Head, hidden: Tensor) -> Callable[[slice], Tensor]:
-    """Logits that are computed once and read twice."""
-    held: list[Tensor] = []
-
-    def logits(chunk: slice) -> Tensor:
-        if not held:
-            held.append(head.logits(hidden, chunk))
-        return held[0]
-
-    return logits
-
-
-def _normalizer(
-    logits_of: Callable[[slice], Tensor], chunks: list[slice], targets: Tensor
-) -> tuple[Float[Tensor, " position"], Float[Tensor, " position"]]:
-    """The logarithm of the softmax's denominator, and the logit of each target."""
-    normalizer = torch.full(targets.shape, -torch.inf, device=targets.device)
-    chosen = torch.zeros(targets.shape, device=targets.device)
-    for chunk in chunks:
-        logits = logits_of(chunk)
-        normalizer = torch.logaddexp(normalizer, logits.logsumexp(1))
-        inside = _inside(targets, chunk)
-        chosen[inside] = logits[inside, targets[inside] - chunk.start]
-    return normalizer, chosen
-
-
-def _inside(ids: Int[Tensor, " place"], chunk: slice) -> Int[Tensor, " inside"]:
-    """The places whose id lies in the chunk."""
-    return ((ids >= chunk.start) & (ids < chunk.stop)).nonzero()[:, 0]
-
-
-class _SampleSums:
-    """The squares of the head's gradient for a run of samples, collected chunk by chunk of the vocabulary."""
-
-    def __init__(
-        self,
-        members: range,
-        lengths: list[int],
-        hidden: Tensor,
-        rows: list[Tensor] | None,
-        made: HeadGradients,
-        weight: Tensor,
-    ) -> None:
-        self.made, self.rows = made, rows
-        states = hidden.float().split([lengths[sample] for sample in members])
-        self.states = {sample: h for sample, h in zip(members, states, strict=True) if len(h)}
-        vocabulary, dim = weight.shape
-        self.grams = {
-            sample: h.new_zeros(len(h), len(h))
-            for sample, h in self.states.items()
-            if len(h) * (vocabulary + dim) < vocabulary * dim
-        }
-
-    def add(self, gradients: Float[Tensor, "position chunk"], chunk: slice) -> None:
-        """One chunk: the ghost form collects the Gram matrix of p, the direct form squares the chunk's rows."""
-        parts = gradients.split([len(h) for h in self.states.values()])
-        for (sample, h), p in zip(self.states.items(), parts, strict=True):
-            if sample in self.grams:
-                self.grams[sample].addmm_(p, p.mT)
-            else:
-                self.made.weight_squares[sample] += torch.linalg.vector_norm(p.mT @ h).square()
-            self.made.bias_squares[sample] += p.sum(0).square().sum()
-            if self.rows is not None:
-                here = _inside(self.rows[sample], chunk)
-                self.made.rows[sample][here] = p[:, self.rows[sample][here] - chunk.start].mT @ h
-
-    def finish(self) -> None:
-        """The other Gram matrix of the ghost form."""
-        for sample, gram in self.grams.items():
-            h = self.states[sample]
-            self.made.weight_squares[sample] = (gram * (h @ h.mT)).sum().clamp(min=0)
+def _exponentials(head: Head, hidden: Tensor, targets: Tensor, width: int, begin: int) -> _Exponentials:
+    chunk = slice(begin, min(begin + width, len(head.weight)))
+    logits = head.logits(hidden, chunk)
+    slope = head.slope(logits)
+    here = inside(targets, chunk)
+    chosen = torch.zeros_like(targets, dtype=torch.float32)
+    chosen[here] = logits[here, targets[here] - begin]
+    peak = logits.amax(1)
+    # In place: a fresh buffer of this size costs more than the arithmetic.
+    return _Exponentials(logits.sub_(peak[:, None]).exp_(), peak, chosen, slope)

@@ -1,34 +1,82 @@
-"""A short run with a penalty, in this process or as one of several; see test_two_processes.py."""
+"""Short runs with safeguards, in this process or as one of several; see test_two_processes.py."""
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
 from tests.huggingface.training.fixtures import L2, make_trainer, token_rows, weights
 
+from moored import GradientSelection
 
-def train(out: Path, batch_size: int, average: bool) -> None:
-    """Four steps of four rows each; the main process writes the weights."""
+STEPS = 4
+
+
+class Case(NamedTuple):
+    """Four steps of so many rows each, over two micro-batches; `average` is TRL's average_tokens_across_devices."""
+
+    safeguards: list[Any]
+    average: bool
+    pool: int = 8
+    length: int | None = None
+    """Of all rows; None is 6 to 12, row by row."""
+
+
+CASES = {
+    "penalty, tokens of all devices": Case([L2(strength=0.5)], True, pool=4),
+    # Each device divides by its own tokens, which is the same only if they have equally many.
+    "penalty, tokens of each device": Case([L2(strength=0.5)], False, pool=4, length=8),
+    "moderate, tokens of all devices": Case([GradientSelection(keep=0.4)], True),
+    "moderate, tokens of each device": Case([GradientSelection(keep=0.4)], False),
+    "random, tokens of all devices": Case([GradientSelection(keep=0.4, rule="random", seed=2)], True),
+    "random, tokens of each device": Case([GradientSelection(keep=0.4, rule="random", seed=2)], False),
+    "one row, tokens of all devices": Case([GradientSelection(keep=0.2), L2(strength=0.5)], True),
+    "one row, tokens of each device": Case([GradientSelection(keep=0.2), L2(strength=0.5)], False),
+}
+
+
+def train(out: Path, name: str, processes: int) -> None:
+    """Each process writes the labels that it trained on per step; the main one its weights and reports, too."""
+    case = CASES[name]
     trainer = make_trainer(
         out / "run",
-        rows=token_rows(16, length=None if average else 8),
-        safeguards=[L2(strength=0.5)],
-        per_device_train_batch_size=batch_size,
+        rows=token_rows(STEPS * case.pool, length=case.length),
+        safeguards=case.safeguards,
+        per_device_train_batch_size=case.pool // 2 // processes,
         gradient_accumulation_steps=2,
         num_train_epochs=1,
         logging_steps=1,
-        average_tokens_across_devices=average,
-        ddp_backend="gloo" if "RANK" in os.environ else None,
+        average_tokens_across_devices=case.average,
+        ddp_backend="gloo" if processes > 1 else None,
         save_strategy="steps",
         save_steps=2,
     )
+    labelled = _watch(trainer)
     trainer.train()
+    (out / f"labelled-{trainer.args.process_index}.json").write_text(json.dumps(labelled))
     if trainer.accelerator.is_main_process:
         save_file(weights(trainer), out / "weights.safetensors")
+        (out / "reports.json").write_text(json.dumps(trainer.safeguard_report()))
+
+
+def _watch(trainer: Any) -> list[int]:
+    """Filled with the number of labels in each step's micro-batches."""
+    labelled: list[int] = []
+    plain = trainer.get_batch_samples
+
+    def watched(*args: Any) -> Any:
+        batches, items = plain(*args)
+        labelled.append(sum(int((batch["labels"] != -100).sum()) for batch in batches))
+        return batches, items
+
+    trainer.get_batch_samples = watched
+    return labelled
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True")
+    for each in CASES:
+        train(Path(sys.argv[1]) / each, each, int(os.environ["WORLD_SIZE"]))

@@ -25,8 +25,30 @@ def test_nothing_trainable():
     _refused(make("llama").requires_grad_(False), "no trainable parameter")
 
 
-def test_dora():
-    _refused(get_peft_model(make("llama"), lora_config("llama", use_dora=True)), "lora_magnitude_vector|lora_[AB]")
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"use_dora": True}, "DoraLinear"),
+        ({"alora_invocation_tokens": [5, 6], "task_type": "CAUSAL_LM"}, "ALoraLinear"),
+        ({"init_lora_weights": "mica", "r": 2}, "MiCALinear"),
+    ],
+    ids=["dora", "alora", "mica"],
+)
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+def test_variants_of_lora(settings: dict[str, Any], kind: str, frozen: bool):
+    """Frozen ones too, while something else is trained: aLoRA would still compute something else than in training."""
+    model = get_peft_model(make("llama"), lora_config("llama", **{"lora_dropout": 0.0, **settings}))
+    if frozen:
+        model.requires_grad_(False)
+        model.get_base_model().model.norm.weight.requires_grad_(True)
+    _refused(model, rf"layers\.0\.self_attn\.q_proj computes by {kind}, a variant of LoRA")
+
+
+def test_a_variant_that_is_not_active_is_no_matter():
+    model = get_peft_model(make("llama"), lora_config("llama"))
+    model.add_adapter("other", lora_config("llama", use_dora=True))
+    model.set_adapter("default")
+    assert score(model, padded(rows())).norms.all()
 
 
 def test_lora_on_embeddings():

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -14,7 +15,7 @@ from moored.huggingface.models import plain_name
 from moored.huggingface.training.scoring.causal_model import CausalModel, require_known, split
 from moored.huggingface.training.scoring.experts import recorded_experts
 from moored.huggingface.training.scoring.record import Record
-from moored.huggingface.training.scoring.stand_ins import standing_in
+from moored.huggingface.training.scoring.standing_in import standing_in
 from moored.huggingface.training.scoring.undisturbed import undisturbed
 from moored.tensors.output_head import Head, HeadGradients, head_gradients
 from moored.tensors.samples import Samples, from_ids, one_a_row
@@ -53,11 +54,13 @@ def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = Fa
             the output head is one parameter.
 
     Raises:
-        InputError: a trainable parameter whose gradient cannot be told apart by sample, or no trainable parameter.
+        InputError: a trainable parameter whose gradient cannot be told apart by sample, no trainable parameter, or a
+            variant of LoRA (DoRA, aLoRA, …).
         ModelError: an output head that is not known.
     """
     names = {p: plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
     _require_whole(names)
+    _require_plain_lora(model)
     parts = split(model)
     device = batch["input_ids"].device
     samples = samples_of(batch)
@@ -82,6 +85,20 @@ def _require_whole(names: dict[nn.Parameter, str]) -> None:
         raise InputError("The model has no trainable parameter, so that there is no gradient to score.")
     if any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in names):
         raise InputError("Gradients of sharded weights cannot be scored; run without FSDP and without ZeRO stage 3.")
+
+
+def _require_plain_lora(model: nn.Module) -> None:
+    """aLoRA, say, would be given no hint here of where in a row it begins."""
+    for name, module in model.named_modules():
+        layer: Any = module
+        active = layer.active_adapters if isinstance(module, LoraLayer) else []
+        special = [layer.lora_variant[adapter] for adapter in active if adapter in layer.lora_variant]
+        if special:
+            kind = type(special[0]).__name__.removesuffix("Variant")
+            raise InputError(
+                f"{plain_name(name)} computes by {kind}, a variant of LoRA that cannot be scored exactly; train plain "
+                "LoRA, or leave gradient selection out."
+            )
 
 
 def samples_of(batch: Mapping[str, Any]) -> Samples:
@@ -141,11 +158,11 @@ def _loss(
 
 def _record_head(record: Record, made: HeadGradients, weight: str | None, bias: str | None, shared: bool) -> None:
     if weight:
-        record.add(weight, made.weight_squares)
+        record.add(weight, made.squares.weight)
     if weight and shared:
-        record.head_rows[weight] = made.rows
+        record.head_rows[weight] = made.squares.rows
     if bias:
-        record.add(bias, made.bias_squares)
+        record.add(bias, made.squares.bias)
 
 
 def _targets(batch: Mapping[str, Any]) -> Int[Tensor, "row column"]:

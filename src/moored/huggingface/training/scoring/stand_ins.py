@@ -1,15 +1,14 @@
 """Stand-ins for trainable parameters: whatever torch function meets one picks the formula for its gradient.
 
 A layer's own code runs unchanged, only the parameter that it reads is another tensor. A function without a formula
-raises and names the parameter; so does a gradient that reaches the parameter itself, past its stand-in.
+raises and names the parameter.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from moored.huggingface.training.scoring.functions import Dense, Lookup, Spread
@@ -181,33 +180,3 @@ _DESCRIPTIONS = {
     *(Tensor.requires_grad.__get__, Tensor.is_quantized.__get__, Tensor.size, Tensor.dim, Tensor.numel),  # pyright: ignore
     *(Tensor.__len__, Tensor.is_floating_point, Tensor.is_contiguous, Tensor.stride, Tensor.element_size),
 }
-
-
-@contextmanager
-def standing_in(model: nn.Module, names: dict[nn.Parameter, str], record: Record) -> Iterator[None]:
-    """Lets every module of the model read stand-ins instead of the named parameters."""
-    stand_ins = {parameter: StandIn.of(parameter, name, record) for parameter, name in names.items()}
-    guards = [parameter.register_hook(_guard(name)) for parameter, name in names.items()]
-    # An attribute of the instance comes before the module's own table of parameters, which stays as it is.
-    shadows = [
-        (module, key, stand_ins[parameter])
-        for module in model.modules()
-        for key, parameter in module._parameters.items()
-        if parameter is not None and parameter in stand_ins
-    ]
-    try:
-        for module, key, stand_in in shadows:
-            module.__dict__[key] = stand_in
-        yield
-    finally:
-        for module, key, _ in shadows:
-            module.__dict__.pop(key, None)
-        for guard in guards:
-            guard.remove()
-
-
-def _guard(name: str) -> Callable[[Tensor], NoReturn]:
-    def refuse(gradient: Tensor) -> NoReturn:
-        raise cannot_score(name, "a layer reads it in a way that cannot be followed")
-
-    return refuse
