@@ -74,6 +74,7 @@ def test_a_correlation_is_told_by_its_interval():
     told = findings(report(correlations=rising))
     assert told[0].startswith("Gradient norms grow with answer length")
     assert told[1].startswith("Gradient norms show no relation to loss that this n could tell")
+    assert told[2].endswith("embeddings, head 0.600 [0.590, 0.610] n=40; layer 1 0.350 [0.340, 0.360] n=40.")
 
 
 def test_what_to_know_is_said_only_where_it_is_so():

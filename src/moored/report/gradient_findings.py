@@ -51,12 +51,14 @@ def _correlation(key: str, row: Mapping[str, Any]) -> str:
 
 def _shares(shares: Mapping[str, Any]) -> str:
     parts = []
-    for key, what in (("kind", "weight"), ("layer", "layer")):
+    for key, word in (("kind", ""), ("layer", "layer ")):
         measured = [row for row in shares[key] if row["mean"] is not None and row["name"] != "outside"]
         if measured:
             most = max(measured, key=lambda row: row["mean"])
-            parts.append(f"{what} {most['name']}, {estimate(most)}")
-    return f"The largest share of the squared norm by {'; by '.join(parts)}." if parts else "No sample has a gradient."
+            parts.append(f"{word}{most['name']} {estimate(most)}")
+    if not parts:
+        return "No sample has a gradient."
+    return f"Largest shares of the squared norm, by kind of weight and by layer: {'; '.join(parts)}."
 
 
 def _reversion(back: Mapping[str, Any]) -> list[str]:
