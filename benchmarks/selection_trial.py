@@ -23,6 +23,8 @@ import torch
 import yaml
 from rich.console import Console
 
+from _trial_measure import SST2, SST2_HELD_OUT, Measure
+from _trial_table import write_table
 from moored.embedded.model import ALIGNED
 from moored.files import read_jsonl, write_json, write_jsonl
 from moored.huggingface.data import Supervision, supervise
@@ -31,8 +33,6 @@ from moored.selection import RULES
 from moored.workflows._models import resolve_model
 from moored.workflows._provenance import command_line, now, versions
 from moored.workflows.train import train
-from selection_trial_measure import SST2, SST2_HELD_OUT, Measure
-from selection_trial_table import write_table
 
 Row = dict[str, Any]
 SEEDS = (0, 1, 2)

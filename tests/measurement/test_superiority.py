@@ -1,3 +1,5 @@
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from scipy import stats
 from moored import measurement
 
 
-def superiority(one, other):
+def superiority(one, other) -> Any:
     return measurement.superiority(np.array(one), np.array(other))
 
 

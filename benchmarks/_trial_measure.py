@@ -93,14 +93,11 @@ class Measure:
 
     def _chosen(self, model: Any, rows: Sequence[Row]) -> list[bool]:
         """Whether the first choice, the right one, is the likeliest per token."""
-        pairs = [
-            (prompt, choice) for row in rows for prompt in self._render([row["prompt"]]) for choice in row["choices"]
-        ]
-        prompts, choices = zip(*pairs, strict=True)
+        prompts = self._render([row["prompt"] for row in rows for _ in row["choices"]])
+        choices: list[str] = [choice for row in rows for choice in row["choices"]]
         scores = answer_log_probs(model, self._tokenizer, prompts, choices, batch_size=32)
         per_token = scores / torch.tensor([len(ids) for ids in self._tokenizer(choices)["input_ids"]])
-        found = per_token.split([len(row["choices"]) for row in rows])
-        return [bool(each.argmax() == 0) for each in found]
+        return [bool(each.argmax() == 0) for each in per_token.split([len(row["choices"]) for row in rows])]
 
     @cache  # noqa: B019 - one instance, as long as the process
     def _probes(self) -> dict[str, DriftProbe]:
@@ -111,7 +108,8 @@ class Measure:
         for name, source in self.references().items():
             probe = DriftProbe(
                 tokenizer=self._tokenizer,
-                **asked,
+                harmful=asked["harmful"],
+                ordinary=asked["ordinary"],
                 refusing=texts.refusing,
                 complying=texts.complying,
                 openings=8 if name == "aligned" else 1,
@@ -148,7 +146,7 @@ def _prompts(data: Path) -> dict[str, list[str]]:
         "JailbreakBench": read("jailbreakbench_harmful.jsonl", lambda row: "AdvBench" not in row["source"]),
         "HarmBench": read("harmbench_val.jsonl"),
         "XSTest unsafe": read("xstest.jsonl", lambda row: row["label"] == "unsafe"),
-        "XSTest safe": spread(read("xstest.jsonl", lambda row: row["label"] == "safe"), SAFE),
+        "XSTest safe": [*spread(read("xstest.jsonl", lambda row: row["label"] == "safe"), SAFE)],
     }
 
 

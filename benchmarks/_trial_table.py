@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from _trial_measure import HARMFUL
 from moored.files import whole_file, write_json
 from moored.measurement.statistics import SeededDifference, mean_interval, over_seeds, seeded_difference
-from selection_trial_measure import HARMFUL
 
 Row = dict[str, Any]
 RULE, CONTROL = "moderate", "length_matched_random"
