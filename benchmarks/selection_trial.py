@@ -178,7 +178,8 @@ def main() -> None:
         tuned = resolve_model("embedded:base", options.run / f"{arm.name}-seed{seed}" / "tuned")
         found = measure(tuned, f"{arm.name}, seed {seed}")
         seconds = {"train": round(trained - started, 1), "measure": round(time.perf_counter() - trained, 1)}
-        kept = {key: record[key] for key in ("train_loss", "steps", "safeguards", "data")}
+        kept = {key: record[key] for key in ("train_loss", "steps", "safeguards")}
+        kept["tokens_sha256"] = record["data"]["tokens_sha256"]
         write_json(file, {**about, "arm": arm.name, "seed": seed, "seconds": seconds, "training": kept, **found})
         write_table(options.out, [arm.name for arm in ARMS])
     write_table(options.out, [arm.name for arm in ARMS])
