@@ -1,3 +1,5 @@
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -8,11 +10,11 @@ from moored.errors import UserError
 from moored.measurement import ranks
 
 
-def rank_correlation(one, other):
+def rank_correlation(one, other) -> Any:
     return ranks.rank_correlation(np.array(one), np.array(other))
 
 
-def superiority(one, other):
+def superiority(one, other) -> Any:
     return ranks.superiority(np.array(one), np.array(other))
 
 

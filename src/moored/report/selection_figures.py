@@ -67,7 +67,7 @@ def _scatter(points: Sequence[Sequence[Any]]) -> Figure:
     figure, axes = canvas(_WIDTH, _HEIGHT, _BOX)
     shown = [point for point in points if point[1] > 0]
     for keep, look in (
-        (False, {"color": MUTED, "markerfacecolor": "none", "alpha": 0.5, "markersize": 4.5}),
+        (False, {"color": MUTED, "markerfacecolor": "none", "alpha": 0.8, "markersize": 4.5}),
         (True, {"color": ABLE, "alpha": 0.8, "markersize": 5, "markeredgewidth": 0}),
     ):
         some = [(tokens, norm) for tokens, norm, kept in shown if kept == keep]
