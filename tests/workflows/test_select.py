@@ -123,13 +123,17 @@ def test_the_size_of_the_chunks_does_not_matter(job, tmp_path, chunk_rows):
         assert [row[name] for row in one] == pytest.approx([row[name] for row in other], rel=1e-5)
 
 
+class Killed(BaseException):
+    """As a Ctrl-C: no ordinary exception."""
+
+
 def _killed(monkeypatch, after):
     """Stops the run before chunk number `after` is scored; the list that comes back counts the chunks scored."""
     seen, score = [], workflow.score_chunk
 
     def scored(*args, **kwargs):
         if len(seen) == after:
-            raise KeyboardInterrupt
+            raise Killed
         seen.append(kwargs["first"])
         return score(*args, **kwargs)
 
@@ -141,7 +145,7 @@ def test_a_resumed_run_has_the_same_bits(job, tmp_path, monkeypatch):
     whole = job(out="whole", parameters="lora")
     with monkeypatch.context() as patched:
         _killed(patched, after=1)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             job(parameters="lora")
     assert not (tmp_path / "out" / "kept.jsonl").exists()
     with pytest.raises(InputError, match="holds a report already; go on with a selection by --resume"):
@@ -160,8 +164,8 @@ def test_a_resumed_run_has_the_same_bits(job, tmp_path, monkeypatch):
 def test_a_run_killed_while_it_writes_is_resumed_without_scoring(job, tmp_path, monkeypatch):
     job(out="whole")
     with monkeypatch.context() as patched:
-        patched.setattr(workflow, "render_selection", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
+        patched.setattr(workflow, "render_selection", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
             job()
     seen = _killed(monkeypatch, after=0)
     job(resume=True)
@@ -203,7 +207,7 @@ def _other_template(tmp_path):
 def test_resuming_another_selection_is_refused(job, tmp_path, monkeypatch, spoil, changes, sentence):
     with monkeypatch.context() as patched:
         _killed(patched, after=1)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             job()
     if spoil is not None:
         spoil(tmp_path)
@@ -216,7 +220,7 @@ def test_resuming_another_selection_is_refused(job, tmp_path, monkeypatch, spoil
 def test_resuming_takes_another_name_of_the_same_data_and_an_empty_folder(job, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     _killed(monkeypatch, after=1)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         job(resume=True)
     monkeypatch.setattr(workflow, "score_chunk", score_chunk)
     (tmp_path / "rows.jsonl").rename(tmp_path / "moved.jsonl")
@@ -237,7 +241,7 @@ def test_what_is_not_ours_is_not_resumed(job, tmp_path):
 def test_a_broken_score_file_is_one_sentence(job, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         _killed(patched, after=2)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             job()
     (tmp_path / "out" / "scores" / "0000001.safetensors").write_bytes(b"half")
     with pytest.raises(InputError, match=r"0000001.safetensors cannot be read .*; delete it and go on by --resume"):
