@@ -5,16 +5,17 @@
 Writes a list of rows `{"case", "variant", "seconds", "ratio", "peak_mib", …}`, and beside it the same for people. Each
 variant first runs once in a process of its own: that gives its peak of memory beyond the loaded model, and its norms,
 which are compared with ours. What fails there or finds other norms is listed with its error and not timed. The others
-are timed in turns, in a new order each round. `ratio` is the median over the limit's, which is a plain forward and
-backward of the same batch; `ratio_low` and `ratio_high` are the quartiles of the rounds' own ratios. In a case called
-`online` the limit is one step of TRL's trainer over a pool of rows, and ours the step that selects a fifth of them.
+are timed in turns in one process, in a new order each round. `ratio` is the median over the limit's, which is a plain
+forward and backward of the same batch; `ratio_low` and `ratio_high` are the quartiles of the rounds' own ratios. In a
+case called `online` the limit is one step of TRL's trainer over a pool of rows, and ours one that selects a fifth.
 
 Opacus is no dependency: `pip install --no-deps opacus==1.6.0 opt_einsum`. Finished cases lie in `--run`, and a call
-after an interruption goes on from there.
+after an interruption goes on from there unless settings, versions or code have changed.
 """
 
 import argparse
 import gc
+import hashlib
 import json
 import os
 import random
@@ -31,8 +32,9 @@ import numpy as np
 import psutil
 import torch
 
+import moored
 from _selection_cases import CASES, DTYPES, Case, load, prepare
-from moored.files import whole_file, write_json
+from moored.files import sha256_of, whole_file, write_json
 from moored.huggingface.quiet import quiet_libraries
 from moored.workflows._provenance import command_line, now, versions
 
@@ -45,11 +47,11 @@ TOKENS_PER_SECOND = 60
 Row = dict[str, Any]
 
 
-def probe(case: Case, variant: str, options: argparse.Namespace) -> Row:
-    """Runs a variant once, in this process: its norms, and the most memory that it held beyond the loaded model."""
+def probe(case: Case, variants: Sequence[str], options: argparse.Namespace) -> Row:
+    """Runs one variant once: its norms, and the most memory that this process held beyond the loaded model."""
     model = load(case, options.model, options.dtype)
     try:
-        run = prepare(case, variant, model, options.model)
+        run = prepare(case, variants[0], model, options.model)
         before = psutil.Process().memory_info().rss
         _, norms = run()
     except Exception as error:  # Whatever keeps a rival from running is a result.
@@ -58,10 +60,29 @@ def probe(case: Case, variant: str, options: argparse.Namespace) -> Row:
     return {"peak_mib": round((peak - before) / 2**20), "norms": None if norms is None else norms.tolist()}
 
 
-def probe_apart(name: str, variant: str, options: argparse.Namespace) -> Row:
-    """`probe` in a process of its own."""
-    settings = ["--model", options.model, "--dtype", options.dtype, "--threads", str(options.threads)]
-    command = [sys.executable, __file__, "--probe", name, variant, *settings]
+def clock(case: Case, variants: Sequence[str], options: argparse.Namespace) -> Row:
+    """The seconds of each variant in each round, after a warm-up."""
+    model = load(case, options.model, options.dtype)
+    runs = {variant: prepare(case, variant, model, options.model) for variant in variants}
+    for run in runs.values():
+        run()
+    seconds: dict[str, list[float]] = {variant: [] for variant in variants}
+    shuffle = random.Random(0)
+    for _ in range(options.rounds):
+        for variant in shuffle.sample(variants, len(variants)):
+            gc.collect()
+            seconds[variant].append(runs[variant]()[0])
+    return seconds
+
+
+PARTS = {"probe": probe, "clock": clock}
+
+
+def apart(part: str, name: str, variants: Sequence[str], options: argparse.Namespace) -> Row:
+    """One of the parts in a process of its own. This one stays small: the peak of a process counts its parent's."""
+    settings = ["--model", options.model, "--dtype", options.dtype]
+    settings += ["--threads", str(options.threads), "--rounds", str(options.rounds)]
+    command = [sys.executable, __file__, *settings, "--part", part, name, *variants]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         return {"error": f"its process ended with {done.returncode}; -9 is for want of memory"}
@@ -80,21 +101,6 @@ def compare(probes: Mapping[str, Row], tolerance: float) -> None:
             found["error"] = f"its norms differ from ours by up to {found['difference']:.1e}"
 
 
-def clock(case: Case, variants: Sequence[str], options: argparse.Namespace) -> dict[str, list[float]]:
-    """The seconds of each variant in each round, after a warm-up."""
-    model = load(case, options.model, options.dtype)
-    runs = {variant: prepare(case, variant, model, options.model) for variant in variants}
-    for run in runs.values():
-        run()
-    seconds: dict[str, list[float]] = {variant: [] for variant in variants}
-    shuffle = random.Random(0)
-    for _ in range(options.rounds):
-        for variant in shuffle.sample(variants, len(variants)):
-            gc.collect()
-            seconds[variant].append(runs[variant]()[0])
-    return seconds
-
-
 def times(seconds: list[float] | None, limit: list[float]) -> Row:
     """Medians and spread; nulls for what was not timed."""
     if seconds is None:
@@ -107,10 +113,12 @@ def times(seconds: list[float] | None, limit: list[float]) -> Row:
 
 def measure(name: str, options: argparse.Namespace) -> list[Row]:
     """The rows of one case."""
-    case = CASES[name]
-    probes = {variant: probe_apart(name, variant, options) for variant in case.variants}
+    probes = {variant: apart("probe", name, [variant], options) for variant in CASES[name].variants}
     compare(probes, TOLERANCE[options.dtype])
-    seconds = clock(case, [variant for variant, found in probes.items() if "error" not in found], options)
+    able = [variant for variant, found in probes.items() if "error" not in found]
+    seconds = apart("clock", name, able, options)
+    if "limit" not in seconds:
+        sys.exit(f"{name}: {probes['limit'].get('error') or seconds.get('error')}")
     label = name if options.dtype == "fp32" else f"{name}-{options.dtype}"
     return [
         {"case": label, "variant": variant, **times(seconds.get(variant), seconds["limit"]), "peak_mib": None, **found}
@@ -118,10 +126,18 @@ def measure(name: str, options: argparse.Namespace) -> list[Row]:
     ]
 
 
+def code() -> str:
+    """A hash of the package and of the benchmarks."""
+    folders = (Path(moored.__file__).parent, Path(__file__).parent)
+    digests = [sha256_of(file) for folder in folders for file in sorted(folder.rglob("*.py"))]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def finished(name: str, options: argparse.Namespace) -> list[Row]:
     """The rows of a case, from its file in the run's folder if that was made with the same settings."""
     file = options.run / f"{name}-{options.dtype}.json"
-    settings = {key: getattr(options, key) for key in ("model", "threads", "rounds")} | {"versions": versions()}
+    settings = {key: getattr(options, key) for key in ("model", "threads", "rounds")}
+    settings |= {"versions": versions(), "code": code()}
     if file.is_file() and (made := json.loads(file.read_text(encoding="utf-8")))["settings"] == settings:
         return made["rows"]
     rows = measure(name, options)
@@ -152,13 +168,14 @@ def main() -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--probe", nargs=2, metavar=("CASE", "VARIANT"), help="run one variant once; for itself")
+    parser.add_argument("--part", nargs="+", metavar="PART, CASE, VARIANTS", help="what this script asks of itself")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     quiet_libraries()
     warnings.filterwarnings("ignore", category=UserWarning)  # The rivals' advice on speed.
-    if options.probe:
-        print(json.dumps(probe(CASES[options.probe[0]], options.probe[1], options)))
+    if options.part:
+        part, name, *variants = options.part
+        print(json.dumps(PARTS[part](CASES[name], variants, options)))
         return
     work = sum(CASES[name].rows * CASES[name].columns for name in options.cases) * (options.rounds + 2)
     print(f"About {work / TOKENS_PER_SECOND:.0f} seconds on two cores, less what is finished.", flush=True)
