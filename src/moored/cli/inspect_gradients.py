@@ -26,7 +26,7 @@ def inspect_gradients_command(
     base: Annotated[
         str | None,
         Option(
-            help="What the model was aligned from; `embedded:base` by default for `embedded:aligned`.",
+            help="The model before alignment, to compare with; `embedded:base` by default for `embedded:aligned`.",
             show_default=False,
         ),
     ] = None,
@@ -36,9 +36,11 @@ def inspect_gradients_command(
     limit: Annotated[int, Option(help="Rows drawn from the data.")] = 256,
     seed: Annotated[int, Option(help="Of the draw and of all that is random.")] = 0,
     max_length: Annotated[int, Option(help="Tokens after which a row is cut.")] = 512,
-    batch_size: Annotated[int, Option(help="Rows a batch.")] = 8,
+    batch_size: Annotated[int, Option(help="Rows that are scored at once.")] = 8,
     top: Annotated[int, Option(help="Coordinates of each matrix at which updates are compared with the base.")] = 1000,
-    keep: Annotated[float, Option(help="Share of the samples called high, moderate and low.")] = 0.2,
+    keep: Annotated[
+        float, Option(help="Share of the rows that each of the groups high, moderate and low holds.")
+    ] = 0.2,
 ) -> None:
     """What decides a sample's gradient norm, where it lies, and whether large ones lead back to the base."""
     quiet_libraries()

@@ -17,11 +17,15 @@ def select_command(
     adapter: Annotated[Path | None, Option(help="A PEFT folder that is folded into the model's weights.")] = None,
     rule: Annotated[
         str,
-        Option(help="`moderate`, `low`, `high`, `random`, `length_matched_random`, `loss_band`, `length_corrected`."),
+        Option(
+            help="`moderate` (ordinary loss, norm near the median), `low` or `high` (norm), `random`, `loss_band` "
+            "(ordinary loss, at random), `length_corrected` (moderate, by norm times √length), `length_matched_random` "
+            "(at random, of the lengths that moderate keeps)."
+        ),
     ] = "moderate",
-    keep: Annotated[float, Option(help="Share of the rows to keep, above 0 and at most 1.")] = 0.2,
+    keep: Annotated[float, Option(help="Share of the rows to keep, above 0 and at most 1; rounded down.")] = 0.2,
     seed: Annotated[int, Option(help="Of the rules that draw at random.")] = 0,
-    parameters: Annotated[str, Option(help="Whose gradients: `all`, or `lora` for a new LoRA's.")] = "all",
+    parameters: Annotated[str, Option(help="Whose gradients: `all` weights', or `lora` for a new LoRA's.")] = "all",
     split: Annotated[str, Option(help="Of a Hub dataset, or of a folder with several.")] = "train",
     render: Annotated[str, Option(help="`chat`, or `raw` for string rows without the chat template.")] = "chat",
     max_length: Annotated[int, Option(help="Tokens that a row is cut to.")] = 1024,
@@ -29,9 +33,9 @@ def select_command(
     output_format: Annotated[
         str, Option("--format", help="Of the rows that are written: `jsonl`, `datasets`.")
     ] = "jsonl",
-    resume: Annotated[bool, Option("--resume", help="Go on with what the folder holds.")] = False,
+    resume: Annotated[bool, Option("--resume", help="Go on after an interruption, with the same settings.")] = False,
 ) -> None:
-    """Scores a dataset by its gradients at a model and writes the rows to train on, the scores, and why."""
+    """Chooses the rows to train on, once and before training, by their gradients at a model; nothing is trained."""
     quiet_libraries()
     from moored.workflows._select_settings import SelectSettings
     from moored.workflows.select import select

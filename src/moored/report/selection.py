@@ -104,7 +104,7 @@ def _correlation(correlation: Mapping[str, Any]) -> str:
 def _about_kept_lengths(report: Mapping[str, Any]) -> str:
     longer, tokens = report["length_confound"]["kept_longer_than_left_out"], report["quantiles"]["tokens"]
     kept, every = (f"{tokens[which]['median']:g}" for which in ("kept", "all"))
-    medians = f"The median answer has {kept} tokens among the kept rows, {every} among all"
+    medians = f"The median answer has {kept} scored tokens among the kept rows, {every} among all"
     if longer["probability"] is None:
         return f"{medians}; no row was left out."
     limits = "" if longer["low"] is None else f" [{longer['low']:.2f}, {longer['high']:.2f}]"
@@ -121,7 +121,8 @@ def _about_rows(report: Mapping[str, Any]) -> list[str]:
     told = {
         f"Rows without a supervised token within {length} tokens: {empty:,}. They count in the share to keep, and are "
         "never kept.": empty,
-        f"Rows longer than {length} tokens, scored on their beginning alone: {cut:,}.": cut,
+        f"Rows longer than {length} tokens, scored on their beginning alone: {cut:,}. Their answers count as shorter "
+        "here than they are; a kept row is written whole.": cut,
     }
     return [sentence for sentence, count in told.items() if count]
 
@@ -132,7 +133,8 @@ def _plots(report: Mapping[str, Any]) -> list[Plot]:
     plots = [
         Plot(
             heading="How large the gradients are",
-            remark=f"Rows by gradient norm, n={scored:,}. The band is the range of the kept rows.",
+            remark=f"Rows by gradient norm, n={scored:,}. The band is the range of the kept "
+            "rows; a row within it may be left out.",
             svg=histogram_plot(report),
         )
     ]
