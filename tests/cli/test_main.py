@@ -57,7 +57,11 @@ def test_the_version_is_told(run):
 def test_an_interruption_is_130(run, failing):
     failing(KeyboardInterrupt())
     code, out, err = run("fail")
-    assert (code, out) == (130, "") and err.strip() == "moored: interrupted; nothing half-written was left."
+    assert (
+        (code, out) == (130, "")
+        and err.strip()
+        == "moored: interrupted; no half-written file was left. demo goes on by itself, train and select with --resume."
+    )
 
 
 def test_a_defect_of_ours_keeps_its_traceback(run, failing, monkeypatch):

@@ -148,7 +148,7 @@ def test_a_resumed_run_has_the_same_bits(job, tmp_path, monkeypatch):
         with pytest.raises(Killed):
             job(parameters="lora")
     assert not (tmp_path / "out" / "kept.jsonl").exists()
-    with pytest.raises(InputError, match="holds a report already; go on with a selection by --resume"):
+    with pytest.raises(InputError, match="is in use already; go on with a selection in it by --resume"):
         job(parameters="lora")
     seen = _killed(monkeypatch, after=9)
     resumed = job(parameters="lora", resume=True)

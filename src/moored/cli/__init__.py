@@ -70,7 +70,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        _complain("interrupted; nothing half-written was left.")
+        _complain("interrupted; no half-written file was left. demo goes on by itself, train and select with --resume.")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -45,7 +45,7 @@ class Rule(ABC):
 
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
-            raise InputError(f"{type(self).__name__}(keep=...) must be above 0 and at most 1, got {self.keep}.")
+            raise InputError(f"A selection's keep must be above 0 and at most 1, got {self.keep}.")
 
     def __call__(self, losses: Tensor, norms: Tensor, lengths: Tensor, *, step: int = 0) -> Tensor:
         """The indices of the samples to keep, ascending; arguments as in `SelectionRule`."""
@@ -60,7 +60,7 @@ class Rule(ABC):
         loss, norm, length = (each.cpu()[rows].double() for each in (losses, norms, lengths))
         if self.scored:
             _check(rows, loss, norm)
-        count = min(self._count(len(losses)), len(rows))
+        count = min(self.count(len(losses)), len(rows))
         chosen = self.choose(Scores(losses=loss, norms=norm, lengths=length), count, step)
         return rows[chosen].sort().values.to(losses.device)
 
@@ -68,7 +68,8 @@ class Rule(ABC):
     def choose(self, scores: Scores, count: int, step: int) -> Int64[Tensor, " kept"]:
         """`count` different indices into the scores, in any order; 1 ≤ count ≤ samples."""
 
-    def _count(self, samples: int) -> int:
+    def count(self, samples: int) -> int:
+        """How many are kept of so many samples, where enough of them have a supervised token."""
         # As a fraction of the digits written: 0.29 · 100 is 28.999… in floating point.
         return max(1, int(Fraction(str(self.keep)) * samples))
 

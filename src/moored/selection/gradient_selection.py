@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 
 from moored.errors import InputError
-from moored.selection._interface import SelectionRule
-from moored.selection._rule import DrawingRule
+from moored.selection._rule import DrawingRule, Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class GradientSelection:
     def __post_init__(self) -> None:
         self.make_rule()
 
-    def make_rule(self) -> SelectionRule:
+    def make_rule(self) -> Rule:
         """The rule with these settings."""
         from moored.selection import RULES  # the room's table, which this file is a part of
 

@@ -73,7 +73,7 @@ def require_free(out: Path, *, resume: bool) -> None:
     if not (out / REPORT).is_file():
         require_place(out)
     elif not resume:
-        raise InputError(f"{out} holds a report already; go on with a selection by --resume, or name another folder.")
+        raise InputError(f"{out} is in use already; go on with a selection in it by --resume, or name another folder.")
 
 
 def begun(out: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ class SelectSettings:
     """Tokens that a row is cut to, from the right; never more than the model was made for."""
     batch_size: int = 8
     format: str = "jsonl"
-    chunk_rows: int = 512
+    chunk_rows: int = 128
     """Rows that are in memory at once, and that a resumed run scores again at most."""
 
     def __post_init__(self) -> None:

@@ -86,6 +86,11 @@ def train(
         if main_process:
             write_json(out / RECORD, record)
         checkpoint = newest_complete(out) if resume else None
+        if resume:
+            whence = (
+                "at the start: there is no complete checkpoint" if checkpoint is None else f"from {checkpoint.name}"
+            )
+            trainer.accelerator.print(f"Going on {whence}.")
         done = trainer.train(None if checkpoint is None else str(checkpoint))
         _save(trainer, start, out)
         record |= {

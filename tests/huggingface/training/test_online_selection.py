@@ -203,8 +203,8 @@ def test_it_is_announced_logged_and_reported(tmp_path, capsys):
         logging_strategy="steps",
     )  # fmt: skip
     printed = capsys.readouterr().out
-    assert "gradient_selection: keeps 0.4 of the 8 rows of each step by the rule moderate" in printed
-    assert "gradient_selection kept 6 of 16 rows, with " in printed
+    assert "gradient_selection: keeps 3 of the 8 rows of each step (keep 0.4) by the rule moderate" in printed
+    assert "gradient_selection kept 6 of the 16 rows that it saw, with " in printed
     first, second = (entry for entry in trainer.state.log_history if "loss" in entry)
     for entry in (first, second):
         own = {key.rsplit("/", 1)[1]: value for key, value in entry.items() if key.startswith("safety/")}

@@ -127,8 +127,12 @@ class OnlineSelection:
 
     def announce(self) -> str:
         """The rule, and what it chooses from."""
-        rows = "packed documents" if self._expected is None else f"{self._expected} rows"
-        return f"keeps {self.safeguard.keep:g} of the {rows} of each step by the rule {self.safeguard.rule}"
+        keep, rule = f"{self.safeguard.keep:g}", f"by the rule {self.safeguard.rule}"
+        if self._expected is None:
+            return f"keeps {keep} of the packed documents of each step {rule}"
+        return (
+            f"keeps {self._rule.count(self._expected)} of the {self._expected} rows of each step (keep {keep}) {rule}"
+        )
 
     def drain(self, loss: float) -> dict[str, float]:
         """Since the last call: the share kept, and means of norm and length over the pool and over the kept rows."""
@@ -150,7 +154,7 @@ class OnlineSelection:
                 "raise the batch size or the gradient accumulation."
             )
         return (
-            f"kept {kept.rows} of {pool.rows} rows, with {kept.mean('length'):.1f} tokens to learn from on average "
+            f"kept {kept.rows} of the {pool.rows} rows that it saw, with {kept.mean('length'):.1f} tokens to learn from on average "
             f"where all have {pool.mean('length'):.1f}"
         )
 
