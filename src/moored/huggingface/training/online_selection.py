@@ -154,8 +154,8 @@ class OnlineSelection:
                 "raise the batch size or the gradient accumulation."
             )
         return (
-            f"kept {kept.rows} of the {pool.rows} rows that it saw, with {kept.mean('length'):.1f} tokens to learn from on average "
-            f"where all have {pool.mean('length'):.1f}"
+            f"kept {kept.rows} of the {pool.rows} rows that it saw, with {kept.mean('length'):.1f} tokens to learn "
+            f"from on average where all have {pool.mean('length'):.1f}"
         )
 
     def report(self) -> dict[str, Any]:
