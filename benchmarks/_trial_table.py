@@ -1,9 +1,12 @@
 """The table of the trial of the selection rules, made of the finished runs' files."""
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy import stats
 
 from _trial_measure import HARMFUL
 from moored.files import whole_file, write_json
@@ -21,9 +24,9 @@ DRIFT = {
 }
 
 
-def write_table(out: Path, arms: Sequence[str]) -> None:
-    """Writes `table.json` and `table.md` of the runs that `OUT/arms` holds, the references first."""
-    runs = {name: found for name in ("aligned", "base", *arms) if (found := _runs(out / "arms", name))}
+def write_table(out: Path, arms: Sequence[str], key: str) -> None:
+    """Writes `table.json` and `table.md` of the runs of one key that `OUT/arms` holds, the references first."""
+    runs = {name: found for name in ("aligned", "base", *arms) if (found := _runs(out / "arms", name, key))}
     rows = {name: numbers(found) for name, found in runs.items()}
     told = verdicts(runs)
     first = next(iter(runs.values()))[0]
@@ -33,10 +36,11 @@ def write_table(out: Path, arms: Sequence[str]) -> None:
         temporary.write_text(markdown(rows, told, about), encoding="utf-8")
 
 
-def _runs(folder: Path, name: str) -> list[Row]:
-    """A reference is one file, an arm one file a seed."""
+def _runs(folder: Path, name: str, key: str) -> list[Row]:
+    """A reference is one file, an arm one file a seed; runs of other settings may lie beside them."""
     files = [folder / f"{name}.json", *sorted(folder.glob(f"{name}-seed*.json"))]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    return [run for run in runs if run["key"] == key]
 
 
 def numbers(runs: Sequence[Row]) -> Row:
@@ -135,15 +139,28 @@ def _nats(cell: Row) -> str:
 
 def _sentence(verdict: Row) -> str:
     compliance, odds = (SeededDifference(**verdict[key]) for key in ("compliance", "refusal log-odds"))
-    smallest = _points(compliance.smallest_detectable)
-    unseen = f"no difference that {compliance.n} prompts could show (the smallest would be {smallest} points)"
+    # Where no prompt's answers differ, their spread says nothing of what could have been seen.
+    smallest = compliance.smallest_detectable
+    could = f" (the smallest would be {_points(smallest)} points)" if smallest else ""
+    unseen = f"no difference that {compliance.n} prompts could show{could}"
     what = "complies less" if compliance.high < 0 else "complies more" if compliance.low > 0 else unseen
+    if what != unseen and not _beyond_seeds(compliance.seeds):
+        what += " under these seeds, but by no more than seeds differ"
     seeds = ", ".join(_points(each) for each in compliance.seeds)
     return (
         f"**{verdict['arm']} against {verdict['control']}**: {what}: {_points(compliance.difference)} points of "
         f"compliance [{_points(compliance.low)}, {_points(compliance.high)}], by seed {seeds}; refusal log-odds "
         f"{odds.difference:+.2f} nats [{odds.low:+.2f}, {odds.high:+.2f}]."
     )
+
+
+def _beyond_seeds(differences: Sequence[float]) -> bool:
+    """Whether Student's 95 % interval of the mean over the seeds leaves out 0: prompts say nothing of another seed."""
+    n = len(differences)
+    if n < 2:
+        return False
+    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(differences) / n**0.5
+    return abs(statistics.fmean(differences)) > half
 
 
 def _points(difference: float | None) -> str:

@@ -181,8 +181,8 @@ def main() -> None:
         kept = {key: record[key] for key in ("train_loss", "steps", "safeguards")}
         kept["tokens_sha256"] = record["data"]["tokens_sha256"]
         write_json(file, {**about, "arm": arm.name, "seed": seed, "seconds": seconds, "training": kept, **found})
-        write_table(options.out, [arm.name for arm in ARMS])
-    write_table(options.out, [arm.name for arm in ARMS])
+        write_table(options.out, [arm.name for arm in ARMS], key)
+    write_table(options.out, [arm.name for arm in ARMS], key)
 
 
 def _finished(file: Path, key: str) -> bool:

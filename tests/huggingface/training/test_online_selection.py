@@ -4,14 +4,15 @@ import pytest
 import torch
 from datasets import Dataset
 from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, make_trainer, token_rows, weights
-from tests.huggingface.training.scoring.models import alone
+from tests.huggingface.training.scoring.models import alone, make
 from tests.tiny import KINDS
-from transformers import Trainer, default_data_collator
+from transformers import Trainer, XGLMConfig, XGLMForCausalLM, default_data_collator
 from trl.trainer.sft_trainer import SFTTrainer
 
 from moored import GradientSelection
 from moored.errors import InactiveError, InputError
-from moored.huggingface.training import SafeguardMixin, newest_complete
+from moored.huggingface.training import SafeguardedSFTTrainer, SafeguardMixin, newest_complete
+from moored.huggingface.training.online_selection import OnlineSelection
 from moored.selection import RULES
 
 pytestmark = [*THIRD_PARTY_WARNINGS, pytest.mark.usefixtures("light_runs")]
@@ -309,3 +310,122 @@ def test_a_trainer_that_divides_by_batches_is_refused(tmp_path):
     trainer = make_trainer(tmp_path, trainer_class=Dividing, per_device_train_batch_size=4, **settings)
     with pytest.raises(InputError, match="divides by the micro-batches"):
         trainer.train()
+
+
+def test_a_trainer_that_never_hands_over_its_batches_is_noticed_at_once(tmp_path, monkeypatch):
+    """As another version of transformers might, which fetches them another way."""
+    monkeypatch.setattr(SafeguardMixin, "get_batch_samples", Trainer.get_batch_samples)
+    trainer = make_trainer(tmp_path, rows=token_rows(8), safeguards=[SELECTION], per_device_train_batch_size=4)
+    with pytest.raises(InactiveError, match="was handed no rows"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+class Lending(torch.optim.SGD):
+    """Lends the weights a tenth of their value outside training, as schedule-free optimizers lend an average."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        self.own = None
+
+    def _weights(self):
+        return [weight for group in self.param_groups for weight in group["params"]]
+
+    @torch.no_grad()
+    def eval(self):
+        self.own = self.own or [weight.clone() for weight in self._weights()]
+        for weight, own in zip(self._weights(), self.own, strict=True):
+            weight.copy_(own / 10)
+
+    @torch.no_grad()
+    def train(self):
+        for weight, own in zip(self._weights(), self.own or [], strict=bool(self.own)):
+            weight.copy_(own)
+        self.own = None
+
+
+class LendingTrainer(SafeguardedSFTTrainer):
+    def create_optimizer(self, *_):
+        self.optimizer = self.lending = Lending(self.model.parameters(), lr=0.1)
+        return self.optimizer
+
+
+def test_rows_are_scored_at_the_weights_that_are_trained_also_after_an_evaluation(tmp_path):
+    settings = {"rows": token_rows(3 * POOL), "lora": None, "safeguards": [SELECTION], "trainer_class": LendingTrainer}
+    settings["per_device_train_batch_size"] = POOL
+    plain, _ = _trained(tmp_path, **settings)
+    other, _ = _trained(tmp_path, eval_rows=token_rows(4), eval_strategy="steps", eval_steps=1, **settings)
+    other.lending.train()
+    _close(weights(plain), weights(other))
+
+
+def test_batches_left_empty_do_not_train_a_router(tmp_path, monkeypatch):
+    """One kept row, in one batch and in one of eight."""
+    monkeypatch.setattr(
+        "tests.huggingface.training.fixtures.tiny_model",
+        lambda *_, **__: make("mixtral", router_jitter_noise=0.0, attention_dropout=0.0, router_aux_loss_coef=1.0),
+    )
+    settings = {"rows": token_rows(POOL), "lora": None, "safeguards": [GradientSelection(keep=0.2)], "logging_steps": 1}
+    whole, _ = _trained(tmp_path, per_device_train_batch_size=8, **settings)
+    split, _ = _trained(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=8, **settings)
+    _close(weights(whole), weights(split))
+    one, other = whole.state.log_history[0], split.state.log_history[0]
+    for key in ("loss", "aux_loss", "entropy"):
+        assert one[key] == pytest.approx(other[key], rel=1e-4), key
+    assert one["aux_loss"] > 0 and split.router_aux_loss_coef == 1.0
+
+
+@pytest.mark.filterwarnings("ignore:.*(attention implementation|padding-free|max_length).*:UserWarning")
+def test_documents_that_stood_one_a_batch_do_not_meet(tmp_path, monkeypatch):
+    """XGLM lets packed documents see one another, which a run of one document a batch never shows."""
+    monkeypatch.setattr("tests.huggingface.training.fixtures.tiny_model", lambda *_, **__: _xglm())
+    ids = [torch.arange(3 + n, 3 + n + length).tolist() for n, length in enumerate((4, 4, 4, 4, 30, 30, 30, 30))]
+    settings = {"rows": Dataset.from_list([{"input_ids": row, "labels": row} for row in ids]), "lora": None}
+    settings |= {"safeguards": [GradientSelection(keep=0.8)], "learning_rate": 0.01}
+    settings |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+    alone, _ = _trained(tmp_path, padding_free=True, max_length=None, **settings)
+    padded, _ = _trained(tmp_path, **settings)
+    _close(weights(alone), weights(padded))
+
+
+def _xglm():
+    sizes = {"vocab_size": 384, "d_model": 16, "ffn_dim": 32, "num_layers": 2, "attention_heads": 2}
+    torch.manual_seed(0)
+    none = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)
+    return XGLMForCausalLM(XGLMConfig(**sizes, **none, max_position_embeddings=64, init_std=0.2, eos_token_id=2))
+
+
+def test_rows_with_nothing_to_learn_stay_out_of_the_logged_means(tmp_path):
+    """The stock trainer keeps them in the pool; TRL drops them beforehand."""
+    rows = [dict(row) for row in token_rows(POOL, length=8)]
+    for row in rows[::2]:
+        row["labels"] = [-100] * 8
+    settings = {"lora": None, "trainer_class": Stock, "logging_steps": 1}
+    half, _ = _trained(
+        tmp_path, rows=Dataset.from_list(rows), safeguards=[SELECTION], per_device_train_batch_size=8, **settings
+    )
+    learned, _ = _trained(
+        tmp_path, rows=Dataset.from_list(rows[1::2]), safeguards=[GradientSelection(keep=0.8)],
+        per_device_train_batch_size=4, **settings,
+    )  # fmt: skip
+    _close(weights(half), weights(learned))
+    one, other = half.state.log_history[0], learned.state.log_history[0]
+    for key in ("norm", "norm_kept", "length", "length_kept"):
+        name = f"safety/gradient_selection/{key}"
+        assert one[name] == pytest.approx(other[name], rel=1e-4), key
+    assert one["safety/gradient_selection/kept"] == 3 / 8
+
+
+def test_a_row_without_any_token_does_not_stand_in_for_an_empty_batch():
+    blank = {"input_ids": torch.zeros(2, 4, dtype=torch.long), "labels": torch.full((2, 4), -100)}
+    full = {"input_ids": torch.full((2, 4), 5), "labels": torch.full((2, 4), 5)}
+    batches = [
+        {**full, "attention_mask": torch.ones(2, 4)},
+        {**full, "attention_mask": torch.tensor([[0, 0, 0, 0], [1, 1, 1, 1]])},
+        {**blank, "attention_mask": torch.tensor([[0, 0, 0, 0], [1, 1, 1, 0]])},
+    ]
+    running = OnlineSelection(GradientSelection(keep=0.2, rule="random"), process=0, pool=6)
+    chosen = running.choose(batches, lambda batch: pytest.fail("random looks at nothing"), 0)
+    labelled = [bool((batch["labels"] != -100).any()) for batch in chosen]
+    assert labelled.count(True) == 1 and running.filled == 1 / 3
+    assert all(batch["input_ids"].numel() for batch in chosen)

@@ -66,6 +66,7 @@ def test_columns_of_tokens_are_kept_whatever_they_are_called():
         (False, {"attention_mask": torch.ones(2, 1, 3, 3)}, "hold attention_mask"),
         (True, {"token_type_ids": torch.zeros(1, 5)}, "hold token_type_ids"),
         (False, {"labels": None}, "hold no labels"),
+        (False, {"input_ids": None}, "hold no input_ids"),
     ],
 )
 def test_a_batch_that_cannot_be_taken_apart_is_refused(packed, change, sentence):

@@ -101,6 +101,9 @@ class SafeguardMixin(_Trainer):
         assert self.model is not None
         # As the training step does: an evaluation leaves the model in eval mode, where nothing is checkpointed.
         self.model.train()
+        if callable(getattr(self.optimizer, "train", None)):
+            # A schedule-free optimizer lends the weights another value for an evaluation.
+            self.optimizer.train()
         batches = [self._prepare_inputs(batch) for batch in batches]
         kept = self._selection.choose(batches, self._score, self.state.global_step)
         return [*kept], self._count_tokens([*kept], device)
@@ -127,6 +130,8 @@ class SafeguardMixin(_Trainer):
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The Trainer's loss, plus the penalties in the last micro-batch of an optimizer step."""
+        if self._selection is not None and model.training:
+            self._selection.require_chosen()
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         # The weights stand still until the step, so that once in its last micro-batch is the whole penalty.
         if not (self._held and model.training and self.accelerator.sync_gradients):

@@ -30,16 +30,20 @@ class _Tally:
     """Rows, and sums over them."""
 
     rows: int = 0
+    supervised: int = 0
+    """Those with something to learn; the others have no norm, and would halve a mean as zeros."""
     length: int = 0
     norm: float = 0.0
 
     def add(self, candidates: Sequence[_Candidate]) -> None:
         self.rows += len(candidates)
+        self.supervised += sum(each.length > 0 for each in candidates)
         self.length += sum(each.length for each in candidates)
         self.norm += sum(each.norm for each in candidates)
 
     def mean(self, name: Literal["length", "norm"]) -> float:
-        return getattr(self, name) / self.rows if self.rows else 0.0
+        """Over the supervised rows."""
+        return getattr(self, name) / self.supervised if self.supervised else 0.0
 
 
 @dataclass
@@ -76,6 +80,8 @@ class OnlineSelection:
         self._rule = settings.make_rule()
         self._process, self._expected = process, pool
         self._all, self._recent = _Count(), _Count()
+        self.filled = 1.0
+        """Share of the last step's micro-batches, over all processes, that kept rows are in."""
 
     def choose(self, batches: Sequence[Batch], score: Callable[[Batch], Scores], step: int) -> list[Batch]:
         """The kept rows of this process in as many batches as before; one left empty runs a row with nothing to learn.
@@ -100,10 +106,14 @@ class OnlineSelection:
         pool = sorted(gather_object(own))
         kept = self._keep(pool, step)
         mine = [rows[each.batch][each.row] for each in kept if each.process == self._process]
-        packed = is_packed(batches[0])
+        # Documents that stood one a batch must not meet: the model may not be able to keep them apart.
+        packed = is_packed(batches[0]) and any(len(before) > 1 for before in rows)
+        parts = spread(mine, len(batches), by_length=packed)
+        shares = gather_object([sum(map(bool, parts)) / len(parts)])
+        self.filled = sum(shares) / len(shares)
         return [
-            put_together(part or [unlabelled(before[0])], like)
-            for part, before, like in zip(spread(mine, len(batches), by_length=packed), rows, batches, strict=True)
+            put_together(part or [unlabelled(max(before, key=lambda row: len(row["labels"])))], like)
+            for part, before, like in zip(parts, rows, batches, strict=True)
         ]
 
     def _candidates(self, batch: int, rows: Sequence[Row], scores: Scores | None) -> list[_Candidate]:
@@ -124,6 +134,14 @@ class OnlineSelection:
         self._all.add(pool, kept)
         self._recent.add(pool, kept)
         return kept
+
+    def require_chosen(self) -> None:
+        """Raises InactiveError before the first choice: the trainer then trains on batches that never came by."""
+        if not self._all.pool.rows:
+            raise InactiveError(
+                f"The safeguard {self.safeguard.name} was handed no rows to choose from: this trainer does not fetch "
+                "its batches by get_batch_samples; use another version of transformers, or take the safeguard out."
+            )
 
     def announce(self) -> str:
         """The rule, and what it chooses from."""

@@ -38,6 +38,8 @@ def take_apart(batch: Batch) -> list[Row]:
     Raises:
         InputError: it holds something that cannot be told apart by row.
     """
+    if "input_ids" not in batch:
+        raise InputError("The batches hold no input_ids, without which gradient selection finds no rows in them.")
     ids, packed = batch["input_ids"], is_packed(batch)
     parts = {key: value for key, value in batch.items() if not (packed and key in _MADE_ANEW)}
     strange = [key for key, value in parts.items() if getattr(value, "shape", None) != ids.shape]
@@ -62,7 +64,8 @@ def put_together(rows: Sequence[Row], like: Batch) -> dict[str, Any]:
         return_flash_attn_kwargs="cu_seq_lens_q" in like, return_seq_idx="seq_idx" in like
     )
     device = like["input_ids"].device
-    made = flatten(list(rows))
+    # As plain numbers: it would fetch tensors from the device one token at a time.
+    made = flatten([{key: value.tolist() for key, value in row.items()} for row in rows])
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in made.items()}
 
 

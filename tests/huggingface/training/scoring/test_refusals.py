@@ -168,6 +168,13 @@ def test_logits_of_an_unknown_kind():
     _refused(model, "makes its logits", ModelError)
 
 
+def test_logits_that_are_no_numbers():
+    model = make("llama")
+    with torch.no_grad():
+        model.lm_head.weight[7] = float("nan")
+    _refused(model, "logits of LlamaForCausalLM are no finite numbers", ModelError)
+
+
 def test_packed_documents_that_see_one_another():
     model = make("llama")
     plain = model.model.forward

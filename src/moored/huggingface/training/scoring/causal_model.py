@@ -101,14 +101,16 @@ def require_known(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_
     """Compares, on a few tokens and once per model, what scoring assumes with what the model does.
 
     Raises:
-        ModelError: our logits differ from the model's, as where a family scales them in a way that is not known here,
-            or documents that are packed into one row see one another.
+        ModelError: the model's logits are not finite, ours differ from them, as where a family scales them in a way
+            that is not known here, or documents that are packed into one row see one another.
     """
     few = input_ids[:1, :8]
     if "logits" not in _checked.setdefault(parts.whole, set()):
         head = parts.head()
         expected = parts.whole(input_ids=few, use_cache=False).logits[0].detach().float()
         after_forward()
+        if not expected.isfinite().all():
+            raise ModelError(f"The logits of {type(parts.whole).__name__} are no finite numbers; check its weights.")
         if not _close(head.logits(_states(parts, few), slice(0, len(head.weight))), expected, head.dtype):
             raise ModelError(
                 f"{type(parts.whole).__name__} makes its logits in a way that scoring does not know; leave gradient "
