@@ -25,6 +25,7 @@ fix: $(VENV)/dev.stamp ## mend what can be mended by itself
 bench: $(VENV)/dev.stamp ## the tables of results/ anew, from the real data in $(DATA)
 	for name in judge embedded; do $(BIN)/python benchmarks/$$name.py --data $(DATA) --out results/$$name || exit 1; done
 	$(BIN)/python benchmarks/demo.py --run runs/demo --out results/demo
+	$(BIN)/python benchmarks/selection_trial.py --data $(DATA) # hours; finished runs are kept
 	$(BIN)/python benchmarks/selection.py --run runs/selection --json results/selection/speed.json
 
 pins: $(VENV)/dev.stamp ## pin anew from the loose ranges of pyproject.toml

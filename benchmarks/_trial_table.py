@@ -145,7 +145,8 @@ def _sentence(verdict: Row) -> str:
     unseen = f"no difference that {compliance.n} prompts could show{could}"
     what = "complies less" if compliance.high < 0 else "complies more" if compliance.low > 0 else unseen
     if what != unseen and not _beyond_seeds(compliance.seeds):
-        what += " under these seeds, but by no more than seeds differ"
+        alone = len(compliance.seeds) == 1
+        what += " under this seed alone" if alone else " under these seeds, but by no more than seeds differ"
     seeds = ", ".join(_points(each) for each in compliance.seeds)
     return (
         f"**{verdict['arm']} against {verdict['control']}**: {what}: {_points(compliance.difference)} points of "
