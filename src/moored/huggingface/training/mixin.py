@@ -101,9 +101,10 @@ class SafeguardMixin(_Trainer):
         assert self.model is not None
         # As the training step does: an evaluation leaves the model in eval mode, where nothing is checkpointed.
         self.model.train()
-        if callable(getattr(self.optimizer, "train", None)):
-            # A schedule-free optimizer lends the weights another value for an evaluation.
-            self.optimizer.train()
+        # A schedule-free optimizer lends the weights another value for an evaluation.
+        to_train = getattr(self.optimizer, "train", None)
+        if callable(to_train):
+            to_train()
         batches = [self._prepare_inputs(batch) for batch in batches]
         kept = self._selection.choose(batches, self._score, self.state.global_step)
         return [*kept], self._count_tokens([*kept], device)
