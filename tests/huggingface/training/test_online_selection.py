@@ -345,7 +345,8 @@ class Lending(torch.optim.SGD):
 
 
 class LendingTrainer(SafeguardedSFTTrainer):
-    def create_optimizer(self, *_):
+    def create_optimizer(self, model=None):
+        assert self.model is not None
         self.optimizer = self.lending = Lending(self.model.parameters(), lr=0.1)
         return self.optimizer
 
