@@ -19,6 +19,7 @@ from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.measurement import ExactMatch, RefusalJudge
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import spread
+from moored.workflows._provenance import weights_hash
 
 HARMFUL = ("JailbreakBench", "HarmBench", "XSTest unsafe")
 SST2, SST2_HELD_OUT = "sst2_test.jsonl", 100
@@ -46,11 +47,13 @@ class Measure:
         return {"aligned": embedded_source(ALIGNED), "base": embedded_source(BASE)}
 
     def hashes(self) -> dict[str, str]:
-        """Of the rendered prompts, by set."""
+        """Of the rendered prompts by set, of the judge and of the models, and how long answers are."""
         sets = {**self._asked, "ordinary": self._ordinary}
         sets |= {name: [row["prompt"] for row in rows] for name, rows in self._tasks.items()}
         sets |= {name: [str(row) for row in rows] for name, rows in self._choices.items()}
-        return {name: rendering_hash(texts) for name, texts in sets.items()}
+        weights = {name: weights_hash(source) for name, source in self.references().items()}
+        made = {"judge": RefusalJudge().version, "tokens": str(MAX_NEW_TOKENS)}
+        return {**{name: rendering_hash(texts) for name, texts in sets.items()}, **weights, **made}
 
     def __call__(self, source: ModelSource, name: str) -> Row:
         """Labels and scores of one model, in the order of the prompts."""

@@ -74,7 +74,7 @@ ARMS = [
     Arm(None),
     *(Arm(rule, 0.2) for rule in ("moderate", "length_matched_random", "random")),
     *(Arm(rule, 0.2) for rule in RULES if rule not in RATIOS),
-    *(Arm(rule, keep) for keep in (0.1, 0.4) for rule in RATIOS),
+    *(Arm(rule, keep) for keep in (0.12, 0.4) for rule in RATIOS),  # 3 and 10 of 25 rows
 ]
 
 
@@ -113,9 +113,21 @@ def fine_tune(arm: Arm, seed: int, data: Path, run: Path, plan: Plan) -> Row:
     run.mkdir(parents=True)
     write_jsonl(run / "rows.jsonl", training_rows(data, plan, seed))
     config = {
-        "model": ALIGNED,
+        **_configuration(plan),
         "dataset": str(run / "rows.jsonl"),
         "output_dir": str(run / "tuned"),
+        "use_cpu": not torch.accelerator.is_available(),
+        "seed": seed,
+        "safeguards": arm.safeguards(seed),
+    }
+    (run / "train.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return train(run / "train.yaml", console=Console(stderr=True))
+
+
+def _configuration(plan: Plan) -> Row:
+    """What all runs share of a training file."""
+    return {
+        "model": ALIGNED,
         "lora": {"r": plan.rank, "lora_alpha": 2 * plan.rank, "lora_dropout": 0.0, "target_modules": "all-linear"},
         "max_steps": plan.steps,
         "per_device_train_batch_size": 5,
@@ -126,15 +138,10 @@ def fine_tune(arm: Arm, seed: int, data: Path, run: Path, plan: Plan) -> Row:
         "max_length": plan.max_length,
         "gradient_checkpointing": False,
         "bf16": True,
-        "use_cpu": not torch.accelerator.is_available(),
         "save_strategy": "no",
         "logging_steps": 1,
         "report_to": "none",
-        "seed": seed,
-        "safeguards": arm.safeguards(seed),
     }
-    (run / "train.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    return train(run / "train.yaml", console=Console(stderr=True))
 
 
 def grid(only: Sequence[str] | None, seeds: Sequence[int]) -> Iterator[tuple[Arm, int]]:
@@ -144,7 +151,8 @@ def grid(only: Sequence[str] | None, seeds: Sequence[int]) -> Iterator[tuple[Arm
 
 def _key(plan: Plan, measure: Measure) -> str:
     """What a finished run must share with this one to stand in the same table."""
-    return hashlib.sha256(json.dumps([asdict(plan), measure.hashes()]).encode()).hexdigest()[:16]
+    shared = [asdict(plan), _configuration(plan), measure.hashes()]
+    return hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]
 
 
 def main() -> None:
