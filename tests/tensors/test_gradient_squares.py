@@ -47,9 +47,29 @@ def test_the_two_forms_agree(rows: int, width: int, inputs: int, outputs: int):
 @settings(deadline=None)
 @given(sizes, sizes, sizes)
 def test_the_form_of_fewer_operations_is_taken(width: int, inputs: int, outputs: int):
-    form, _ = cheaper_form(width, inputs, outputs)
+    form, size = cheaper_form(width, inputs, outputs)
     costs = {ghost_squares: width**2 * (inputs + outputs), direct_squares: width * inputs * outputs}
     assert costs[form] == min(costs.values())
+    assert size == {ghost_squares: 2 * width**2, direct_squares: inputs * outputs}[form]
+
+
+def test_the_choice_of_a_form_sees_the_layers_sizes(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    monkeypatch.setattr(
+        "moored.tensors.gradient_squares.cheaper_form", lambda *sizes: seen.append(sizes) or cheaper_form(*sizes)
+    )
+    dense_squares(one_a_row(5, 4), _draw(20, 3), _draw(20, 6))
+    assert seen == [(4, 3, 6)]
+
+
+def test_a_gradient_that_vanishes_has_no_negative_square():
+    """Gradients that cancel leave the ghost form with rounding of either sign."""
+    g = _draw(64, 9, 5)
+    g[:, -1] = -g[:, :-1].sum(1)
+    squares = ghost_squares(torch.ones(64, 9, 3), g)
+    assert (squares >= 0).all() and (squares < 1e-3).all()
+    products = torch.full((64, 9, 9), 3.0) * (g @ g.mT)
+    assert (products.sum((1, 2)) < 0).any(), "rounding went upwards everywhere, which tests nothing"
 
 
 @pytest.mark.parametrize("most", [1, 10, 10**6])
@@ -65,7 +85,9 @@ def test_half_precision_accumulates_in_fp32():
     x, g = _draw(2048, 3).abs().bfloat16(), _draw(2048, 2).abs().bfloat16()
     expected = (g.double().mT @ x.double()).square().sum().item()
     assert dense_squares(samples, x, g).item() == pytest.approx(expected, rel=1e-5)
-    assert summed_squares(samples, g).item() == pytest.approx(g.double().sum(0).square().sum().item(), rel=1e-5)
+    total = g.double().sum(0).square().sum().item()
+    assert summed_squares(samples, g).item() == pytest.approx(total, rel=1e-5)
+    assert lookup_squares(samples, torch.zeros(2048, dtype=torch.long), g).item() == pytest.approx(total, rel=1e-5)
 
 
 @settings(deadline=None)
