@@ -12,8 +12,8 @@ class GradientSelection:
 
     The pool is all rows of the step: batch size × accumulation × processes, under packing their documents. Fewer rows
     are learned from, so give a run as many steps as it would have without. Scores are of the mean negative
-    log-likelihood, whatever loss the trainer has (label smoothing, a loss of your own). Source: "Continual Safety Alignment via
-    Gradient-Based Sample Selection" (arXiv 2604.17215), Algorithm 1; the other rules are its controls.
+    log-likelihood, whatever loss the trainer has (label smoothing, a loss of your own). Source: "Continual Safety
+    Alignment via Gradient-Based Sample Selection" (arXiv 2604.17215), Algorithm 1; the other rules are its controls.
 
     Raises:
         InputError: `keep` outside (0, 1], or an unknown rule.
