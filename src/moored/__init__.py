@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from moored.measurement import RefusalJudge as RefusalJudge
     from moored.recovery import OneShot as OneShot
+    from moored.regularizers import AlignmentDirection as AlignmentDirection
+    from moored.regularizers import UpdateNorm as UpdateNorm
     from moored.selection import GradientSelection as GradientSelection
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AlignmentDirection": "moored.regularizers",
     "GradientSelection": "moored.selection",
     "OneShot": "moored.recovery",
     "RefusalJudge": "moored.measurement",
+    "UpdateNorm": "moored.regularizers",
 }
 
-__all__ = ["GradientSelection", "OneShot", "RefusalJudge", "__version__"]
+__all__ = ["AlignmentDirection", "GradientSelection", "OneShot", "RefusalJudge", "UpdateNorm", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

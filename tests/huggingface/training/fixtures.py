@@ -13,6 +13,7 @@ from tests.tiny import Kind, tiny_arguments, tiny_model, tiny_tokenizer
 from torch import Tensor
 
 from moored.huggingface.training import SafeguardedSFTTrainer
+from moored.tensors.low_rank import Matrix, whole
 
 THIRD_PARTY_WARNINGS = [
     # PEFT and TRL still use names that transformers renamed; nothing of ours can avoid it.
@@ -40,9 +41,10 @@ class L2:
     strength: float
     name: str = "l2"
     needs: frozenset[str] = frozenset()
+    scaled: bool = True
 
-    def weight_penalty(self, update: Tensor, direction: Tensor | None) -> Tensor:
-        return update.square().sum()
+    def weight_penalty(self, update: Matrix, guide: Any) -> Tensor:
+        return whole(update).square().sum()
 
 
 def token_rows(count: int, *, length: int | None = None) -> Dataset:

@@ -130,27 +130,27 @@ class SafeguardMixin(_Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The Trainer's loss, plus the penalties in the last micro-batch of an optimizer step."""
+        """The Trainer's loss."""
         if self._selection is not None and model.training:
             self._selection.require_chosen()
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # The weights stand still until the step, so that once in its last micro-batch is the whole penalty.
-        if not (self._held and model.training and self.accelerator.sync_gradients):
-            return result
-        # Trainer divides the loss by the number of micro-batches, unless the number of tokens did so already.
-        divided = not self._loss_is_scaled(num_items_in_batch)
-        factor = self.current_gradient_accumulation_steps if divided else 1
-        # DDP averages over the processes, and all have the same penalty: no factor for their number.
-        penalty = factor * torch.stack([held.penalty() for held in self._held]).sum()
-        return (result[0] + penalty, *result[1:]) if isinstance(result, tuple) else result + penalty
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
-    def _loss_is_scaled(self, num_items_in_batch: Any) -> bool:
-        """Whether `training_step` leaves the loss undivided; the rule of `transformers.Trainer.training_step`."""
-        stated = getattr(self, "loss_is_scaled_for_ga", None)
-        if stated is not None:
-            return stated
-        counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
-        return counted or self.compute_loss_func is not None
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The Trainer's; the last one before an optimizer step adds the gradients of the weight penalties."""
+        loss = super().training_step(*args, **kwargs)
+        # DDP has averaged the gradients by now, and all processes have the same penalty.
+        if self._held and self.accelerator.sync_gradients:
+            scaler = self.accelerator.scaler
+            scale = 1.0 if scaler is None else scaler.get_scale()
+            task_norm = self._gradient_norm() / scale
+            for held in self._held:
+                held.add_gradients(scale, task_norm)
+        return loss
+
+    def _gradient_norm(self) -> torch.Tensor:
+        """Of what the loss left on the guarded weights."""
+        guarded = [parameter for weight in self._held[0].weights for parameter in weight.parameters]
+        return nn.utils.get_total_norm([each.grad for each in guarded if each.grad is not None])
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Logs, with what each safeguard did since the last log."""

@@ -9,7 +9,7 @@ from moored.selection import GradientSelection
 
 NEEDS = frozenset({"reference", "base", "hidden_states"})
 """What a safeguard may declare that it needs."""
-_SUPPLIED = frozenset({"reference"})
+_SUPPLIED = frozenset({"reference", "base"})
 
 
 @runtime_checkable
