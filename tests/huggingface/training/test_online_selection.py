@@ -12,12 +12,12 @@ from tests.huggingface.training.fixtures import (
     weights,
 )
 from tests.huggingface.training.scoring.models import alone
-from tests.huggingface.training.selecting import IN_ORDER, POOL, SELECTION, WARM_LORA, Stock, trained_in_order
+from tests.huggingface.training.selecting import POOL, SELECTION, WARM_LORA, Stock, trained_in_order
 from tests.tiny import KINDS
 from trl.trainer.sft_trainer import SFTTrainer
 
 from moored import GradientSelection
-from moored.huggingface.training import SafeguardedSFTTrainer, newest_complete
+from moored.huggingface.training import SafeguardedSFTTrainer
 from moored.selection import RULES
 
 pytestmark = THIRD_PARTY_WARNINGS
@@ -130,19 +130,6 @@ def test_scoring_draws_nothing_from_the_random_state(tmp_path, monkeypatch):
     assert "safety/gradient_selection/norm" in scored.state.log_history[0]
     for name, weight in weights(unscored).items():
         assert torch.equal(weights(scored)[name], weight)
-
-
-def test_a_resumed_run_chooses_as_an_uninterrupted_one(tmp_path):
-    settings = {"rows": token_rows(24), "safeguards": [GradientSelection(keep=0.4, rule="random", seed=3)]}
-    settings |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "optim": "adamw_torch"}
-    settings |= {"save_strategy": "steps", "save_steps": 3, "dropout": 0.1}
-    whole, _ = trained_in_order(tmp_path / "whole", **settings)
-    trained_in_order(tmp_path / "cut", **settings, max_steps=3)
-    resumed = make_trainer(tmp_path / "cut", **IN_ORDER, **settings)
-    resumed.train(str(newest_complete(tmp_path / "cut")))
-    assert resumed.state.global_step == whole.state.global_step == 6
-    for name, weight in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], weight)
 
 
 def test_checkpointing_and_evaluation_change_nothing(tmp_path):

@@ -5,9 +5,8 @@ from tests.huggingface.training.fixtures import THIRD_PARTY_WARNINGS, make_train
 from tests.huggingface.training.selecting import SELECTION, Stock, trained_in_order
 from transformers import Trainer
 
-from moored import GradientSelection
 from moored.errors import InactiveError, InputError
-from moored.huggingface.training import SafeguardMixin, newest_complete
+from moored.huggingface.training import SafeguardMixin
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -69,14 +68,6 @@ def test_a_single_document_a_step_is_noticed_at_the_end(tmp_path):
     )
     with pytest.raises(InactiveError, match="left no row out"):
         trainer.train()
-
-
-def test_a_checkpoint_of_another_selection_is_not_resumed(tmp_path):
-    settings = {"rows": token_rows(16), "per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 2}
-    trained_in_order(tmp_path, safeguards=[SELECTION], max_steps=2, **settings)
-    other = make_trainer(tmp_path, safeguards=[GradientSelection(keep=0.5)], num_train_epochs=1, **settings)
-    with pytest.raises(InputError, match="other safeguards"):
-        other.train(str(newest_complete(tmp_path)))
 
 
 class Dividing(Stock):
