@@ -4,6 +4,8 @@ from typing import Any
 import pytest
 import torch
 from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, make_trainer, token_rows, weights
+from tests.huggingface.training.fixtures import assert_close as _close
+from tests.huggingface.training.fixtures import trained as _trained
 from tests.tiny import KINDS
 from torch import Tensor
 from transformers import Trainer
@@ -26,21 +28,6 @@ class Dividing(SafeguardMixin, Trainer):
 
     def _set_signature_columns_if_needed(self):
         self._signature_columns = ["input_ids", "labels"]
-
-
-def _trained(tmp_path, **settings):
-    trainer = make_trainer(tmp_path, **settings)
-    before = weights(trainer)
-    trainer.train()
-    return trainer, before
-
-
-def _close(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(
-            one[name], other[name], rtol=1e-4, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}"
-        )
 
 
 @pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
