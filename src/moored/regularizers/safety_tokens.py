@@ -70,8 +70,8 @@ class SafetyTokens:
                 f'SafetyTokens(cache=...) names a folder for reference="cache", but the reference is {self.reference}; '
                 "leave one of the two out."
             )
-        if isinstance(self.tokens, tuple):
-            _check_texts(self.tokens)
+        if self.tokens is not None:
+            _check_tokens(self.tokens)
         if self.tokens == VOCABULARY:
             self._check_vocabulary()
 
@@ -121,11 +121,11 @@ def _require_one_of(setting: str, value: str, known: tuple[str, ...]) -> None:
         raise InputError(f"SafetyTokens({setting}=...) must be one of {', '.join(known)}, got {value}.")
 
 
-def _check_texts(texts: tuple[str, ...]) -> None:
-    if not texts:
+def _check_tokens(tokens: tuple[str, ...] | str) -> None:
+    if not tokens:
         raise InputError("SafetyTokens(tokens=...) is empty; name some tokens, or leave it out.")
-    for text in texts:
+    for text in () if isinstance(tokens, str) else tokens:
         if not isinstance(text, str) or not text:
             raise InputError(f"SafetyTokens(tokens=...) holds {text!r}, which is no text; put it in quotes or drop it.")
-        if texts.count(text) > 1:
+        if tokens.count(text) > 1:
             raise InputError(f"SafetyTokens(tokens=...) names {text!r} twice; name it once.")

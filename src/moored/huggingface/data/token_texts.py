@@ -53,7 +53,8 @@ def single_token(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     before = _ids(tokenizer, _BEFORE)
     whole, alone = _ids(tokenizer, _BEFORE + text), _ids(tokenizer, text)
     within = whole[len(before) :] if whole[: len(before)] == before else alone
-    return alone if len(alone) == 1 != len(within) else within
+    is_one = len(within) == 1 and within[0] != tokenizer.unk_token_id
+    return alone if len(alone) == 1 and not is_one else within
 
 
 def random_token_ids(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, seed: int) -> list[int]:
