@@ -1,18 +1,26 @@
 """The safeguards of a configuration file, with the names of models in them resolved."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from moored.embedded.model import ALIGNED, BASE
 from moored.errors import InputError
-from moored.huggingface.models import ModelSource, checkpoint_folder
+from moored.huggingface.data import read_token_texts
+from moored.huggingface.models import ModelSource, checkpoint_folder, load_model
 from moored.huggingface.training.arguments import typed
 from moored.huggingface.training.safeguards import is_on
-from moored.regularizers import REGULARIZERS, AlignmentDirection
+from moored.regularizers import REGULARIZERS, AlignmentDirection, SafetyTokens
 from moored.selection import GradientSelection
 from moored.workflows._models import resolve_model
+from moored.workflows._progress import progress_bar
 from moored.workflows._train_config import TrainConfig
+from moored.workflows.safety_tokens import PROMPTS, SafetyToken, find_safety_tokens, write_safety_tokens
 
+TOKENS = "safety_tokens.json"
 _SELECTION = "gradient_selection"
 
 
@@ -32,6 +40,40 @@ def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> l
     if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
         raise InputError(f"{where}: penalties hold to the weights that the run starts from; leave reference out.")
     return [_resolved(each, source) if isinstance(each, AlignmentDirection) else each for each in made]
+
+
+def with_tokens(
+    safeguards: Sequence[Any], source: ModelSource, tokenizer: Any, out: Path, *, console: Console | None
+) -> list[Any]:
+    """The safeguards, those `SafetyTokens` that name no tokens with the ones that the model itself refuses by.
+
+    What is found stands in `out/safety_tokens.json`, from where a resumed run reads it again.
+
+    Args:
+        safeguards: as `read_safeguards` gave them.
+        source: the model that the run starts from; where it is a base with an adapter, the two are compared.
+        tokenizer: of the run.
+        out: the run's folder, which is there already.
+        console: where progress is shown; None is silent.
+
+    Raises:
+        InactiveError: the model refuses nothing.
+    """
+    lacking = [each for each in safeguards if isinstance(each, SafetyTokens) and each.strength and each.tokens is None]
+    if not lacking:
+        return [*safeguards]
+    file = out / TOKENS
+    if not file.is_file():
+        write_safety_tokens(_found(source, tokenizer, console), file)
+    texts = read_token_texts(file)
+    return [replace(each, tokens=texts) if each in lacking else each for each in safeguards]
+
+
+def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:
+    model = load_model(source, dtype="auto", merge=source.adapter is not None)
+    base = None if source.adapter is None else load_model(replace(source, adapter=None), dtype="auto")
+    with progress_bar(console, "finding safety tokens", PROMPTS) as advance:
+        return find_safety_tokens(model, tokenizer, base=base, progress=advance)
 
 
 def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:

@@ -26,7 +26,7 @@ from moored.workflows._models import resolve_model
 from moored.workflows._prompt_sets import load_prompt_sets
 from moored.workflows._provenance import command_line, now, tokens_hash, versions, weights_hash
 from moored.workflows._resume import require_same_run
-from moored.workflows._safeguards import read_safeguards
+from moored.workflows._safeguards import read_safeguards, with_tokens
 from moored.workflows._train_config import TrainConfig, read_config
 
 RECORD = "moored_run.json"
@@ -78,6 +78,8 @@ def train(
     if resume:
         require_same_run(out, out / RECORD, record)
     with as_user_error(out):
+        with arguments.main_process_first(local=False):
+            safeguards = with_tokens(safeguards, source, tokenizer, out, console=console if main_process else None)
         trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
         drift = _drift(settings, trainer, tokenizer)
         if console is not None:
