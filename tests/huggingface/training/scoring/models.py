@@ -23,6 +23,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("Gemma", {}),
     "gemma2": ("Gemma2", {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 3.0, "sliding_window": 6}),
     "gemma3": ("Gemma3Text", {"sliding_window": 6}),
+    "phi": ("Phi", {"num_key_value_heads": 2}),
     "phi3": ("Phi3", {}),
     "gpt2": ("GPT2", {"n_embd": 16, "n_layer": 2, "n_head": 2}),
     "cohere": ("Cohere", {"logit_scale": 0.3, "use_qk_norm": True}),
@@ -30,7 +31,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2-moe": ("Qwen2Moe", {**_MOE, "num_experts": 4, "shared_expert_intermediate_size": 8}),
 }
 """Among them grouped heads, biases, tied matrices, 1 + w norms, norms on heads before and after their transposition,
-soft-capped and scaled logits, scaled embeddings, fused and transposed projections, learned positions, experts."""
+soft-capped, scaled and biased logits, scaled embeddings, fused and transposed projections, learned positions,
+experts."""
 
 
 def make(family: str, *, lora: bool = False, **settings: Any) -> Any:
