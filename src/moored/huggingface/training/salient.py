@@ -1,6 +1,6 @@
 """The positions that a token penalty guards, and the logits of a few tokens there, without the whole vocabulary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +42,9 @@ class _Rows(NamedTuple):
 
     weight: Float[Tensor, "token dim"]
     bias: Float[Tensor, " token"] | None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "_Rows":
+        return _Rows(change(self.weight), None if self.bias is None else change(self.bias))
 
 
 class SalientHead:
@@ -105,8 +108,8 @@ class SalientHead:
     def _read(self, weight: Tensor, bias: Tensor | None) -> tuple[_Rows, _Rows | None]:
         rows, mean = _Rows(weight, bias), None
         if self.centred:
-            mean = _Rows(*(each if each is None else each.mean(0, keepdim=True, dtype=torch.float32) for each in rows))
+            mean = rows.each(lambda values: values.mean(0, keepdim=True, dtype=torch.float32))
         if self.tokens is not None:
             own = torch.tensor(self.tokens, device=weight.device)
-            rows = _Rows(*(each if each is None else each[own] for each in rows))
+            rows = rows.each(lambda values: values[own])
         return rows, mean
