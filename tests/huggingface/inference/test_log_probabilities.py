@@ -10,7 +10,7 @@ from tests.huggingface.inference.chats import (
     plain_log_prob,
     plain_logits,
 )
-from tests.tiny import KINDS, tiny_model
+from tests.tiny import KINDS, SIZES, tiny_model
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -22,21 +22,13 @@ from transformers import (
     MambaForCausalLM,
 )
 
-from moored.huggingface.inference import answer_log_probs, answer_logits, continuation_log_probs, log_probabilities
-
-SIZES = {
-    "vocab_size": 384,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-    "bos_token_id": None,
-    "eos_token_id": 2,
-}
+from moored.huggingface.inference import (
+    answer_log_probs,
+    answer_logits,
+    answer_token_log_probs,
+    continuation_log_probs,
+    log_probabilities,
+)
 
 
 def _seeded(make):
@@ -90,6 +82,15 @@ def test_every_answer_has_the_log_probability_of_a_loop(model, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_every_token_has_the_log_probability_of_a_loop(model, batch_size):
+    found = answer_token_log_probs(model, TOKENIZER, RENDERED, ENDINGS, batch_size=batch_size)
+    for scores, prompt, answer in zip(found, RENDERED, ENDINGS, strict=True):
+        rows = zip(plain_logits(model, prompt, answer).double(), ids_of(answer), strict=True)
+        expected = torch.tensor([float(row.log_softmax(0)[token]) for row, token in rows])
+        torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_every_answer_has_the_logits_of_a_loop(model, batch_size):
     found = answer_logits(model, TOKENIZER, RENDERED, ENDINGS, batch_size=batch_size)
     for logits, prompt, answer in zip(found, RENDERED, ENDINGS, strict=True):
@@ -128,6 +129,7 @@ def test_continuations_of_one_token_and_of_none():
     assert torch.equal(found[:, 1], torch.zeros(5))
     assert found[2, 0] == pytest.approx(plain_log_prob(model, RENDERED[2], "S"), abs=1e-5)
     assert answer_logits(model, TOKENIZER, [], []) == []
+    assert answer_log_probs(model, TOKENIZER, [], []).shape == (0,)
 
 
 @pytest.mark.parametrize("score", [continuation_log_probs, answer_log_probs, answer_logits])

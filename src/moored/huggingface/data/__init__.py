@@ -5,6 +5,8 @@ from moored.huggingface.data.formats import as_table, read_rows
 from moored.huggingface.data.saved import features_of, save_rows, unfit_for_json
 from moored.huggingface.data.stream import RowStream, open_rows
 from moored.huggingface.data.supervision import IGNORED, Supervision, drop_empty_rows, supervise
+from moored.huggingface.data.token_lists import read_token_texts
+from moored.huggingface.data.token_texts import random_token_ids, single_token, special_ids, token_ids, token_text
 
 __all__ = [
     "IGNORED",
@@ -14,10 +16,16 @@ __all__ = [
     "drop_empty_rows",
     "features_of",
     "open_rows",
+    "random_token_ids",
     "read_rows",
+    "read_token_texts",
     "render_prompt",
     "rendering_hash",
     "save_rows",
+    "single_token",
+    "special_ids",
     "supervise",
+    "token_ids",
+    "token_text",
     "unfit_for_json",
 ]

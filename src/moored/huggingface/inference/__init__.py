@@ -5,6 +5,7 @@ from moored.huggingface.inference.generation import generate
 from moored.huggingface.inference.log_probabilities import (
     answer_log_probs,
     answer_logits,
+    answer_token_log_probs,
     continuation_log_probs,
 )
 
@@ -15,6 +16,7 @@ __all__ = [
     "ReferenceAnswers",
     "answer_log_probs",
     "answer_logits",
+    "answer_token_log_probs",
     "continuation_log_probs",
     "generate",
     "reference_answers",

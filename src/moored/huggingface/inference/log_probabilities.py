@@ -53,7 +53,6 @@ def continuation_log_probs(
     return scores
 
 
-@torch.inference_mode()
 def answer_log_probs(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -66,13 +65,27 @@ def answer_log_probs(
 
     Arguments as those of `continuation_log_probs`, but pair by pair.
     """
+    scores = answer_token_log_probs(model, tokenizer, rendered, answers, batch_size=batch_size)
+    return torch.stack([each.sum() for each in scores]) if scores else torch.zeros(0)
+
+
+@torch.inference_mode()
+def answer_token_log_probs(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rendered: Sequence[str],
+    answers: Sequence[str],
+    *,
+    batch_size: int = 16,
+) -> list[Float[Tensor, " token"]]:
+    """The log-probability of each token of a given answer to a given prompt, in nats, in fp32 on the CPU."""
     pairs = list(zip(_tokenize(tokenizer, rendered), _tokenize(tokenizer, answers), strict=True))
-    scores = torch.zeros(len(pairs))
+    found: list[Tensor] = [torch.empty(0)] * len(pairs)
     with evaluating(model):
         for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
             for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows]), strict=True):
-                scores[row] = _score(logits.float().cpu(), pairs[row][1])
-    return scores
+                found[row] = _log_probs_of(logits.float().cpu(), pairs[row][1])
+    return found
 
 
 @torch.inference_mode()
@@ -133,7 +146,11 @@ def _log_probs(
 
 
 def _score(logits: Float[Tensor, "position vocab"], tokens: Ids) -> Float[Tensor, ""]:
-    return logits.log_softmax(-1).gather(-1, torch.tensor(tokens, dtype=torch.long)[:, None]).sum()
+    return _log_probs_of(logits, tokens).sum()
+
+
+def _log_probs_of(logits: Float[Tensor, "position vocab"], tokens: Ids) -> Float[Tensor, " position"]:
+    return logits.log_softmax(-1).gather(-1, torch.tensor(tokens, dtype=torch.long)[:, None])[:, 0]
 
 
 def _logits_after(

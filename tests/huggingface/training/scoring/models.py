@@ -7,6 +7,7 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from tests.huggingface.training.fixtures import light_runs
+from tests.tiny import SIZES
 from torch import Tensor, nn
 
 from moored.huggingface.training.scoring import Scores
@@ -37,22 +38,7 @@ experts."""
 def make(family: str, *, lora: bool = False, **settings: Any) -> Any:
     """A model in fp32 and training mode, with dropout in it, and no norm or bias at its initial 1 or 0."""
     name, own = FAMILIES[family]
-    sizes = {
-        "vocab_size": 384,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "query_pre_attn_scalar": 8,
-        "max_position_embeddings": 64,
-        "attention_dropout": 0.1,
-        "pad_token_id": 0,
-        "bos_token_id": None,
-        "eos_token_id": 2,
-        "initializer_range": 0.2,
-    }
+    sizes = {**SIZES, "query_pre_attn_scalar": 8, "max_position_embeddings": 64, "attention_dropout": 0.1}
     if family == "gpt2":
         sizes = {key: sizes[key] for key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")}
     class_name = {"Gemma3Text": "Gemma3ForCausalLM", "GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
