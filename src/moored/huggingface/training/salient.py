@@ -43,8 +43,8 @@ class _Rows(NamedTuple):
     weight: Float[Tensor, "token dim"]
     bias: Float[Tensor, " token"] | None
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> "_Rows":
-        return _Rows(function(self.weight), None if self.bias is None else function(self.bias))
+    def each(self, change: Callable[[Tensor], Tensor]) -> "_Rows":
+        return _Rows(change(self.weight), None if self.bias is None else change(self.bias))
 
 
 class SalientHead:
@@ -108,8 +108,8 @@ class SalientHead:
     def _read(self, weight: Tensor, bias: Tensor | None) -> tuple[_Rows, _Rows | None]:
         rows, mean = _Rows(weight, bias), None
         if self.centred:
-            mean = rows.map(lambda each: each.mean(0, keepdim=True, dtype=torch.float32))
+            mean = rows.each(lambda values: values.mean(0, keepdim=True, dtype=torch.float32))
         if self.tokens is not None:
             own = torch.tensor(self.tokens, device=weight.device)
-            rows = rows.map(lambda each: each[own])
+            rows = rows.each(lambda values: values[own])
         return rows, mean
