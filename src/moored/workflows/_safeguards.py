@@ -1,27 +1,36 @@
 """The safeguards of a configuration file, with the names of models in them resolved."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from moored.embedded.model import ALIGNED, BASE
+from moored.embedded.prompts import openings, request_pairs
 from moored.errors import InputError
+from moored.files import read_text, write_json
 from moored.huggingface.data import read_token_texts
 from moored.huggingface.models import ModelSource, checkpoint_folder, load_model
 from moored.huggingface.training.arguments import typed
 from moored.huggingface.training.safeguards import is_on
-from moored.regularizers import REGULARIZERS, AlignmentDirection, SafetyTokens
+from moored.regularizers import REGULARIZERS, AlignmentDirection, HarmfulDirection, SafetyTokens
 from moored.selection import GradientSelection
+from moored.workflows._auto_strength import ShortRuns, search
 from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
+from moored.workflows._prompt_sets import spread
 from moored.workflows._train_config import TrainConfig
 from moored.workflows.safety_tokens import PROMPTS, SafetyToken, find_safety_tokens, write_safety_tokens
 
+AUTO = "auto"
 TOKENS = "safety_tokens.json"
+STRENGTHS = "auto_strength.json"
 _SELECTION = "gradient_selection"
+_EXAMPLES = 32
 
 
 def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> list[Any]:
@@ -39,7 +48,7 @@ def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> l
     made = [_made(dict(entry), source, where) for entry in settings.safeguards]
     if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
         raise InputError(f"{where}: penalties hold to the weights that the run starts from; leave reference out.")
-    return [_resolved(each, source) if isinstance(each, AlignmentDirection) else each for each in made]
+    return [_resolved(each, source) for each in made]
 
 
 def with_tokens(
@@ -69,6 +78,41 @@ def with_tokens(
     return [replace(each, tokens=texts) if each in lacking else each for each in safeguards]
 
 
+def with_strengths(
+    safeguards: Sequence[Any],
+    settings: TrainConfig,
+    out: Path,
+    short_runs: Callable[[], ShortRuns],
+    *,
+    console: Console | None,
+) -> list[Any]:
+    """The safeguards, those whose strength is `auto` with the one that a few short runs find, one after the other.
+
+    What is found stands in `out/auto_strength.json`, from where a resumed run reads it again.
+
+    Args:
+        safeguards: as `with_tokens` gave them.
+        settings: the configuration, which says whose strength is to be found.
+        out: the run's folder.
+        short_runs: makes what runs them; called only if one is needed.
+        console: where is told what comes out; None is silent.
+
+    Raises:
+        InputError: the short runs give nothing to choose by.
+    """
+    automatic = [entry["name"] for entry in settings.safeguards if entry.get("strength") == AUTO]
+    file, made = out / STRENGTHS, [*safeguards]
+    found: dict[str, Any] = json.loads(read_text(file)) if automatic and file.is_file() else {}
+    for name in automatic:
+        if name not in found:
+            # Those still to be found would otherwise act with a strength that nobody chose.
+            others = [each for each in made if each.name == name or each.name not in automatic or each.name in found]
+            found[name] = search(short_runs(), others, name, console)
+            write_json(file, found)
+        made = [replace(each, strength=found[name]["strength"]) if each.name == name else each for each in made]
+    return made
+
+
 def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:
     model = load_model(source, dtype="auto", merge=source.adapter is not None)
     base = None if source.adapter is None else load_model(replace(source, adapter=None), dtype="auto")
@@ -81,6 +125,8 @@ def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:
     known: dict[Any, Any] = {_SELECTION: GradientSelection, **REGULARIZERS}
     if name not in known:
         raise InputError(f"{where}: safeguards names {name}, but the known ones are: {', '.join(known)}.")
+    if stated.get("strength") == AUTO:
+        stated = {**stated, "strength": 1.0}
     if known[name] is AlignmentDirection and source.name == ALIGNED:
         stated = {"base": BASE, **stated}
     try:
@@ -89,10 +135,22 @@ def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:
         raise InputError(f"{where}: safeguard {name}: {error}.") from error
 
 
-def _resolved(penalty: AlignmentDirection, source: ModelSource) -> AlignmentDirection:
+def _resolved(safeguard: Any, source: ModelSource) -> Any:
+    """With what only this room knows: paths of models, and embedded examples."""
+    if isinstance(safeguard, AlignmentDirection) and safeguard.strength:
+        return _with_base(safeguard, source)
+    if isinstance(safeguard, HarmfulDirection) and safeguard.examples is None:
+        return replace(safeguard, examples=_harmful_examples())
+    return safeguard
+
+
+def _harmful_examples() -> tuple[tuple[str, str], ...]:
+    requests = [pair.harmful for pair in spread(request_pairs("align"), _EXAMPLES)]
+    return tuple(zip(requests, cycle(openings().complying), strict=False))
+
+
+def _with_base(penalty: AlignmentDirection, source: ModelSource) -> AlignmentDirection:
     """With the base as a path; where the run starts from a LoRA over that very base, the direction is this LoRA."""
-    if not penalty.strength:
-        return penalty
     assert penalty.base is not None
     base = resolve_model(penalty.base)
     if base.adapter is not None:
