@@ -160,7 +160,7 @@ def test_what_is_written_is_read_again_and_can_be_edited(answered, tmp_path):
         ([" I", " can", "'t", " help"], [" can", "'t", " help"]),
         ([" I", " can", " help"], [" help"]),
         ([" can", "not", " do"], [" can", "not"]),
-        ([" I", " am", " not", " going"], [" not", " going"]),
+        ([" I", " am", " not", " going"], [" not"]),
         ([" apolog", "ize", ",", " 12", " —", "\n", ""], [" apolog"]),
         (["Unfortunately", ",", " no"], ["Unfortunately", " no"]),
     ],
