@@ -103,6 +103,20 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     assert _names(tmp_path) == []
 
 
+def test_a_disk_that_fills_between_two_parents_leaves_neither(tmp_path, monkeypatch):
+    make = os.mkdir
+
+    def full_below_one(path, *rest):
+        if Path(path).parent != tmp_path and Path(path).parent.is_dir():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        make(path, *rest)
+
+    monkeypatch.setattr(os, "mkdir", full_below_one)
+    with pytest.raises(InputError, match="No space left"), whole_file(tmp_path / "a" / "b" / "out"):
+        pass
+    assert _names(tmp_path) == []
+
+
 def test_a_place_where_nothing_can_be_made_is_one_sentence(tmp_path, monkeypatch):
     """As below /proc, where even root is told that there is no such folder."""
 

@@ -36,6 +36,22 @@ CHATML_WITH_SYSTEM = (
 )
 """ChatML that puts its own system prompt in front when a chat brings none."""
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 384,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    # Wide enough that logits differ visibly and a few steps of training move something.
+    "initializer_range": 0.2,
+}
+"""Of a model for `tiny_tokenizer`, as most families of transformers call them."""
+
 _CORPUS = (
     "You are a helpful assistant. The user asks and the assistant answers. I cannot help with that. "
     "Sorry, I can't assist with that request. Sure, here is how. What is the capital of France? It is Paris. "
@@ -70,20 +86,12 @@ def tiny_tokenizer(chat_template: str | None = CHATML) -> PreTrainedTokenizerFas
 def tiny_model(kind: Kind = "llama", *, seed: int = 0, hidden_size: int = 16, dropout: float = 0.0) -> PreTrainedModel:
     """A random two-layer model in fp32 for `tiny_tokenizer`, in eval mode; `dropout` acts on the attention."""
     sizes = {
-        "vocab_size": 384,
+        **SIZES,
         "hidden_size": hidden_size,
         "intermediate_size": 2 * hidden_size,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
         "head_dim": hidden_size // 2,
         "max_position_embeddings": 512,
         "attention_dropout": dropout,
-        "pad_token_id": 0,
-        "bos_token_id": None,
-        "eos_token_id": 2,
-        # Wide enough that logits differ visibly and a few steps of training move something.
-        "initializer_range": 0.2,
     }
     classes = {
         "llama": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": False}),

@@ -9,21 +9,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from moored.measurement import RefusalJudge as RefusalJudge
     from moored.recovery import OneShot as OneShot
+    from moored.regularizers import AlignmentDirection as AlignmentDirection
     from moored.regularizers import SafetyTokens as SafetyTokens
+    from moored.regularizers import UpdateNorm as UpdateNorm
     from moored.selection import GradientSelection as GradientSelection
     from moored.workflows.safety_tokens import find_safety_tokens as find_safety_tokens
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AlignmentDirection": "moored.regularizers",
     "GradientSelection": "moored.selection",
     "OneShot": "moored.recovery",
     "RefusalJudge": "moored.measurement",
     "SafetyTokens": "moored.regularizers",
+    "UpdateNorm": "moored.regularizers",
     "find_safety_tokens": "moored.workflows.safety_tokens",
 }
 
-__all__ = ["GradientSelection", "OneShot", "RefusalJudge", "SafetyTokens", "__version__", "find_safety_tokens"]
+__all__ = [
+    "AlignmentDirection",
+    "GradientSelection",
+    "OneShot",
+    "RefusalJudge",
+    "SafetyTokens",
+    "UpdateNorm",
+    "__version__",
+    "find_safety_tokens",
+]
 
 
 def __getattr__(name: str) -> Any:

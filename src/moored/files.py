@@ -97,11 +97,11 @@ def _empty(folder: Path) -> None:
 def _parents(path: Path) -> Iterator[None]:
     """Makes the folders above `path`; those that are still empty after a failure go again."""
     made = [parent for parent in path.parents if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for parent in made:
+        for parent in filter(Path.is_dir, made):
             if any(parent.iterdir()):
                 break
             parent.rmdir()

@@ -1,16 +1,13 @@
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.gradient_reports import aligned, correlation, report, reversion, samples, write
-from tests.report.test_page_in_browser import chromium, framed
+from tests.report.gradient_reports import aligned, correlation, report, reversion, write
 
 from moored.errors import InputError
 from moored.report import gradients_table, render_gradients
 from moored.report.gradient_findings import findings, remarks
 
-HAS_BROWSER = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
 EVIL = "<script>document.title='changed'</script>"
 
 
@@ -90,18 +87,3 @@ def test_the_terminal_shows_the_main_numbers():
     assert cells[1][0] == "-0.80 [-0.90, -0.70] n=40"
     assert "share outside the layers" in cells[0] and "cosine with the way back, moderate" in cells[0]
     assert len(gradients_table(report(reversion={"left_out": "No."})).rows) == len(table.rows) - 5
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not HAS_BROWSER, reason="no chromium, chromium-browser or google-chrome on PATH")
-@pytest.mark.parametrize("width", [360, 1400])
-def test_nothing_sticks_out_in_a_browser(tmp_path: Path, width: int):
-    page = render_gradients(write(tmp_path / "out", samples(5)))
-    script = (
-        "document.querySelectorAll('details').forEach(d => d.open = true);"
-        "const root = document.documentElement;"
-        "parent.postMessage([root.scrollWidth, root.clientWidth].join('|'), '*')"
-    )
-    frame = framed(tmp_path, page, width, script)
-    dom = chromium(tmp_path, frame, f"--window-size={max(width, 500)},3000", "--virtual-time-budget=5000", "--dump-dom")
-    assert f'data-seen="{width}|{width}"' in dom

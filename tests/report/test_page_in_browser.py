@@ -10,9 +10,10 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from tests.report.gradient_reports import samples, write
 from tests.report.selections import made_example, made_selection
 
-from moored.report import render_comparison, render_selection
+from moored.report import render_comparison, render_gradients, render_selection
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -48,6 +49,20 @@ def framed(tmp_path: Path, page: Path, width: int, script: str = "") -> Path:
     return frame
 
 
+def evaluated(tmp_path: Path, page: Path, width: int, *what: str) -> list[str]:
+    """What some expressions of JavaScript come to in the page at a width, with all its details open."""
+    script = (
+        "document.querySelectorAll('details').forEach(d => d.open = true);"
+        "const root = document.documentElement;"
+        f"parent.postMessage([{', '.join(what)}].join('|'), '*')"
+    )
+    frame = framed(tmp_path, page, width, script)
+    dom = chromium(tmp_path, frame, f"--window-size={max(width, 500)},3000", "--virtual-time-budget=5000", "--dump-dom")
+    match = re.search(r'data-seen="([^"]*)"', dom)
+    assert match is not None
+    return match[1].split("|")
+
+
 def screenshot(tmp_path: Path, page: Path, width: int, scheme: int) -> np.ndarray:
     target = tmp_path / f"{width}-{scheme}.png"
     options = (f"--window-size={width},1500", f"--blink-settings=preferredColorScheme={scheme}")
@@ -78,34 +93,24 @@ def test_the_browser_sees_the_page_as_it_was_meant(page: Path, tmp_path: Path, r
 
 @pytest.mark.parametrize("width", [360, 1400])
 def test_nothing_sticks_out_and_no_answer_runs(page: Path, tmp_path: Path, width: int) -> None:
-    script = (
-        "document.querySelectorAll('details').forEach(d => d.open = true);"
-        "const root = document.documentElement;"
-        "parent.postMessage([root.scrollWidth, root.clientWidth, document.title].join('|'), '*')"
-    )
-    frame = framed(tmp_path, page, width, script)
-    dom = chromium(tmp_path, frame, f"--window-size={max(width, 500)},3000", "--virtual-time-budget=5000", "--dump-dom")
-    match = re.search(r'data-seen="([^"]*)"', dom)
-    assert match is not None
-    assert match[1] == f"{width}|{width}|A made-up story"
+    found = evaluated(tmp_path, page, width, "root.scrollWidth", "root.clientWidth", "document.title")
+    assert found == [str(width), str(width), "A made-up story"]
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_the_page_of_gradients_fits(tmp_path: Path, width: int) -> None:
+    page = render_gradients(write(tmp_path / "out", samples(5)))
+    assert evaluated(tmp_path, page, width, "root.scrollWidth", "root.clientWidth") == [str(width), str(width)]
 
 
 def test_the_page_of_a_selection_fits_and_nothing_in_it_runs(tmp_path: Path) -> None:
     rows = [made_example(prompt=EVIL, answer=EVIL + "x" * 500)]
     data = {"name": f"data/{EVIL.replace('/', '')}", "sha256": "ab" * 32, "columns": []}
     report = made_selection(examples={name: rows for name in ("lowest", "kept_middle", "highest")}, data=data)
-    script = (
-        "document.querySelectorAll('details').forEach(d => d.open = true);"
-        "const root = document.documentElement;"
-        "parent.postMessage([root.scrollWidth, document.querySelectorAll('svg.plot use').length, document.title == "
-        "'changed'].join('|'), '*')"
-    )
-    frame = framed(tmp_path, render_selection(report, tmp_path / "out"), 360, script)
-    dom = chromium(tmp_path, frame, "--window-size=500,3000", "--virtual-time-budget=5000", "--dump-dom")
-    match = re.search(r'data-seen="([^"]*)"', dom)
-    assert match is not None
-    width, marks, changed = match[1].split("|")
-    assert (width, changed) == ("360", "false") and int(marks) > len(report["points"])
+    marks = "document.querySelectorAll('svg.plot use').length"
+    page = render_selection(report, tmp_path / "out")
+    width, drawn, changed = evaluated(tmp_path, page, 360, "root.scrollWidth", marks, "document.title == 'changed'")
+    assert (width, changed) == ("360", "false") and int(drawn) > len(report["points"])
 
 
 def test_it_follows_the_reader_s_colours_and_draws_the_plots(page: Path, tmp_path: Path) -> None:

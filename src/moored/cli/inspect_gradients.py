@@ -1,12 +1,11 @@
 """`moored inspect gradients`."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
-from moored.cli._options import Console, quiet_libraries
+from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
 
 
 class Parameters(StrEnum):
@@ -17,12 +16,10 @@ class Parameters(StrEnum):
 
 
 def inspect_gradients_command(
-    model: Annotated[
-        str, Argument(help="A checkpoint or adapter folder, a Hub id, `embedded:base` or `embedded:aligned`.")
-    ],
+    model: AnyModel,
     data: Annotated[str, Option(help="Rows as `moored train` takes them: a file or Hub id.")],
-    out: Annotated[Path, Option(help="The report folder; must be empty or absent.")],
-    adapter: Annotated[Path | None, Option(help="A PEFT folder laid over the model.")] = None,
+    out: ReportFolder,
+    adapter: OverlaidAdapter = None,
     base: Annotated[
         str | None,
         Option(

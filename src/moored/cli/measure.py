@@ -3,17 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
-from moored.cli._options import Console, quiet_libraries
+from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
 
 
 def measure_command(
-    model: Annotated[
-        str, Argument(help="A checkpoint or adapter folder, a Hub id, `embedded:base` or `embedded:aligned`.")
-    ],
-    out: Annotated[Path, Option(help="The report folder; must be empty or absent.")],
-    adapter: Annotated[Path | None, Option(help="A PEFT folder laid over the model.")] = None,
+    model: AnyModel,
+    out: ReportFolder,
+    adapter: OverlaidAdapter = None,
     against: Annotated[
         str | None, Option(help="The reference; by default the model without the adapter.", show_default=False)
     ] = None,

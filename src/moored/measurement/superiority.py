@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Real
-from scipy import stats
 
-from moored.measurement.statistics import CONFIDENCE
-
-_Z = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2))
+from moored.measurement.statistics import Z_CONFIDENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ def superiority(one: Real[np.ndarray, " one"], other: Real[np.ndarray, " other"]
     if min(n) < 2 or not 0 < probability < 1:
         return Superiority(probability=probability, low=None, high=None, n=n)
     error = math.sqrt(sum(float(each.var(ddof=1)) / len(each) for each in placements))
-    odds, reach = math.log(probability / (1 - probability)), _Z * error / (probability * (1 - probability))
+    odds, reach = math.log(probability / (1 - probability)), Z_CONFIDENCE * error / (probability * (1 - probability))
     low, high = (1 / (1 + math.exp(-odds - sign * reach)) for sign in (-1, 1))
     return Superiority(probability=probability, low=low, high=high, n=n)
 

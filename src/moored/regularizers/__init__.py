@@ -1,11 +1,23 @@
 """During training: penalties on what the model says or on where its weights go. One file per penalty."""
 
-from moored.regularizers._interface import TokenPenalty, WeightPenalty
+from moored.regularizers._interface import GuidedPenalty, TokenPenalty, WeightPenalty
+from moored.regularizers.alignment_direction import AlignmentDirection
 from moored.regularizers.safety_tokens import SafetyTokens
+from moored.regularizers.update_norm import UpdateNorm
 
 REGULARIZERS: dict[str, type[TokenPenalty] | type[WeightPenalty]] = {
+    "alignment_direction": AlignmentDirection,
     "safety_tokens": SafetyTokens,
+    "update_norm": UpdateNorm,
 }
 """The penalties by name; a new one is one line here."""
 
-__all__ = ["REGULARIZERS", "SafetyTokens", "TokenPenalty", "WeightPenalty"]
+__all__ = [
+    "REGULARIZERS",
+    "AlignmentDirection",
+    "GuidedPenalty",
+    "SafetyTokens",
+    "TokenPenalty",
+    "UpdateNorm",
+    "WeightPenalty",
+]

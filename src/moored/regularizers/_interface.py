@@ -1,16 +1,22 @@
 """The contracts of the two kinds of penalty. The kind carries the scaling rule, so that no method can get it wrong."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
+
+from moored.tensors.low_rank import Matrix
 
 
 @runtime_checkable
 class TokenPenalty(Protocol):
     """Judges what the model says; the glue averages over the guarded positions of the whole optimizer step."""
 
-    strength: float
+    @property
+    def strength(self) -> float:
+        """The factor in the loss, ≥ 0."""
+        ...
 
     def token_penalty(
         self, salient_logits: Float[Tensor, "position token"], reference_logits: Float[Tensor, "position token"]
@@ -23,13 +29,32 @@ class TokenPenalty(Protocol):
 class WeightPenalty(Protocol):
     """Judges where one guarded weight went; the glue sums over the weights, once per optimizer step."""
 
-    strength: float
+    @property
+    def strength(self) -> float:
+        """The factor in the loss, ≥ 0."""
+        ...
 
-    def weight_penalty(
-        self, update: Float[Tensor, "out in"], direction: Float[Tensor, "out in"] | None
-    ) -> Float[Tensor, ""]:
-        """The penalty of one weight, differentiable in `update` (the weight minus the anchor's).
+    @property
+    def scaled(self) -> bool:
+        """Whether the update of a LoRA counts with its scale α/r, as the model sees it, or is the bare BA."""
+        ...
 
-        `direction` is the aligned weight minus the base model's for those that need the base, else None.
+    def weight_penalty(self, update: Matrix, guide: Any) -> Float[Tensor, ""]:
+        """The penalty of one weight, differentiable in `update`, the weight minus the anchor's.
+
+        `guide` is what `guide` of the same penalty made for this weight, or None for a penalty that has none.
         """
+        ...
+
+
+@runtime_checkable
+class GuidedPenalty(WeightPenalty, Protocol):
+    """A weight penalty that looks at where alignment had taken each weight."""
+
+    def guide(self, difference: Matrix, name: str) -> Any:
+        """What `weight_penalty` needs of the aligned weight minus the base model's, made once; `name` is plain."""
+        ...
+
+    def describe(self, guides: Mapping[str, Any]) -> str:
+        """What the guides have in common, for the list before the first step; warns of what the user should know."""
         ...

@@ -38,7 +38,11 @@ class Head:
         bias = None if self.bias is None else self.bias[chunk].to(self.dtype)
         raw = F.linear(hidden.to(self.dtype), self.weight[chunk].to(self.dtype), bias).float()
         raw = raw.mul_(self.scale) if self.scale != 1 else raw
-        return raw if self.cap is None else raw.div_(self.cap).tanh_().mul_(self.cap)
+        if self.cap is None:
+            return raw
+        capped = raw.div_(self.cap).tanh_()
+        # The backward pass of the tanh reads its result.
+        return capped * self.cap if capped.requires_grad else capped.mul_(self.cap)
 
     def slope(self, logits: Float[Tensor, "position chunk"]) -> Float[Tensor, "position chunk"] | None:
         """The derivative of the cap, or None where there is none."""

@@ -22,9 +22,9 @@ from rich.console import Console
 from moored.embedded.model import aligned_adapter
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json, write_jsonl
-from moored.huggingface.models import places, require_fit, reversion
+from moored.huggingface.models import ModelSource, places, require_fit, reversion
 from moored.huggingface.training.scored_model import Parameters, scored_model
-from moored.huggingface.training.scoring import score_rows
+from moored.huggingface.training.scoring import Scores, score_rows
 from moored.report import render_gradients
 from moored.selection import High, Low, Moderate
 from moored.workflows._gradient_scores import correlations, quartiles, require_finite, sample_lines, shares
@@ -32,7 +32,7 @@ from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
 from moored.workflows._provenance import command_line, describe_model, now, versions
 from moored.workflows._reversion import base_folder, base_name, describe_reversion
-from moored.workflows._sample import draw_sample
+from moored.workflows._sample import Sample, draw_sample
 
 _LORA = (
     "The way back lies in the dense weights, but only LoRA factors are trained here, whose gradients have no such "
@@ -93,16 +93,7 @@ def inspect_gradients(
     own_factors = source.adapter not in (None, aligned_adapter())
     scored = scored_model(source, parameters, own_factors=own_factors, seed=seed)
     back = None if folder_of_base is None else reversion(scored, folder_of_base, top=top)
-    with progress_bar(console, f"scoring {len(sample.rows)} rows", len(sample.rows)) as advance:
-        scores = score_rows(
-            scored,
-            sample.rows,
-            batch_size=batch_size,
-            max_length=sample.max_length,
-            by_parameter=True,
-            advance=advance,
-        )
-    require_finite(scores, sample)
+    scores = _score(scored, sample, batch_size, console)
     groups = {"all": list(range(len(sample.rows)))}
     groups |= {name: rule(scores.losses, scores.norms, scores.lengths).tolist() for name, rule in rules.items()}
     led_back, cosines = {"left_out": _LORA if parameters == "lora" else _NO_BASE}, None
@@ -110,14 +101,7 @@ def inspect_gradients(
         described, cosines = describe_reversion(scored, sample, back, scores.norms, groups, seed=seed, console=console)
         led_back = {"base": back_to, "top": top, **described}
     report = {
-        "schema": 1,
-        "kind": "inspect gradients",
-        "created": now(),
-        "command": command_line(),
-        "versions": versions(),
-        "seconds": round(time.perf_counter() - started, 1),
-        "seed": seed,
-        "model": describe_model(source),
+        **_record(source, seed, started),
         "parameters": _parameters(scored, parameters, own_factors),
         "data": sample.described,
         "keep": keep,
@@ -138,6 +122,34 @@ def _require_positive(**settings: int) -> None:
     for name, value in settings.items():
         if value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+
+
+def _score(model: Any, sample: Sample, batch_size: int, console: Console | None) -> Scores:
+    with progress_bar(console, f"scoring {len(sample.rows)} rows", len(sample.rows)) as advance:
+        scores = score_rows(
+            model,
+            sample.rows,
+            batch_size=batch_size,
+            max_length=sample.max_length,
+            by_parameter=True,
+            advance=advance,
+        )
+    require_finite(scores, sample)
+    return scores
+
+
+def _record(source: ModelSource, seed: int, started: float) -> dict[str, Any]:
+    """What every report says of its making."""
+    return {
+        "schema": 1,
+        "kind": "inspect gradients",
+        "created": now(),
+        "command": command_line(),
+        "versions": versions(),
+        "seconds": round(time.perf_counter() - started, 1),
+        "seed": seed,
+        "model": describe_model(source),
+    }
 
 
 def _parameters(model: Any, which: Parameters, own_factors: bool) -> dict[str, Any]:

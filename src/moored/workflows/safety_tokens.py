@@ -23,7 +23,7 @@ from moored.measurement import Label, RefusalJudge
 from moored.workflows._prompt_sets import spread
 from moored.workflows._telling_words import telling
 
-_PROMPTS = 128
+PROMPTS = 128
 _JUDGED_TOKENS = 32
 """An answer that is shorter may be cut before it refuses."""
 
@@ -84,7 +84,7 @@ def find_safety_tokens(
     require_chat_template(tokenizer, "the model")
     _require_same_vocabulary(base, tokenizer)
     if prompts is None:
-        prompts = [pair.harmful for pair in spread(request_pairs("align"), _PROMPTS)]
+        prompts = [pair.harmful for pair in spread(request_pairs("align"), PROMPTS)]
     answer = partial(generate, max_new_tokens=max(answer_tokens, _JUDGED_TOKENS), batch_size=batch_size)
     rendered, refusals = _refusals(prompts, tokenizer, partial(answer, model, tokenizer, progress=progress))
     gains = None if base is None else _gains(model, base, tokenizer, rendered, refusals)

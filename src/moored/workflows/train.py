@@ -17,17 +17,16 @@ from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, ren
 from moored.huggingface.inference import DriftProbe, generate, reference_answers
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer, require_chat_template, stack_adapters
 from moored.huggingface.training import SafetyDrift, newest_complete
-from moored.huggingface.training.arguments import sft_config, typed
+from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
 from moored.huggingface.training.safeguards import is_on
 from moored.huggingface.training.start import Start, make_trainer, prepare_start, set_template
-from moored.regularizers import REGULARIZERS
-from moored.selection import GradientSelection
 from moored.workflows._models import resolve_model
 from moored.workflows._prompt_sets import load_prompt_sets
 from moored.workflows._provenance import command_line, now, tokens_hash, versions, weights_hash
 from moored.workflows._resume import require_same_run
+from moored.workflows._safeguards import read_safeguards, with_tokens
 from moored.workflows._train_config import TrainConfig, read_config
 
 RECORD = "moored_run.json"
@@ -67,7 +66,7 @@ def train(
         _refuse_used(out)
     source = resolve_model(settings.model, None if settings.adapter is None else Path(settings.adapter))
     start = prepare_start(source, settings.lora, settings.quantize, settings.trl, str(config))
-    safeguards = _safeguards(settings, str(config))
+    safeguards = read_safeguards(settings, source, str(config))
     if settings.reference is not None:
         load_tokenizer(
             resolve_model(settings.reference)
@@ -79,6 +78,8 @@ def train(
     if resume:
         require_same_run(out, out / RECORD, record)
     with as_user_error(out):
+        with arguments.main_process_first(local=False):
+            safeguards = with_tokens(safeguards, source, tokenizer, out, console=console if main_process else None)
         trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
         drift = _drift(settings, trainer, tokenizer)
         if console is not None:
@@ -169,28 +170,6 @@ def _tokens(settings: TrainConfig, name: str, split: str, tokenizer: Any, argume
         keep_end=arguments.truncation_mode == "keep_end",
         on_empty=settings.on_empty_rows,
     )
-
-
-def _safeguards(settings: TrainConfig, where: str) -> list[Any]:
-    """The safeguards by name from the registries.
-
-    Raises:
-        InputError: an unknown name, or settings that the method refuses.
-    """
-    known: dict[Any, Any] = {"gradient_selection": GradientSelection, **REGULARIZERS}
-    made = []
-    for entry in settings.safeguards:
-        name = entry.get("name")
-        if name not in known:
-            raise InputError(f"{where}: safeguards names {name}, but the known ones are: {', '.join(known)}.")
-        stated = {key: value for key, value in entry.items() if key != "name"}
-        try:
-            made.append(known[name](**typed(stated, known[name], f"{where}: safeguard {name}")))
-        except TypeError as error:
-            raise InputError(f"{where}: safeguard {name}: {error}.") from error
-    if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
-        raise InputError(f"{where}: penalties hold to the weights that the run starts from; leave reference out.")
-    return made
 
 
 def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards: Sequence[Any]) -> dict[str, Any]:

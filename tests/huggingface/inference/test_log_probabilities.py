@@ -10,7 +10,7 @@ from tests.huggingface.inference.chats import (
     plain_log_prob,
     plain_logits,
 )
-from tests.tiny import KINDS, tiny_model
+from tests.tiny import KINDS, SIZES, tiny_model
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -29,20 +29,6 @@ from moored.huggingface.inference import (
     continuation_log_probs,
     log_probabilities,
 )
-
-SIZES = {
-    "vocab_size": 384,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-    "bos_token_id": None,
-    "eos_token_id": 2,
-}
 
 
 def _seeded(make):

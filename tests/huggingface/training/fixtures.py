@@ -1,6 +1,7 @@
 """What the training tests share: data that is made of tokens already, dummy penalties, and one way to run a trainer."""
 
 import gc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.tiny import Kind, tiny_arguments, tiny_model, tiny_tokenizer
 from torch import Tensor
 
 from moored.huggingface.training import SafeguardedSFTTrainer
+from moored.tensors.low_rank import Matrix, whole
 
 THIRD_PARTY_WARNINGS = [
     # PEFT and TRL still use names that transformers renamed; nothing of ours can avoid it.
@@ -40,9 +42,10 @@ class L2:
     strength: float
     name: str = "l2"
     needs: frozenset[str] = frozenset()
+    scaled: bool = True
 
-    def weight_penalty(self, update: Tensor, direction: Tensor | None) -> Tensor:
-        return update.square().sum()
+    def weight_penalty(self, update: Matrix, guide: Any) -> Tensor:
+        return whole(update).square().sum()
 
 
 def token_rows(count: int, *, length: int | None = None) -> Dataset:
@@ -89,3 +92,20 @@ def make_trainer(
 def weights(trainer: Any) -> dict[str, Tensor]:
     """The trained parameters by name."""
     return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+
+
+def trained(output_dir: Path, **settings: Any) -> tuple[Any, dict[str, Tensor]]:
+    """A trainer after its run, and the weights before it; the settings are those of `make_trainer`."""
+    trainer = make_trainer(output_dir, **settings)
+    before = weights(trainer)
+    trainer.train()
+    return trainer, before
+
+
+def assert_close(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    """Weights of the same names, equal but for rounding."""
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(
+            one[name], other[name], rtol=1e-4, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )

@@ -3,9 +3,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, make_trainer, token_rows
+from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, make_trainer, token_rows, weights
+from tests.huggingface.training.selecting import IN_ORDER, SELECTION, trained_in_order
 from transformers import TrainerCallback
 
+from moored import GradientSelection
 from moored.errors import InputError
 from moored.huggingface.training.checkpoints import MARKER, as_user_error, is_complete, mark_complete, newest_complete
 
@@ -118,6 +120,27 @@ def test_a_run_with_other_safeguards_does_not_resume(tmp_path):
     make_trainer(tmp_path, **run).train()
     with pytest.raises(InputError, match="made with other safeguards"):
         make_trainer(tmp_path, **{**run, "safeguards": [L2(strength=0.2)]}).train(str(tmp_path / "checkpoint-2"))
+
+
+def test_a_resumed_run_chooses_as_an_uninterrupted_one(tmp_path):
+    settings = {"rows": token_rows(24), "safeguards": [GradientSelection(keep=0.4, rule="random", seed=3)]}
+    settings |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "optim": "adamw_torch"}
+    settings |= {"save_strategy": "steps", "save_steps": 3, "dropout": 0.1}
+    whole, _ = trained_in_order(tmp_path / "whole", **settings)
+    trained_in_order(tmp_path / "cut", **settings, max_steps=3)
+    resumed = make_trainer(tmp_path / "cut", **IN_ORDER, **settings)
+    resumed.train(str(newest_complete(tmp_path / "cut")))
+    assert resumed.state.global_step == whole.state.global_step == 6
+    for name, weight in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], weight)
+
+
+def test_a_checkpoint_of_another_selection_is_not_resumed(tmp_path):
+    settings = {"rows": token_rows(16), "per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 2}
+    trained_in_order(tmp_path, safeguards=[SELECTION], max_steps=2, **settings)
+    other = make_trainer(tmp_path, safeguards=[GradientSelection(keep=0.5)], num_train_epochs=1, **settings)
+    with pytest.raises(InputError, match="other safeguards"):
+        other.train(str(newest_complete(tmp_path)))
 
 
 def test_the_old_checkpoint_goes_only_after_the_new_one_is_marked(tmp_path, monkeypatch):

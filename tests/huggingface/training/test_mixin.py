@@ -1,8 +1,11 @@
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, make_trainer, token_rows, weights
+from tests.huggingface.training.fixtures import assert_close as _close
+from tests.huggingface.training.fixtures import trained as _trained
 from tests.tiny import KINDS
 from torch import Tensor
 from transformers import Trainer
@@ -10,6 +13,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from moored.errors import InactiveError, InputError
 from moored.huggingface.training import SafeguardMixin
+from moored.tensors.low_rank import Matrix, whole
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -24,21 +28,6 @@ class Dividing(SafeguardMixin, Trainer):
 
     def _set_signature_columns_if_needed(self):
         self._signature_columns = ["input_ids", "labels"]
-
-
-def _trained(tmp_path, **settings):
-    trainer = make_trainer(tmp_path, **settings)
-    before = weights(trainer)
-    trainer.train()
-    return trainer, before
-
-
-def _close(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(
-            one[name], other[name], rtol=1e-4, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}"
-        )
 
 
 @pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
@@ -76,7 +65,7 @@ def test_the_second_step_differs_by_the_gradient_of_the_penalty(tmp_path):
     plain, _ = _trained(tmp_path, max_steps=2, **settings)
     held, _ = _trained(tmp_path, max_steps=2, safeguards=[L2(strength=0.5)], **settings)
     after_one, after_plain, after_held = weights(first), weights(plain), weights(held)
-    guarded = {update.name + ".weight" for update in held._held[0].updates}
+    guarded = {weight.name + ".weight" for weight in held._held[0].weights}
     assert len(guarded) == 14
     for name in before:
         expected = -0.05 * 0.5 * 2 * (after_one[name] - before[name]) if name in guarded else torch.zeros(())
@@ -103,16 +92,16 @@ def test_without_an_active_safeguard_the_weights_are_those_of_trl(tmp_path, kind
 class Idle(L2):
     name: str = "idle"
 
-    def weight_penalty(self, update: Tensor, direction: Tensor | None) -> Tensor:
-        return 0 * update.sum()
+    def weight_penalty(self, update: Matrix, guide: Any) -> Tensor:
+        return 0 * whole(update).sum()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detached(L2):
     name: str = "detached"
 
-    def weight_penalty(self, update: Tensor, direction: Tensor | None) -> Tensor:
-        return update.detach().square().sum() + 1
+    def weight_penalty(self, update: Matrix, guide: Any) -> Tensor:
+        return whole(update).detach().square().sum() + 1
 
 
 def test_a_penalty_that_stays_at_zero_raises_once_the_weights_have_moved(tmp_path):
@@ -147,11 +136,8 @@ def test_nothing_to_guard_raises_before_training(tmp_path):
         make_trainer(tmp_path, rows=token_rows(4), lora=lora, safeguards=[L2(strength=1.0)])
 
 
-class _TokenPenalty:
-    name, strength, needs = "tokens", 1.0, frozenset({"hidden_states"})
-
-    def token_penalty(self, salient_logits, reference_logits):
-        return salient_logits - reference_logits
+class _NoPenalty:
+    name, strength, needs = "hope", 1.0, frozenset()
 
 
 @pytest.mark.parametrize(
@@ -159,10 +145,9 @@ class _TokenPenalty:
     [
         ([L2(strength=1.0), L2(strength=2.0)], "l2 is given twice"),
         ([L2(strength=1.0, needs=frozenset({"oracle"}))], "l2 needs oracle, which is none of base, hidden_states, ref"),
-        ([L2(strength=1.0, needs=frozenset({"base"}))], r"l2 cannot run: this version does not supply .*\(base\)"),
         ([L2(strength=-1.0)], "strength of l2 is -1.0"),
         ([L2(strength=float("nan"))], "strength of l2 is nan"),
-        ([_TokenPenalty()], "tokens cannot run"),
+        ([_NoPenalty()], "hope has neither a weight_penalty nor a token_penalty"),
     ],
 )
 def test_a_safeguard_that_cannot_work_is_refused(tmp_path, safeguards, sentence):
@@ -188,11 +173,13 @@ def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
         per_device_train_batch_size=2, gradient_accumulation_steps=2,
     )  # fmt: skip
     printed = capsys.readouterr().out
-    assert "l2: strength 0.5, holds 6 weights" in printed and "resting: off (strength 0)" in printed
+    assert "l2: strength 0.5, holds 6 weights (100% of what is trained)" in printed
+    assert "resting: off (strength 0)" in printed
     first, second = (entry for entry in trainer.state.log_history if "loss" in entry)
     assert first["safety/l2/value"] == 0.0 and first["safety/l2/share"] == 0.0
     assert second["safety/l2/value"] > 0
-    assert second["safety/l2/share"] == pytest.approx(0.5 * second["safety/l2/value"] / second["loss"])
+    weighed = 0.5 * second["safety/l2/value"]
+    assert second["safety/l2/share"] == pytest.approx(weighed / (second["loss"] + weighed))
     assert not any("resting" in key for key in second)
     assert f"l2 was {second['safety/l2/share']:.2%} of the loss" in printed
     assert trainer.safeguard_report() == [

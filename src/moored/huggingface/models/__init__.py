@@ -5,6 +5,7 @@ from moored.huggingface.models.adapters import (
     read_adapter_config,
     refuse_lm_head,
     save_adapter_like,
+    scaled_factors,
     stack_adapters,
 )
 from moored.huggingface.models.load import (
@@ -22,6 +23,7 @@ from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.places import Place, place_of, places
 from moored.huggingface.models.reversion import Reversion, reversion
 from moored.huggingface.models.weights import (
+    StoredWeights,
     copy_companions,
     disk_errors,
     iterate_weights,
@@ -34,6 +36,7 @@ __all__ = [
     "ModelSource",
     "Place",
     "Reversion",
+    "StoredWeights",
     "adapter_base",
     "best_device",
     "check_fits",
@@ -54,6 +57,7 @@ __all__ = [
     "require_fit",
     "reversion",
     "save_adapter_like",
+    "scaled_factors",
     "stack_adapters",
     "stored_dtypes",
     "weight_files",

@@ -109,7 +109,7 @@ def stack_adapters(below: Path, above: Path, out: Path) -> None:
     """
     parts = [(_plain_lora(folder), load_factors(folder)) for folder in (below, above)]
     stacked: dict[str, Tensor] = {}
-    for module in sorted({name.rpartition(".lora_")[0] for _, factors in parts for name in factors}):
+    for module in _modules({name: tensor for _, factors in parts for name, tensor in factors.items()}):
         pairs = [_scaled_pair(module, config, factors) for config, factors in parts]
         present = [pair for pair in pairs if pair is not None]
         stacked[f"{module}.lora_A.weight"] = torch.cat([a for a, _ in present]).contiguous()
@@ -118,6 +118,21 @@ def stack_adapters(below: Path, above: Path, out: Path) -> None:
     with whole_folder(out) as folder, disk_errors():
         save_file({f"base_model.model.{n}": t for n, t in stacked.items()}, folder / _FILE)
         config.save_pretrained(str(folder))
+
+
+def scaled_factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """A and s·B of each module that an adapter moves, by plain name, in fp32: ΔW = (s·B) A.
+
+    Raises:
+        ModelError: it is no plain LoRA.
+    """
+    config, factors = _plain_lora(folder), load_factors(folder)
+    pairs = {module: _scaled_pair(module, config, factors) for module in _modules(factors)}
+    return {module: pair for module, pair in pairs.items() if pair is not None}
+
+
+def _modules(factors: Mapping[str, Tensor]) -> list[str]:
+    return sorted({name.rpartition(".lora_")[0] for name in factors})
 
 
 def _scaled_pair(module: str, config: LoraConfig, factors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:

@@ -86,6 +86,29 @@ def iterate_weights(folder: Path | str) -> Iterator[tuple[str, Tensor]]:
         yield from iterate_file(file)
 
 
+class StoredWeights:
+    """The tensors of a folder, each read when it is asked for by its plain name.
+
+    Raises:
+        ModelError: a file is missing, pickled, or no valid safetensors file.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = folder
+        self._places: dict[str, tuple[Path, str]] = {}
+        for file in weight_files(folder):
+            with _open(file) as tensors:
+                self._places |= {plain_name(name): (file, name) for name in tensors.keys()}  # noqa: SIM118
+
+    def read(self, name: str) -> Tensor:
+        """The tensor of a plain name; raises ModelError where there is none."""
+        if name not in self._places:
+            raise ModelError(f"{self._folder} holds no tensor {name}; name a checkpoint of the same architecture.")
+        file, stored = self._places[name]
+        with _open(file) as tensors:
+            return tensors.get_tensor(stored)
+
+
 def require_finite(folder: Path | str) -> None:
     """Raises ModelError naming the first tensor of a folder that holds NaN or infinity."""
     refuse_non_finite(iterate_weights(folder), folder)

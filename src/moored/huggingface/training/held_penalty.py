@@ -1,6 +1,7 @@
 """A weight penalty at work: its guarded weights, its recent values, and whether it was seen to act."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,21 +10,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from moored.errors import InactiveError
-from moored.huggingface.training.updates import Update, guarded_updates
+from moored.huggingface.training.differences import differences
+from moored.huggingface.training.guarded import Guarded, guarded_weights
+from moored.regularizers import GuidedPenalty
+from moored.tensors.low_rank import squared_norm
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class HeldPenalty:
-    """One active penalty on the weights of a model."""
+    """One active penalty on the weights of a model.
+
+    It is no part of the loss: its gradient is added to the loss's once per optimizer step, after the backward pass of
+    the last micro-batch and before clipping. So neither accumulation nor the number of processes scales it, and only
+    one weight's computation is in memory at a time.
+    """
 
     safeguard: Any
-    updates: list[Update]
+    weights: Sequence[Guarded]
+    guides: dict[str, Any]
+    part: float
+    """Of the trained numbers, those that it guards."""
     acted: bool = False
     share: float | None = None
-    """Of the loss, over the steps of the last log, or of the whole run where nothing was logged."""
-    values: list[Tensor] = field(default_factory=list)
+    """Of the loss and the penalty together, over the steps of the last log, or of the run where nothing was logged."""
+    recent: list[Tensor] = field(default_factory=list)
+    """Of each step since the last log: the penalty, the norm of its gradient times the strength, and the loss's."""
 
     @classmethod
     def on(cls, safeguard: Any, model: nn.Module) -> "HeldPenalty":
@@ -31,65 +44,90 @@ class HeldPenalty:
 
         Raises:
             InactiveError: the model has nothing that it could guard.
+            UserError: the base that it needs cannot be read, or is another model's.
         """
-        updates = guarded_updates(model)
-        if not updates:
+        weights = guarded_weights(model)
+        if not weights:
             raise InactiveError(
                 f"The safeguard {safeguard.name} guards nothing: the model has no trainable LoRA module and no "
                 "trainable linear layer."
             )
-        return cls(safeguard, updates)
+        guides = _guides(safeguard, weights, model) if isinstance(safeguard, GuidedPenalty) else {}
+        held = sum(parameter.numel() for weight in weights for parameter in weight.parameters)
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        return cls(safeguard, weights, guides, held / trained)
 
-    def penalty(self) -> Float[Tensor, ""]:
-        """The sum over the guarded weights, times the strength.
+    def add_gradients(self, scale: float, task_norm: Float[Tensor, ""]) -> None:
+        """Adds the gradient of strength · penalty, times `scale`, to what the loss left in `.grad`.
+
+        Args:
+            scale: the factor that the loss's gradients carry, as under a GradScaler; 1 without one.
+            task_norm: the norm of those gradients on the guarded weights, without that factor; it is logged against.
 
         Raises:
             InactiveError: it has no gradient, or is still exactly zero although the weights have moved.
         """
-        updates = [update() for update in self.updates]
-        value = torch.stack([self._of(update) for update in updates]).sum()
-        if updates[0].requires_grad and not value.requires_grad:
+        values, squares, moves = [], [], []
+        for weight in self.weights:
+            update = weight.update(scaled=self.safeguard.scaled)
+            value = self._of(weight, update)
+            gradients = self._gradients(value, weight.parameters)
+            for parameter, gradient in zip(weight.parameters, gradients, strict=True):
+                _add(parameter, gradient, self.safeguard.strength * scale)
+            values.append(value.detach())
+            squares += [gradient.float().square().sum() for gradient in gradients]
+            if not self.acted:
+                moves.append(squared_norm(update).detach())
+        total = _total(values)
+        self._judge(moves, total)
+        self.recent.append(torch.stack([total, self.safeguard.strength * _total(squares).sqrt(), task_norm.to(total)]))
+
+    def _of(self, weight: Guarded, update: Any) -> Float[Tensor, ""]:
+        return self.safeguard.weight_penalty(update, self.guides.get(weight.name))
+
+    def _gradients(self, value: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if not value.requires_grad:
             raise InactiveError(
                 f"The safeguard {self.safeguard.name} has no gradient; its penalty must depend on the update."
             )
-        self._judge(updates, value)
-        self.values.append(value.detach())
-        return self.safeguard.strength * value
+        return torch.autograd.grad(value, parameters, materialize_grads=True)
 
-    def _of(self, update: Tensor) -> Tensor:
-        return self.safeguard.weight_penalty(update, None)
-
-    def _judge(self, updates: list[Tensor], value: Tensor) -> None:
+    def _judge(self, moves: Sequence[Tensor], total: Tensor) -> None:
         """A penalty is judged once the weights have moved: before that, zero is what it must be."""
-        # Squared, so that a move whose square is lost in fp32 does not count yet.
-        if self.acted or not any(bool(update.detach().square().any()) for update in updates):
+        if self.acted or not _total(moves):
             return
-        if not bool(value.detach()):
+        if not total:
             raise InactiveError(
-                f"The safeguard {self.safeguard.name} is still exactly zero although {len(updates)} weights that it "
-                "guards have moved; it protects nothing here."
+                f"The safeguard {self.safeguard.name} is still exactly zero although {len(self.weights)} weights that "
+                "it guards have moved; it protects nothing here."
             )
         self.acted = True
 
     def announce(self) -> str:
-        """Strength and weights held."""
-        return f"strength {self.safeguard.strength:g}, holds {len(self.updates)} weights"
+        """Strength, weights held, and what leads the penalty there."""
+        held = f"holds {len(self.weights)} weights ({self.part:.0%} of what is trained)"
+        told = f"strength {self.safeguard.strength:g}, {held}"
+        return f"{told}; {self.safeguard.describe(self.guides)}" if self.guides else told
 
     def drain(self, loss: float) -> dict[str, float]:
-        """Mean value and share of the loss since the last call."""
-        if not self.values:
+        """Since the last call: mean value, share of the loss, norm of the gradient, and its ratio to the loss's."""
+        if not self.recent:
             return {}
-        value = torch.stack(self.values).mean().item()
-        self.values.clear()
-        share = self.share = self.safeguard.strength * value / loss if loss else 0.0
-        return {f"safety/{self.safeguard.name}/value": value, f"safety/{self.safeguard.name}/share": share}
+        value, own, task = torch.stack(self.recent).double().unbind(1)
+        self.recent.clear()
+        weighed = self.safeguard.strength * value.mean().item()
+        self.share = weighed / (loss + weighed) if loss + weighed else 0.0
+        logs = {"value": value.mean().item(), "share": self.share, "gradient_norm": own.mean().item()}
+        logs["gradient_ratio"] = (own / task.clamp_min(1e-30)).mean().item()
+        return {f"safety/{self.safeguard.name}/{key}": number for key, number in logs.items()}
 
     @torch.no_grad()
     def finish(self, loss: float) -> str:
         """Its share of the loss, after a last judgement: the last step may have been the first to move anything."""
         if not self.acted:
-            updates = [update() for update in self.updates]
-            self._judge(updates, torch.stack([self._of(update) for update in updates]).sum())
+            updates = [weight.update(scaled=self.safeguard.scaled) for weight in self.weights]
+            values = [self._of(*each) for each in zip(self.weights, updates, strict=True)]
+            self._judge([squared_norm(update) for update in updates], _total(values))
         if not self.acted:
             _logger.warning("The weights that %s guards never moved, so it had nothing to do.", self.safeguard.name)
         if self.share is None:
@@ -98,4 +136,25 @@ class HeldPenalty:
 
     def report(self) -> dict[str, Any]:
         """Its strength, the weights that it holds, and its share of the loss when last logged."""
-        return {"strength": self.safeguard.strength, "holds": len(self.updates), "share": self.share}
+        return {"strength": self.safeguard.strength, "holds": len(self.weights), "share": self.share}
+
+
+def _guides(safeguard: Any, weights: Sequence[Guarded], model: Any) -> dict[str, Any]:
+    files = getattr(getattr(model, "config", None), "_name_or_path", None)
+    read = differences(weights, base=safeguard.base, adapter=safeguard.adapter, files=files)
+    guides = {name: safeguard.guide(difference, name) for name, difference in read}
+    safeguard.describe(guides)  # It raises where there is nothing to follow.
+    return guides
+
+
+def _total(values: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """The sum in fp32; the weights of a model may lie on several devices."""
+    return torch.stack([value.float().to(values[0].device) for value in values]).sum()
+
+
+@torch.no_grad()
+def _add(parameter: Tensor, gradient: Tensor, factor: float) -> None:
+    if parameter.grad is None:
+        parameter.grad = (factor * gradient).to(parameter.dtype)
+    else:
+        parameter.grad.add_(gradient.to(parameter.grad.dtype), alpha=factor)

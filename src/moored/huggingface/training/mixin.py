@@ -1,20 +1,25 @@
 """The glue between safeguards and a Trainer: it supplies what they need, scales them, and notices an idle one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 from transformers.trainer_utils import rotate_checkpoints
 
 from moored.errors import InputError
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
 from moored.huggingface.training.drift import SafetyDrift
 from moored.huggingface.training.held_penalty import HeldPenalty
+from moored.huggingface.training.held_tokens import HeldTokens
+from moored.huggingface.training.hidden_states import hidden_states
 from moored.huggingface.training.online_selection import OnlineSelection
 from moored.huggingface.training.safeguards import Running, Safeguard, checked
 from moored.huggingface.training.scoring import Scores, score
+from moored.regularizers import TokenPenalty, WeightPenalty
 from moored.selection import GradientSelection
 
 if TYPE_CHECKING:
@@ -27,9 +32,10 @@ class SafeguardMixin(_Trainer):
     """Adds safeguards to any transformers Trainer: `class Mine(SafeguardMixin, SFTTrainer)`.
 
     A `GradientSelection` chooses, before the first micro-batch of each optimizer step, which of the step's rows are
-    trained on; the loss is then the mean over *their* tokens. A weight penalty counts once per optimizer step,
-    whatever the accumulation and the number of processes. Each active safeguard is logged under its own name. A
-    checkpoint gets a marker once it is whole. A `SafetyDrift` among the callbacks logs through the trainer.
+    trained on; the loss is then the mean over *their* tokens. A weight penalty counts once per optimizer step and a
+    token penalty is the mean over the step's guarded positions, whatever the accumulation and the number of processes.
+    The logged `loss` stays the task's; each active safeguard is logged under its own name. A checkpoint gets a marker
+    once it is whole. A `SafetyDrift` among the callbacks logs through the trainer.
 
     Args:
         *args: what the Trainer takes.
@@ -51,7 +57,9 @@ class SafeguardMixin(_Trainer):
         chosen = [self._selecting(each) for each in active if isinstance(each, GradientSelection)]
         self._selection = chosen[0] if chosen else None
         assert self.model is not None
-        self._held = [HeldPenalty.on(each, self.model) for each in active if not isinstance(each, GradientSelection)]
+        self._held = [HeldPenalty.on(each, self.model) for each in active if isinstance(each, WeightPenalty)]
+        self._tokens = [self._guarding(each) for each in active if isinstance(each, TokenPenalty)]
+        self._in_loss: torch.Tensor | None = None
         self._bind_drift()
 
     def _selecting(self, settings: GradientSelection) -> OnlineSelection:
@@ -65,22 +73,55 @@ class SafeguardMixin(_Trainer):
         packed = getattr(self, "padding_free", False)
         return OnlineSelection(settings, process=self.args.process_index, pool=None if packed else per_step)
 
+    def _guarding(self, settings: Any) -> HeldTokens:
+        if self.args.n_gpu > 1:
+            raise InputError(f"{settings.name} needs one process for each GPU; start with accelerate launch.")
+        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+        if tokenizer is None:
+            raise InputError(f"{settings.name} looks tokens up by their text; give the trainer its processing_class.")
+        assert self.model is not None
+        return HeldTokens(settings, self.model, tokenizer, processes=self.args.world_size, total=self._over_processes)
+
+    def _over_processes(self, tensor: torch.Tensor) -> torch.Tensor:
+        everywhere: Any = self.accelerator.reduce(tensor, "sum")
+        return everywhere
+
     def _running(self) -> Iterator[Running]:
         if self._selection is not None:
             yield self._selection
         yield from self._held
+        yield from self._tokens
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trains, after printing what is active; see `transformers.Trainer.train`."""
         self._bind_drift()
         if isinstance(resume_from_checkpoint, str):
             check_safeguards(Path(resume_from_checkpoint), self.safeguards)
+        for held in self._tokens:
+            if held.unprepared:
+                with self._each_row_once() as batches, self.accelerator.autocast():
+                    held.prepare(*batches)
         if self.safeguards:
             self.accelerator.print(self._summary())
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         for running in self._running():
             self.accelerator.print(f"{running.safeguard.name} {running.finish(output.training_loss)}.")
         return output
+
+    @contextmanager
+    def _each_row_once(self) -> Iterator[tuple[Iterable[Any], Callable[[int], Any]]]:
+        """The training set in batches, this process's part of it, and what shows how many rows are done."""
+        rows: Any = self.train_dataset
+        if not hasattr(rows, "__len__"):
+            raise InputError("Reference logits of a stream cannot be cached; set reference: model.")
+        keeps, self.args.dataloader_persistent_workers = self.args.dataloader_persistent_workers, False
+        bar = tqdm(total=len(rows), desc="reference logits", disable=self.args.disable_tqdm)
+        try:
+            # A loader draws a number for its workers.
+            with torch.random.fork_rng(devices=[]), bar:
+                yield map(self._prepare_inputs, self.get_eval_dataloader(rows)), bar.update
+        finally:
+            self.args.dataloader_persistent_workers = keeps
 
     def _summary(self) -> str:
         """What is active, one line each."""
@@ -96,8 +137,17 @@ class SafeguardMixin(_Trainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The micro-batches of one optimizer step, of selected rows only where a selection is on."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self._selection is None or not batches:
+        if not batches:
             return batches, items
+        if self._selection is not None:
+            batches = self._selected(self._selection, batches)
+            items = self._count_tokens(batches, device)
+        for held in self._tokens:
+            held.begin(batches)
+        return batches, items
+
+    def _selected(self, selection: OnlineSelection, batches: list[Any]) -> list[Any]:
+        """The rows that a selection keeps, in as many micro-batches."""
         assert self.model is not None
         # As the training step does: an evaluation leaves the model in eval mode, where nothing is checkpointed.
         self.model.train()
@@ -106,8 +156,7 @@ class SafeguardMixin(_Trainer):
         if callable(to_train):
             to_train()
         batches = [self._prepare_inputs(batch) for batch in batches]
-        kept = self._selection.choose(batches, self._score, self.state.global_step)
-        return [*kept], self._count_tokens([*kept], device)
+        return [*selection.choose(batches, self._score, self.state.global_step)]
 
     def _score(self, batch: Any) -> Scores:
         assert self.model is not None
@@ -130,18 +179,24 @@ class SafeguardMixin(_Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The Trainer's loss, plus the penalties in the last micro-batch of an optimizer step."""
+        """The Trainer's loss and, while training, a micro-batch's part of the token penalties."""
         if self._selection is not None and model.training:
             self._selection.require_chosen()
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # The weights stand still until the step, so that once in its last micro-batch is the whole penalty.
-        if not (self._held and model.training and self.accelerator.sync_gradients):
-            return result
+        if not (self._tokens and model.training):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with self.accelerator.autocast():
+            # Before the forward pass: the weights change places for it.
+            references = [held.reference(inputs) for held in self._tokens]
+        given = dict(inputs)
+        with hidden_states(model) as seen:
+            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with self.accelerator.autocast():
+            parts = zip(self._tokens, references, strict=True)
+            penalty = torch.stack([held.penalty(given, seen, each, self._scale) for held, each in parts]).sum()
+        self._in_loss = penalty.detach()
         # Trainer divides the loss by the number of micro-batches, unless the number of tokens did so already.
         divided = not self._loss_is_scaled(num_items_in_batch)
-        factor = self.current_gradient_accumulation_steps if divided else 1
-        # DDP averages over the processes, and all have the same penalty: no factor for their number.
-        penalty = factor * torch.stack([held.penalty() for held in self._held]).sum()
+        penalty = penalty * (self.current_gradient_accumulation_steps if divided else 1)
         return (result[0] + penalty, *result[1:]) if isinstance(result, tuple) else result + penalty
 
     def _loss_is_scaled(self, num_items_in_batch: Any) -> bool:
@@ -151,6 +206,28 @@ class SafeguardMixin(_Trainer):
             return stated
         counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
         return counted or self.compute_loss_func is not None
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The Trainer's, whose loss is the task's alone; before an optimizer step come the weight penalties."""
+        loss = super().training_step(*args, **kwargs)
+        if self._in_loss is not None:
+            loss, self._in_loss = loss - self._in_loss.to(loss), None
+        # DDP has averaged the gradients by now, and all processes have the same penalty.
+        if self._held and self.accelerator.sync_gradients:
+            scale = self._scale()
+            task_norm = self._gradient_norm() / scale
+            for held in self._held:
+                held.add_gradients(scale, task_norm)
+        return loss
+
+    def _scale(self) -> float:
+        """The factor that gradients carry against underflow in fp16."""
+        return 1.0 if self.accelerator.scaler is None else self.accelerator.scaler.get_scale()
+
+    def _gradient_norm(self) -> torch.Tensor:
+        """Of what the loss left on the guarded weights."""
+        guarded = [parameter for weight in self._held[0].weights for parameter in weight.parameters]
+        return nn.utils.get_total_norm([each.grad for each in guarded if each.grad is not None])
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Logs, with what each safeguard did since the last log."""

@@ -39,14 +39,17 @@ def take_apart(batch: Batch) -> list[Row]:
         InputError: it holds something that cannot be told apart by row.
     """
     if "input_ids" not in batch:
-        raise InputError("The batches hold no input_ids, without which gradient selection finds no rows in them.")
+        raise InputError("The batches hold no input_ids, without which no rows are found in them.")
     ids, packed = batch["input_ids"], is_packed(batch)
     parts = {key: value for key, value in batch.items() if not (packed and key in _MADE_ANEW)}
     strange = [key for key, value in parts.items() if getattr(value, "shape", None) != ids.shape]
     strange += sorted(parts.keys() - {"input_ids", "labels"}) if packed else []
     if strange or "labels" not in parts:
         what = f"hold {strange[0]}, which" if strange else "hold no labels, without which they"
-        raise InputError(f"The batches {what} gradient selection cannot take apart by row; it works on text alone.")
+        raise InputError(
+            f"The batches {what} cannot be taken apart by row, as gradient selection and safety tokens need it; both "
+            "work on text alone."
+        )
     if packed:
         return [{key: value.flatten()[own] for key, value in parts.items()} for own in samples_of(batch).positions()]
     filled = batch.get("attention_mask", torch.ones_like(ids)).bool()

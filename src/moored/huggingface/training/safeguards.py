@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from moored.errors import InputError
-from moored.regularizers import WeightPenalty
+from moored.regularizers import TokenPenalty, WeightPenalty
 from moored.selection import GradientSelection
 
 NEEDS = frozenset({"reference", "base", "hidden_states"})
 """What a safeguard may declare that it needs."""
-_SUPPLIED = frozenset({"reference"})
 
 
 @runtime_checkable
@@ -87,7 +86,5 @@ def _check_penalty(penalty: Any) -> None:
         raise InputError(f"The safeguard {penalty.name} needs {unknown[0]}, which is none of {known}.")
     if not 0 <= penalty.strength < float("inf"):
         raise InputError(f"The strength of {penalty.name} is {penalty.strength}; give a number of 0 or more.")
-    missing = sorted(penalty.needs - _SUPPLIED)
-    if penalty.strength and (missing or not isinstance(penalty, WeightPenalty)):
-        what = f"what it needs ({missing[0]})" if missing else "penalties of its kind"
-        raise InputError(f"The safeguard {penalty.name} cannot run: this version does not supply {what}.")
+    if not isinstance(penalty, WeightPenalty | TokenPenalty):
+        raise InputError(f"The safeguard {penalty.name} has neither a weight_penalty nor a token_penalty.")

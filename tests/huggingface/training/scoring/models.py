@@ -7,6 +7,7 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from tests.huggingface.training.fixtures import light_runs
+from tests.tiny import SIZES
 from torch import Tensor, nn
 
 from moored.huggingface.training.scoring import Scores
@@ -22,6 +23,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("Gemma", {}),
     "gemma2": ("Gemma2", {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 3.0, "sliding_window": 6}),
     "gemma3": ("Gemma3Text", {"sliding_window": 6}),
+    "phi": ("Phi", {"num_key_value_heads": 2}),
     "phi3": ("Phi3", {}),
     "gpt2": ("GPT2", {"n_embd": 16, "n_layer": 2, "n_head": 2}),
     "cohere": ("Cohere", {"logit_scale": 0.3, "use_qk_norm": True}),
@@ -29,28 +31,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2-moe": ("Qwen2Moe", {**_MOE, "num_experts": 4, "shared_expert_intermediate_size": 8}),
 }
 """Among them grouped heads, biases, tied matrices, 1 + w norms, norms on heads before and after their transposition,
-soft-capped and scaled logits, scaled embeddings, fused and transposed projections, learned positions, experts."""
+soft-capped, scaled and biased logits, scaled embeddings, fused and transposed projections, learned positions,
+experts."""
 
 
 def make(family: str, *, lora: bool = False, **settings: Any) -> Any:
     """A model in fp32 and training mode, with dropout in it, and no norm or bias at its initial 1 or 0."""
     name, own = FAMILIES[family]
-    sizes = {
-        "vocab_size": 384,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "query_pre_attn_scalar": 8,
-        "max_position_embeddings": 64,
-        "attention_dropout": 0.1,
-        "pad_token_id": 0,
-        "bos_token_id": None,
-        "eos_token_id": 2,
-        "initializer_range": 0.2,
-    }
+    sizes = {**SIZES, "query_pre_attn_scalar": 8, "max_position_embeddings": 64, "attention_dropout": 0.1}
     if family == "gpt2":
         sizes = {key: sizes[key] for key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")}
     class_name = {"Gemma3Text": "Gemma3ForCausalLM", "GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")

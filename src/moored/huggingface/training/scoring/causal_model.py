@@ -46,12 +46,16 @@ class CausalModel:
         """Whether the backbone reads the head's matrix too: its embedding does, where the two are tied."""
         return any(each is self.weight for each in self.backbone.parameters())
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the head's products are taken at this moment."""
+        device = self.weight.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
+
     def head(self) -> Head:
         """The head with its weights of this moment, detached."""
-        device = self.weight.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         bias = None if self.bias is None else self.bias.detach()
-        return Head(self.weight.detach(), bias, self.scale, self.cap, dtype)
+        return Head(self.weight.detach(), bias, self.scale, self.cap, self.dtype)
 
 
 def split(model: nn.Module) -> CausalModel:
@@ -71,8 +75,8 @@ def split(model: nn.Module) -> CausalModel:
         or getattr(type(projection), "forward", None) is not nn.Linear.forward
     ):
         raise ModelError(
-            f"{type(whole).__name__} has no output head that is a plain linear layer, so that its gradients cannot be "
-            "scored; take LoRA off the output head, or leave gradient selection out."
+            f"{type(whole).__name__} has no output head that is a plain linear layer, as gradient selection and safety "
+            "tokens need one; take LoRA off the output head, or leave them out."
         )
     config = whole.config.get_text_config()
     return CausalModel(whole, backbone, projection, _scale(config), getattr(config, "final_logit_softcapping", None))
@@ -98,7 +102,7 @@ def _scale(config: Any) -> float:
 
 
 def require_known(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_forward: Callable[[], None]) -> None:
-    """Compares, on a few tokens and once per model, what scoring assumes with what the model does.
+    """Compares, on a few tokens and once per model, what is assumed here with what the model does.
 
     Raises:
         ModelError: the model's logits are not finite, ours differ from them, as where a family scales them in a way
@@ -113,8 +117,8 @@ def require_known(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_
             raise ModelError(f"The logits of {type(parts.whole).__name__} are no finite numbers; check its weights.")
         if not _close(head.logits(_states(parts, few), slice(0, len(head.weight))), expected, head.dtype):
             raise ModelError(
-                f"{type(parts.whole).__name__} makes its logits in a way that scoring does not know; leave gradient "
-                "selection out."
+                f"{type(parts.whole).__name__} makes its logits in a way that is not known here; leave gradient "
+                "selection and safety tokens out."
             )
         _checked[parts.whole].add("logits")
     documents = f"documents with {parts.whole.config._attn_implementation}"

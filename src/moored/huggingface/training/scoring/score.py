@@ -135,7 +135,7 @@ def _loss(
     record: Record,
 ) -> tuple[Float[Tensor, " sample"], Float[Tensor, "row column dim"], Int[Tensor, " sample"]]:
     """The losses, the gradient of their sum by the last hidden states, and the lengths; records the head's share."""
-    targets = _targets(batch).flatten()
+    targets = targets_of(batch).flatten()
     places = (targets != -100).nonzero()[:, 0]
     samples = record.samples
     lengths = torch.bincount(samples.of[places], minlength=samples.count)
@@ -165,7 +165,7 @@ def _record_head(record: Record, made: HeadGradients, weight: str | None, bias: 
         record.add(bias, made.squares.bias)
 
 
-def _targets(batch: Mapping[str, Any]) -> Int[Tensor, "row column"]:
+def targets_of(batch: Mapping[str, Any]) -> Int[Tensor, "row column"]:
     """The label that each position is to predict: the next one, but never another document's first or from padding."""
     labels = batch["labels"].clone()
     starts, mask = document_starts(batch), batch.get("attention_mask")

@@ -1,0 +1,141 @@
+"""The weights that a penalty guards, and how far each has moved from the anchor."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from moored.errors import InputError
+from moored.huggingface.models import plain_name
+from moored.tensors.low_rank import LowRank
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The LoRA of one adapter on one module, and its start where that is not zero."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+    start: LowRank | None
+    """B₀ and A₀ in fp32, or None where B₀ is zero, as it is for a fresh adapter."""
+
+    def update(self, *, scaled: bool) -> LowRank:
+        """BA − B₀A₀ in fp32, differentiable in the factors.
+
+        DESIGN's contract 11 writes it [B, −B₀][A; A₀]. This form of the same is exactly zero at the start, and close to
+        it no large numbers cancel.
+        """
+        scale = self.scale if scaled else 1.0
+        b, a = self.b.float(), self.a.float()
+        if self.start is None:
+            return LowRank(scale * b, a)
+        return LowRank(scale * (b - self.start.b), a) + LowRank(scale * self.start.b, a - self.start.a)
+
+
+@dataclass(frozen=True)
+class LoraWeight:
+    """A weight under the trainable factors of one adapter or several."""
+
+    name: str
+    layer: Any
+    """PEFT's, with the weight below it."""
+    factors: tuple[Factors, ...]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is trained."""
+        return [each for factors in self.factors for each in (factors.a, factors.b)]
+
+    def update(self, *, scaled: bool) -> LowRank:
+        """ΔW, the adapters' together."""
+        return reduce(add, (factors.update(scaled=scaled) for factors in self.factors))
+
+    def below(self) -> Float[Tensor, "out in"] | None:
+        """The weight without its adapters, in fp32; None where it is quantized."""
+        weight = self.layer.get_base_layer().weight.detach()
+        if not weight.is_floating_point() or weight.ndim != 2:
+            return None
+        return (weight.T if getattr(self.layer, "fan_in_fan_out", False) else weight).float()
+
+    def start(self) -> LowRank | None:
+        """What the adapters add to that at the start, as the model sees it."""
+        started = [LowRank(each.scale * each.start.b, each.start.a) for each in self.factors if each.start is not None]
+        return reduce(add, started) if started else None
+
+
+@dataclass(frozen=True)
+class WholeWeight:
+    """A weight that is trained whole."""
+
+    name: str
+    layer: nn.Linear
+    anchor: Tensor
+    """A copy taken at the start, in the weight's precision."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is trained."""
+        return [self.layer.weight]
+
+    def update(self, *, scaled: bool) -> Float[Tensor, "out in"]:
+        """W − W₀ in fp32, differentiable in the weight; it has no scale."""
+        return self.layer.weight.float() - self.anchor.float()
+
+    def below(self) -> Float[Tensor, "out in"]:
+        """The weight at the start, in fp32."""
+        return self.anchor.float()
+
+    def start(self) -> None:
+        """Nothing lies over it."""
+
+
+Guarded = LoraWeight | WholeWeight
+
+
+def guarded_weights(model: nn.Module) -> Sequence[Guarded]:
+    """The weights that a weight penalty holds, with the model's weights of this moment as anchor.
+
+    These are the modules with a trainable LoRA or, in a model without one, the trainable weights of all linear
+    layers but the output head.
+
+    Raises:
+        InputError: DoRA, whose update is no product of two factors.
+    """
+    modules = [(plain_name(name), module) for name, module in model.named_modules()]
+    return [*_with_lora(modules)] or [*_linear(modules, model)]
+
+
+def _with_lora(modules: Sequence[tuple[str, nn.Module]]) -> Iterator[LoraWeight]:
+    for name, module in modules:
+        if isinstance(module, LoraLayer) and (factors := tuple(_factors(module))):
+            yield LoraWeight(name, module, factors)
+
+
+def _factors(module: Any) -> Iterator[Factors]:
+    for adapter in module.active_adapters:
+        if adapter not in module.lora_A or not module.lora_A[adapter].weight.requires_grad:
+            continue
+        if module.use_dora.get(adapter):
+            raise InputError("Weight penalties do not work with DoRA; set use_dora: false or take the penalties out.")
+        a, b = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+        moved = bool(b.detach().any())
+        start = LowRank(_copy(b), _copy(a)) if moved else None
+        yield Factors(a, b, float(module.scaling[adapter]), start)
+
+
+def _copy(parameter: Tensor) -> Tensor:
+    return parameter.detach().to(torch.float32, copy=True)
+
+
+def _linear(modules: Sequence[tuple[str, nn.Module]], model: Any) -> Iterator[WholeWeight]:
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    for name, module in modules:
+        if isinstance(module, nn.Linear) and module is not head and module.weight.requires_grad:
+            yield WholeWeight(name, module, module.weight.detach().clone())

@@ -1,0 +1,83 @@
+"""A rate and a mean of independent cases, with their 95 % intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+Z_CONFIDENCE = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2))
+"""How many standard errors such an interval reaches to either side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A share of n cases; all but n are None when nothing was scored."""
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    @classmethod
+    def of(cls, successes: int, n: int) -> "Rate":
+        """The rate of `successes` among `n` with Wilson's (1927) 95 % interval, uncorrected for continuity."""
+        if not 0 <= successes <= n:
+            raise ValueError(f"successes must be between 0 and n = {n}, got {successes}")
+        if n == 0:
+            return cls(rate=None, low=None, high=None, n=0)
+        interval = stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
+        rate = successes / n
+        # Rounding puts Wilson's limit a hair inside the rate at 0 and at n.
+        return cls(rate=rate, low=min(float(interval.low), rate), high=max(float(interval.high), rate), n=n)
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The rate as it stands in `report.json`."""
+        return {"rate": self.rate, "low": self.low, "high": self.high, "n": self.n}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean of n scores; all but n are None without scores, and the interval is None for a single one."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The mean as it stands in `report.json`."""
+        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
+
+
+def mean_interval(values: Sequence[float], *, seed: int = 0, resamples: int = 10_000) -> Mean:
+    """The mean of continuous scores with its bootstrap 95 % interval (percentiles of the resampled means).
+
+    Where a score is infinite or no number, as an overflow in fp16 leaves it, nothing counts as scored: leaving it out
+    would flatter the model.
+    """
+    n = len(values) if np.isfinite(values).all() else 0
+    if n < 2:
+        return Mean(mean=float(values[0]) if n else None, low=None, high=None, n=n)
+    scores = np.asarray(values, dtype=float)
+    low, high = bootstrap_mean(scores, seed=seed, resamples=resamples)
+    return Mean(mean=float(scores.mean()), low=low, high=high, n=n)
+
+
+def bootstrap_mean(
+    values: np.ndarray, *, seed: int, resamples: int, limits: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values`, resampled with replacement.
+
+    Where all values are equal, resampling shows no spread at all. If their `limits` are known, the share of cases that
+    could still differ is then Wilson's upper limit for 0 of n (our choice).
+    """
+    value, n = float(values[0]), len(values)
+    if limits is not None and (values == value).all():
+        unseen = Rate.of(0, n).high or 0.0
+        return value - unseen * (value - limits[0]), value + unseen * (limits[1] - value)
+    random = np.random.default_rng(seed)
+    means = np.array([values[random.integers(n, size=n)].mean() for _ in range(resamples)])
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

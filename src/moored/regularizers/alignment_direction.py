@@ -1,0 +1,147 @@
+"""AsFT: updates may follow the direction in which alignment moved the weights, and pay for leaving it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from zlib import crc32
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from moored.errors import InputError
+from moored.tensors.column_space import (
+    Complement,
+    largest_eigenvalue,
+    orthonormal,
+    principal_factor,
+    published_factor,
+)
+from moored.tensors.low_rank import LowRank, Matrix, cast, inner, left_times, squared_norm
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What one weight's penalty needs of its direction d."""
+
+    factor: Float[Tensor, "out m"] | None
+    """F of the operator I − F Fᵀ, or None for the flattened form."""
+    unit: Matrix | None
+    """d / ‖d‖, for the flattened form."""
+    energy: float
+    """The share of ‖d‖² that was kept."""
+    eigenvalue: float
+    """The largest of F Fᵀ."""
+    norm: float
+    """‖d‖; 0 where alignment left the weight as it was, so that there is no direction to follow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentDirection:
+    """λ Σ ‖(I − Ĉ) ΔW‖², with Ĉ from d = aligned − base (AsFT, arXiv 2506.08473, equations 2–4).
+
+    The paper's Ĉ is the projector on the columns of d, which is the identity wherever d has full rank; its code takes
+    Ĉ = d dᵀ/‖d‖ and the bare BA of a LoRA, and so do we by default. A weight that alignment left as it was has no
+    direction: all of its update costs (our choice). The other forms and the control are our choice, too.
+
+    Args:
+        strength: λ, ≥ 0; 0 is off.
+        base: the checkpoint that the model was aligned from, a folder or a Hub id.
+        adapter: the LoRA folder that makes the aligned model of `base`, where one does; d is then its two factors.
+        form: `published`; `projector`: Ĉ = U_k U_kᵀ of the `rank` largest singular values of d; `flattened`: one
+            direction for the whole matrix, ‖ΔW‖² − ⟨ΔW, d⟩²/‖d‖².
+        rank: k, ≥ 1; with `published` it keeps that many singular values of d, by default all.
+        scaled: whether a LoRA's ΔW is (α/r) BA, as the model sees it, or the bare BA.
+        direction: `random` is the control: d with its rows shuffled and their signs drawn, which keeps its norm and
+            its singular values.
+        seed: of that control.
+        precision: in which d is kept and multiplied; ΔW, the difference and the sum are fp32.
+
+    Raises:
+        InputError: no base, or a rank that does not fit the form.
+    """
+
+    strength: float = 1.0
+    base: str | None = None
+    adapter: str | None = None
+    form: Literal["published", "projector", "flattened"] = "published"
+    rank: int | None = None
+    scaled: bool = False
+    direction: Literal["aligned", "random"] = "aligned"
+    seed: int = 0
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    name: str = "alignment_direction"
+    needs: frozenset[str] = frozenset({"reference", "base"})
+
+    def __post_init__(self) -> None:
+        if self.base is None:
+            raise InputError(
+                f"{self.name} needs base, the checkpoint that the model was aligned from; name it, or use "
+                "harmful_direction, which needs none."
+            )
+        if self.rank is None and self.form == "projector":
+            raise InputError(f"{self.name} with form: projector needs rank, the number of directions to keep.")
+        if self.rank is not None and (self.form == "flattened" or self.rank < 1):
+            raise InputError(f"{self.name} cannot have rank {self.rank} with form: {self.form}; leave it out.")
+
+    def guide(self, difference: Matrix, name: str) -> Guide:
+        """The operator of one weight, from its difference d in fp32."""
+        dtype = getattr(torch, self.precision)
+        d = _shuffled(difference, self.seed + crc32(name.encode())) if self.direction == "random" else difference
+        norm = float(squared_norm(d).sqrt())
+        if self.form == "flattened":
+            unit = cast(left_times(lambda columns: columns / norm, d), dtype) if norm else None
+            return Guide(None, unit, 1.0, 1.0, norm)
+        factor, energy = published_factor(d), 1.0
+        if self.rank is not None:
+            factor, energy = principal_factor(d, self.rank)
+            factor = orthonormal(factor) if self.form == "projector" else factor / max(norm, 1e-30) ** 0.5
+        return Guide(factor.to(dtype), None, energy, largest_eigenvalue(factor), norm)
+
+    def weight_penalty(self, update: Matrix, guide: Guide) -> Float[Tensor, ""]:
+        """‖(I − Ĉ) ΔW‖² of one weight."""
+        if guide.factor is not None:
+            return squared_norm(left_times(Complement(guide.factor), update))
+        if guide.unit is None:
+            return squared_norm(update)
+        dtype = getattr(torch, self.precision)
+        return squared_norm(update) - inner(cast(update, dtype), guide.unit).float().square()
+
+    def describe(self, guides: Mapping[str, Guide]) -> str:
+        """How many weights have no direction, what was kept of d, and whether Ĉ punishes what it should spare."""
+        led = {name: guide for name, guide in guides.items() if guide.norm}
+        if not led:
+            raise InputError(
+                f"{self.name} finds no direction: the model's weights all equal those of the base {self.base}; "
+                "name the checkpoint before alignment."
+            )
+        told = [f"follows aligned − base in {len(led)} of them"]
+        if len(led) < len(guides):
+            told.append(f"in the other {len(guides) - len(led)} the two are equal, and all of the update costs")
+        if self.rank is not None:
+            least = min(guide.energy for guide in led.values())
+            told.append(f"the {self.rank} directions kept hold at least {least:.0%} of d")
+        if self.form == "published":
+            told.append(_eigenvalues(led))
+        return "; ".join(told)
+
+
+def _eigenvalues(guides: Mapping[str, Guide]) -> str:
+    name = max(guides, key=lambda each: guides[each].eigenvalue)
+    above = sum(guide.eigenvalue > 2 for guide in guides.values())
+    told = f"the largest eigenvalue of Ĉ is {guides[name].eigenvalue:.2f} ({name})"
+    if not above:
+        return told
+    return (
+        f"WARNING: {told}, and above 2 in {above} weights, where this form punishes the direction of alignment more "
+        "than what leaves it; form: projector does not"
+    )
+
+
+def _shuffled(difference: Matrix, seed: int) -> Matrix:
+    """A random signed permutation of the rows, which is orthogonal."""
+    rows = len(difference.b if isinstance(difference, LowRank) else difference)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(rows, generator=generator)
+    signs = torch.randint(0, 2, (rows, 1), generator=generator) * 2 - 1
+    return left_times(lambda columns: columns[order.to(columns.device)] * signs.to(columns), difference)

@@ -1,0 +1,28 @@
+"""The plainest penalty on the weights, and the control of every cleverer one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from moored.tensors.low_rank import Matrix, squared_norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateNorm:
+    """λ Σ ‖ΔW‖²: whatever moves away from the start costs the same (also known as L2-SP, arXiv 1802.01483).
+
+    Args:
+        strength: λ, ≥ 0; 0 is off.
+        scaled: whether a LoRA's ΔW is (α/r) BA, as the model sees it, or the bare BA.
+    """
+
+    strength: float
+    scaled: bool = False
+    name: str = "update_norm"
+    needs: frozenset[str] = frozenset({"reference"})
+
+    def weight_penalty(self, update: Matrix, guide: Any = None) -> Float[Tensor, ""]:
+        """‖ΔW‖² of one weight."""
+        return squared_norm(update)

@@ -1,0 +1,73 @@
+"""Matrices that are held whole or as a product of two thin factors, and what weight penalties ask of them.
+
+The update of a LoRA module is B A with few columns in B. Whatever acts on ΔW from the left acts on B alone, and a
+Frobenius product needs the small Gram matrices only: ‖BA‖² = Σ (BᵀB) ∘ (AAᵀ). So no matrix of the weight's size is
+made.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """The matrix B A."""
+
+    b: Float[Tensor, "out rank"]
+    a: Float[Tensor, "rank in"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the product."""
+        return len(self.b), self.a.shape[1]
+
+    def whole(self) -> Float[Tensor, "out in"]:
+        """The product."""
+        return self.b @ self.a
+
+    def __add__(self, other: "LowRank") -> "LowRank":
+        """The sum, of the ranks together."""
+        return LowRank(torch.cat([self.b, other.b], 1), torch.cat([self.a, other.a]))
+
+
+Matrix = Float[Tensor, "out in"] | LowRank
+
+
+def whole(matrix: Matrix) -> Float[Tensor, "out in"]:
+    """All entries."""
+    return matrix.whole() if isinstance(matrix, LowRank) else matrix
+
+
+def cast(matrix: Matrix, dtype: torch.dtype) -> Matrix:
+    """In another precision."""
+    return LowRank(matrix.b.to(dtype), matrix.a.to(dtype)) if isinstance(matrix, LowRank) else matrix.to(dtype)
+
+
+def zero(out: int, into: int, device: torch.device) -> LowRank:
+    """The zero matrix, of rank 0."""
+    return LowRank(torch.zeros(out, 0, device=device), torch.zeros(0, into, device=device))
+
+
+def left_times(operator: Callable[[Tensor], Tensor], matrix: Matrix) -> Matrix:
+    """The product of a linear operator on columns with a matrix."""
+    return LowRank(operator(matrix.b), matrix.a) if isinstance(matrix, LowRank) else operator(matrix)
+
+
+def inner(one: Matrix, other: Matrix) -> Float[Tensor, ""]:
+    """The Frobenius product ⟨X, Y⟩ = Σ X ∘ Y."""
+    if isinstance(one, LowRank) and isinstance(other, LowRank):
+        return ((one.b.T @ other.b) * (one.a @ other.a.T)).sum()
+    if isinstance(other, LowRank):
+        return inner(other, one)
+    if isinstance(one, LowRank):
+        return (one.b * (other @ one.a.T)).sum()
+    return (one * other).sum()
+
+
+def squared_norm(matrix: Matrix) -> Float[Tensor, ""]:
+    """‖X‖², the sum of the squared entries."""
+    return inner(matrix, matrix)

@@ -1,0 +1,166 @@
+"""What cannot be measured or written is one sentence, and leaves everything as it was."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from tests.adapters import save_adapter
+from tests.tiny import save_tiny
+from tests.workflows.files import digests, write_rows
+
+from moored.errors import InputError, ModelError
+from moored.workflows import measure as workflow
+from moored.workflows.measure import measure
+
+
+def _rows(text):
+    def spoil(tmp_path, given):
+        (tmp_path / "bad.jsonl").write_text(text)
+        return {"harmful": str(tmp_path / "bad.jsonl")}
+
+    return spoil
+
+
+def _model(change):
+    def spoil(tmp_path, given):
+        file = Path(given["model"]) / "model.safetensors"
+        change(file)
+        return {}
+
+    return spoil
+
+
+def _not_finite(file):
+    tensors = load_file(file)
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def _no_template(tmp_path, given):
+    return {"model": str(save_tiny(tmp_path / "raw", chat_template=None)), "adapter": None}
+
+
+def _other_base(tmp_path, given):
+    return {"model": str(save_tiny(tmp_path / "wide", "qwen2", hidden_size=32))}
+
+
+def _other_tokenizer(tmp_path, given):
+    other = save_tiny(tmp_path / "other", "qwen2")
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(text.replace('"<|im_start|>"', '"<|start|>"'))
+    return {"against": str(other)}
+
+
+def _over_itself(tmp_path, given):
+    folder = save_adapter(tmp_path / "loop", "qwen2", base=str(tmp_path / "loop"))
+    return {"model": str(folder), "adapter": None}
+
+
+def _csv(tmp_path, given):
+    return {"harmful": write_rows(tmp_path / "bad.csv", [{"prompt": "x"}, {"prompt": ""}])}
+
+
+BAD = {
+    "missing file": (lambda tmp_path, given: {"harmful": str(tmp_path / "absent.jsonl")}, "There is no file"),
+    "missing set of the Hub": (lambda *_: {"harmful": "nobody/nothing"}, "neither a file here nor a dataset"),
+    "empty file": (_rows(""), "is empty"),
+    "blank file": (_rows("\n\n"), "holds no rows"),
+    "broken line": (_rows('{"prompt": "a"}\n{"prompt": \n'), "line 2 is not valid JSON"),
+    "no prompt column": (_rows('{"text": "a"}\n'), "has no column prompt; its columns are text"),
+    "empty prompt": (_rows('{"prompt": "a"}\n{"prompt": " "}\n'), "row 2: the prompt is empty"),
+    "prompt of numbers": (_rows('{"prompt": 3}\n'), "row 1: the prompt is empty or no text"),
+    "empty prompt in a CSV": (_csv, "row 2: the prompt is empty"),
+    "prompt longer than the context": (_rows(json.dumps({"prompt": "x" * 600})), r"Prompt 1 of bad\.jsonl .* for 512"),
+    "task without answers": (lambda tmp_path, given: {"task": given["harmless"]}, "has no column completion"),
+    "no prompts": (lambda *_: dict.fromkeys(("harmful", "harmless", "ordinary", "task")), "Nothing to measure"),
+    "limit": (lambda *_: {"limit": 0}, "limit of prompts must be at least 1"),
+    "batch size": (lambda *_: {"batch_size": 0}, "must be at least 1"),
+    "tokens": (lambda *_: {"max_new_tokens": 0}, "must be at least 1"),
+    "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "no folder here, not in the Hub"),
+    "missing adapter": (lambda tmp_path, given: {"adapter": tmp_path / "absent"}, "There is no adapter folder"),
+    "empty adapter": (lambda tmp_path, given: {"adapter": tmp_path}, r"holds no adapter_config\.json"),
+    "two adapters": (lambda tmp_path, given: {"model": str(given["adapter"])}, "is an adapter itself"),
+    "adapter over itself": (_over_itself, "as its base, which is an adapter too"),
+    "unknown embedded model": (lambda *_: {"model": "embedded:other"}, "is no embedded model"),
+    "no chat template": (_no_template, "has no chat template"),
+    "adapter for another base": (_other_base, r"for another base: .*\(2, 32\).*\(32, 64\)"),
+    "another tokenizer": (_other_tokenizer, "reads the prompts as other tokens"),
+    "not finite": (_model(_not_finite), r"model\.norm\.weight in .* holds NaN"),
+    "pickled": (_model(lambda file: file.rename(file.with_name("pytorch_model.bin"))), "pickled weights"),
+    "truncated": (_model(lambda file: file.write_bytes(file.read_bytes()[:-9])), "Cannot load"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, files, scripted, monkeypatch, case):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    base, adapter, sets = files
+    given = {"model": base, "adapter": adapter, **sets}
+    spoil, sentence = BAD[case]
+    given |= spoil(tmp_path, given)
+    before = digests(tmp_path)
+    with pytest.raises((InputError, ModelError), match=sentence) as raised:
+        measure(**given, out=tmp_path / "new" / "out")
+    text = str(raised.value)
+    assert "\n" not in text and text.endswith(".") and ".." not in text.replace("../", "")
+    assert digests(tmp_path) == before and not (tmp_path / "new").exists()
+
+
+def test_an_adapter_for_another_base_is_found_before_the_reference_is_measured(tmp_path, files, monkeypatch):
+    _, adapter, sets = files
+    monkeypatch.setattr(workflow, "measure_model", None)
+    wide = save_tiny(tmp_path / "wide", "qwen2", hidden_size=32)
+    with pytest.raises(ModelError, match=r"for another base: .*\(2, 32\).*\(32, 64\)"):
+        measure(str(wide), adapter=adapter, out=tmp_path / "out", **sets)
+
+
+def test_an_output_that_cannot_be_written_is_found_before_anything_is_loaded(tmp_path, files, monkeypatch):
+    base, _, sets = files
+    monkeypatch.setattr(workflow, "resolve_model", None)
+    for out, sentence in (
+        (Path(base), "not empty"),
+        (Path(sets["task"]), "is a file, but a folder"),
+        (Path(sets["task"]) / "below", r"task\.jsonl is a file; name another"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            measure(base, out=out, **sets)
+
+
+def _full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _interrupted(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("failure", "raised"), [(_full, InputError), (_interrupted, KeyboardInterrupt)])
+def test_a_full_disk_or_an_interruption_leaves_the_old_report(tmp_path, files, scripted, monkeypatch, failure, raised):
+    base, _, sets = files
+    measure(base, out=tmp_path / "out", **sets)
+    before = digests(tmp_path)
+    monkeypatch.setattr(workflow, "write_json", failure)
+    for out, overwrite in ((tmp_path / "out", True), (tmp_path / "new", False)):
+        with pytest.raises(raised):
+            measure(base, out=out, overwrite=overwrite, **sets)
+    assert digests(tmp_path) == before
+
+
+def test_overwriting_replaces_the_report(tmp_path, files, scripted):
+    base, adapter, sets = files
+    measure(base, adapter=adapter, out=tmp_path / "out", **sets)
+    measure(base, out=tmp_path / "out", overwrite=True, **sets)
+    assert set(digests(tmp_path / "out")) == {"report.json", "answers.jsonl"}
+
+
+def test_overwriting_replaces_nothing_but_a_report(tmp_path, files, scripted):
+    base, _, sets = files
+    before = digests(tmp_path)
+    with pytest.raises(InputError, match=r"base holds no report\.json, so it is not replaced"):
+        measure(base, out=Path(base), overwrite=True, **sets)
+    assert digests(tmp_path) == before
