@@ -102,6 +102,7 @@ def test_a_token_that_the_reference_rules_out_adds_nothing_to_the_divergence():
     found.sum().backward()
     rest = [0, 1, 2, 4]
     torch.testing.assert_close(found[:, rest], _penalty("kl")(current.detach()[:, rest], reference[:, rest]))
+    assert current.grad is not None
     assert not found[:, 3].any() and current.grad.isfinite().all()
 
 

@@ -136,11 +136,8 @@ def test_nothing_to_guard_raises_before_training(tmp_path):
         make_trainer(tmp_path, rows=token_rows(4), lora=lora, safeguards=[L2(strength=1.0)])
 
 
-class _TokenPenalty:
-    name, strength, needs = "tokens", 1.0, frozenset({"hidden_states"})
-
-    def token_penalty(self, salient_logits, reference_logits):
-        return salient_logits - reference_logits
+class _NoPenalty:
+    name, strength, needs = "hope", 1.0, frozenset()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +147,7 @@ class _TokenPenalty:
         ([L2(strength=1.0, needs=frozenset({"oracle"}))], "l2 needs oracle, which is none of base, hidden_states, ref"),
         ([L2(strength=-1.0)], "strength of l2 is -1.0"),
         ([L2(strength=float("nan"))], "strength of l2 is nan"),
-        ([_TokenPenalty()], "tokens cannot run"),
+        ([_NoPenalty()], "hope has neither a weight_penalty nor a token_penalty"),
     ],
 )
 def test_a_safeguard_that_cannot_work_is_refused(tmp_path, safeguards, sentence):

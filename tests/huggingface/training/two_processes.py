@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from tests.huggingface.training.fixtures import L2, make_trainer, token_rows, weights
 
-from moored import GradientSelection
+from moored import GradientSelection, SafetyTokens
 
 STEPS = 4
+WORDS = ("I", " canno", " help")
 
 
 class Case(NamedTuple):
@@ -29,6 +30,13 @@ CASES = {
     "penalty, tokens of all devices": Case([L2(strength=0.5)], True, pool=4),
     # Each device divides by its own tokens, which is the same only if they have equally many.
     "penalty, tokens of each device": Case([L2(strength=0.5)], False, pool=4, length=8),
+    "cached tokens, tokens of all devices": Case([SafetyTokens(strength=5.0, tokens=WORDS)], True),
+    # A process with more tokens counts no more for the loss, but every position counts alike for the penalty.
+    "cached tokens, tokens of each device": Case([SafetyTokens(strength=5.0, tokens=WORDS)], False, length=8),
+    "tokens, tokens of all devices": Case([SafetyTokens(strength=5.0, tokens=WORDS, reference="model", first=2)], True),
+    "all three, tokens of all devices": Case(
+        [GradientSelection(keep=0.4), SafetyTokens(strength=5.0, tokens=WORDS), L2(strength=0.5)], True
+    ),
     "moderate, tokens of all devices": Case([GradientSelection(keep=0.4)], True),
     "moderate, tokens of each device": Case([GradientSelection(keep=0.4)], False),
     "random, tokens of all devices": Case([GradientSelection(keep=0.4, rule="random", seed=2)], True),

@@ -100,7 +100,7 @@ def cached_logits(
     anchor: AnchorLogits,
     folder: Path | str | None = None,
     *,
-    advance: Callable[[int], None] = lambda done: None,
+    advance: Callable[[int], Any] = lambda done: None,
 ) -> CachedLogits:
     """The reference logits of all documents in some batches, with the weights that the anchor has now.
 
@@ -157,7 +157,7 @@ def _digest(keys: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(sorted(keys))).hexdigest()
 
 
-def _write(folder: Path, batches: Iterable[Batch], anchor: AnchorLogits, advance: Callable[[int], None]) -> None:
+def _write(folder: Path, batches: Iterable[Batch], anchor: AnchorLogits, advance: Callable[[int], Any]) -> None:
     """The main process writes what all of them compute."""
     counts: dict[bytes, int] = {}
     main = PartialState().is_main_process

@@ -65,7 +65,7 @@ class HeldTokens:
         hidden states, the penalty's and the loss's."""
         self.share: float | None = None
 
-    def prepare(self, batches: Iterable[Batch], advance: Callable[[int], None]) -> None:
+    def prepare(self, batches: Iterable[Batch], advance: Callable[[int], Any]) -> None:
         """Writes or opens the cache of reference logits, if it has one, before the weights move."""
         if self._reference is None:
             anchor = AnchorLogits(self._model, self._head, first=self.safeguard.first)

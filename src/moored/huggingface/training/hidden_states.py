@@ -1,6 +1,6 @@
 """The last hidden states of a forward pass that somebody else runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,15 @@ class Seen:
                 "no adapter that puts virtual tokens in front."
             )
         return self._last[positions.to(self._last.device)]
+
+    def when_differentiated(self, told: Callable[[Tensor], object]) -> None:
+        """Calls `told` in the backward pass with the whole gradient at the hidden states, which stays as it is."""
+        assert self._last is not None
+
+        def hook(gradient: Tensor) -> None:
+            told(gradient)
+
+        self._last.register_hook(hook)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The glue between safeguards and a Trainer: it supplies what they need, scales them, and notices an idle one."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,16 +109,17 @@ class SafeguardMixin(_Trainer):
         return output
 
     @contextmanager
-    def _each_row_once(self) -> Iterator[tuple[Iterable[Any], Callable[[int], None]]]:
+    def _each_row_once(self) -> Iterator[tuple[Iterable[Any], Callable[[int], Any]]]:
         """The training set in batches, this process's part of it, and what shows how many rows are done."""
-        if not isinstance(self.train_dataset, Sized):
+        rows: Any = self.train_dataset
+        if not hasattr(rows, "__len__"):
             raise InputError("Reference logits of a stream cannot be cached; set reference: model.")
         keeps, self.args.dataloader_persistent_workers = self.args.dataloader_persistent_workers, False
-        bar = tqdm(total=len(self.train_dataset), desc="reference logits", disable=self.args.disable_tqdm)
+        bar = tqdm(total=len(rows), desc="reference logits", disable=self.args.disable_tqdm)
         try:
             # A loader draws a number for its workers.
             with torch.random.fork_rng(devices=[]), bar:
-                yield map(self._prepare_inputs, self.get_eval_dataloader(self.train_dataset)), bar.update
+                yield map(self._prepare_inputs, self.get_eval_dataloader(rows)), bar.update
         finally:
             self.args.dataloader_persistent_workers = keeps
 
