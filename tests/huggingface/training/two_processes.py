@@ -115,9 +115,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for each in CASES:
         train(Path(sys.argv[1]) / each, each, int(os.environ["WORLD_SIZE"]))
-<<<<<<< HEAD
+    share_cache(Path(sys.argv[1]), int(os.environ["RANK"]))
     # Left to the interpreter's end, its threads may abort the process.
     torch.distributed.destroy_process_group()
-=======
-    share_cache(Path(sys.argv[1]), int(os.environ["RANK"]))
->>>>>>> anchor
