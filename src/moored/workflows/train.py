@@ -46,7 +46,8 @@ def train(
         resume: go on from the newest complete checkpoint of the folder; without one, start over. The settings must be
             those of the run, but for its length (its schedule is then that of the new length from here on) and for
             what is measured, logged and kept.
-        console: where a progress bar is shown in place of the Trainer's own printing; None leaves that as it is.
+        console: where a progress bar is shown in place of the Trainer's own printing; None leaves that as it is, and
+            shows on stderr what comes before the training.
 
     Returns:
         What is written to `moored_run.json`.
@@ -75,15 +76,16 @@ def train(
     record = _record(settings, source, data, safeguards)
     if resume:
         require_same_run(out, out / RECORD, record)
+    told = (console or Console(stderr=True)) if main_process else None
     with as_user_error(out):
         with arguments.main_process_first(local=False):
-            safeguards = with_tokens(safeguards, source, tokenizer, out, console=console if main_process else None)
+            safeguards = with_tokens(safeguards, source, tokenizer, out, console=told)
 
         def short_runs() -> ShortRuns:
             probe = drift_probe(settings.drift or DriftConfig(), tokenizer, settings.model)
             return ShortRuns(start, _for_trl(settings), tokenizer, data.train, probe, str(config))
 
-        safeguards = with_strengths(safeguards, settings, out, short_runs, console=console if main_process else None)
+        safeguards = with_strengths(safeguards, settings, out, short_runs, console=told)
         trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
         drift = watch_drift(settings, trainer, tokenizer)
         if console is not None:

@@ -97,10 +97,6 @@ def test_the_second_step_differs_by_the_gradient_of_the_dense_projection(tmp_pat
 
 
 def test_what_it_cannot_work_with_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="keeps rank 0"):
-        HarmfulDirection(rank=0)
-    with pytest.raises(InputError, match="has no examples"):
-        HarmfulDirection(examples=())
     with pytest.raises(InputError, match="harmful_direction has no examples or the trainer no processing_class"):
         make_trainer(tmp_path, rows=token_rows(4), safeguards=[HarmfulDirection()])
     model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"]))
