@@ -100,3 +100,10 @@ def test_strengths_of_other_things_are_not_searched(job):
         job(safeguards=[{"name": "gradient_selection", "strength": "auto"}])
     with pytest.raises(InputError, match="strength is 'much', but it must be"):
         job(safeguards=[{"name": "update_norm", "strength": "much"}])
+
+
+def test_a_run_that_is_refused_leaves_nothing_that_was_found(job, monkeypatch):
+    monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda *_, **__: TOKENS)
+    with pytest.raises(InputError, match="no_such"):
+        job(safeguards=[{"name": "safety_tokens", "strength": 0.5}], lora={"target_modules": ["no_such"]})
+    assert not (job.folder / "out").exists()

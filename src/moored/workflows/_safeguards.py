@@ -16,6 +16,7 @@ from moored.files import read_text, write_json
 from moored.huggingface.data import read_token_texts
 from moored.huggingface.models import ModelSource, checkpoint_folder, load_model
 from moored.huggingface.training.arguments import typed
+from moored.huggingface.training.processes import of_main_process
 from moored.huggingface.training.safeguards import is_on
 from moored.regularizers import REGULARIZERS, AlignmentDirection, HarmfulDirection, SafetyTokens
 from moored.selection import GradientSelection
@@ -51,66 +52,71 @@ def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> l
     return [_resolved(each, source) for each in made]
 
 
-def with_tokens(
-    safeguards: Sequence[Any], source: ModelSource, tokenizer: Any, out: Path, *, console: Console | None
-) -> list[Any]:
-    """The safeguards, those `SafetyTokens` that name no tokens with the ones that the model itself refuses by.
-
-    What is found stands in `out/safety_tokens.json`, from where a resumed run reads it again.
+class Findings:
+    """What a run finds out for its safeguards before the first step, or found out when it began, if it is resumed.
 
     Args:
-        safeguards: as `read_safeguards` gave them.
-        source: the model that the run starts from; where it is a base with an adapter, the two are compared.
-        tokenizer: of the run.
-        out: the run's folder, which is there already.
-        console: where progress is shown; None is silent.
-
-    Raises:
-        InactiveError: the model refuses nothing.
+        out: the run's folder; nothing is written there before `write`.
+        console: where progress and outcomes are shown; None is silent.
     """
-    lacking = [each for each in safeguards if isinstance(each, SafetyTokens) and each.strength and each.tokens is None]
-    if not lacking:
-        return [*safeguards]
-    file = out / TOKENS
-    if not file.is_file():
-        write_safety_tokens(_found(source, tokenizer, console), file)
-    texts = read_token_texts(file)
-    return [replace(each, tokens=texts) if each in lacking else each for each in safeguards]
 
+    def __init__(self, out: Path, console: Console | None) -> None:
+        self._out, self._console = out, console
+        self._tokens: list[SafetyToken] | None = None
+        file = out / STRENGTHS
+        self._strengths: dict[str, Any] = json.loads(read_text(file)) if file.is_file() else {}
 
-def with_strengths(
-    safeguards: Sequence[Any],
-    settings: TrainConfig,
-    out: Path,
-    short_runs: Callable[[], ShortRuns],
-    *,
-    console: Console | None,
-) -> list[Any]:
-    """The safeguards, those whose strength is `auto` with the one that a few short runs find, one after the other.
+    def tokens(self, safeguards: Sequence[Any], source: ModelSource, tokenizer: Any) -> list[Any]:
+        """The safeguards, `SafetyTokens` that name no tokens with those that the model itself refuses by.
 
-    What is found stands in `out/auto_strength.json`, from where a resumed run reads it again.
+        Args:
+            safeguards: as `read_safeguards` gave them.
+            source: the model that the run starts from; where it is a base with an adapter, the two are compared.
+            tokenizer: of the run.
 
-    Args:
-        safeguards: as `with_tokens` gave them.
-        settings: the configuration, which says whose strength is to be found.
-        out: the run's folder.
-        short_runs: makes what runs them; called only if one is needed.
-        console: where is told what comes out; None is silent.
+        Raises:
+            InactiveError: the model refuses nothing.
+        """
+        lacking = [each for each in safeguards if isinstance(each, SafetyTokens) and is_on(each) and not each.tokens]
+        if not lacking:
+            return [*safeguards]
+        if (self._out / TOKENS).is_file():
+            texts = read_token_texts(self._out / TOKENS)
+        else:
+            self._tokens = of_main_process(_found(source, tokenizer, self._console))
+            texts = tuple(each.text for each in self._tokens)
+        return [replace(each, tokens=texts) if each in lacking else each for each in safeguards]
 
-    Raises:
-        InputError: the short runs give nothing to choose by.
-    """
-    automatic = [entry["name"] for entry in settings.safeguards if entry.get("strength") == AUTO]
-    file, made = out / STRENGTHS, [*safeguards]
-    found: dict[str, Any] = json.loads(read_text(file)) if automatic and file.is_file() else {}
-    for name in automatic:
-        if name not in found:
-            # Those still to be found would otherwise act with a strength that nobody chose.
-            others = [each for each in made if each.name == name or each.name not in automatic or each.name in found]
-            found[name] = search(short_runs(), others, name, console)
-            write_json(file, found)
-        made = [replace(each, strength=found[name]["strength"]) if each.name == name else each for each in made]
-    return made
+    def strengths(
+        self, safeguards: Sequence[Any], settings: TrainConfig, short_runs: Callable[[], ShortRuns]
+    ) -> list[Any]:
+        """The safeguards, those whose strength is `auto` with what short runs find, one after the other.
+
+        Args:
+            safeguards: as `tokens` gave them.
+            settings: the configuration, which says whose strength is to be found.
+            short_runs: makes what runs them; called only if one is needed.
+
+        Raises:
+            InputError: the short runs give nothing to choose by.
+        """
+        automatic, made = [each["name"] for each in settings.safeguards if each.get("strength") == AUTO], [*safeguards]
+        for name in automatic:
+            if name not in self._strengths:
+                # Those still to be found would act with a strength that nobody chose.
+                waiting = {other for other in automatic if other not in self._strengths} - {name}
+                others = [each for each in made if each.name not in waiting]
+                self._strengths[name] = of_main_process(search(short_runs(), others, name, self._console))
+            chosen = self._strengths[name]["strength"]
+            made = [replace(each, strength=chosen) if each.name == name else each for each in made]
+        return made
+
+    def write(self) -> None:
+        """Keeps what was found beside the run's record, from where a resumed run reads it."""
+        if self._tokens is not None:
+            write_safety_tokens(self._tokens, self._out / TOKENS)
+        if self._strengths:
+            write_json(self._out / STRENGTHS, self._strengths)
 
 
 def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:

@@ -25,7 +25,7 @@ from moored.workflows._drift import drift_probe, watch_drift
 from moored.workflows._models import resolve_model
 from moored.workflows._provenance import command_line, now, tokens_hash, versions, weights_hash
 from moored.workflows._resume import require_same_run
-from moored.workflows._safeguards import read_safeguards, with_strengths, with_tokens
+from moored.workflows._safeguards import Findings, read_safeguards
 from moored.workflows._train_config import DriftConfig, TrainConfig, read_config
 
 RECORD = "moored_run.json"
@@ -78,20 +78,21 @@ def train(
         require_same_run(out, out / RECORD, record)
     told = (console or Console(stderr=True)) if main_process else None
     with as_user_error(out):
-        with arguments.main_process_first(local=False):
-            safeguards = with_tokens(safeguards, source, tokenizer, out, console=told)
+        findings = Findings(out, told)
+        safeguards = findings.tokens(safeguards, source, tokenizer)
 
         def short_runs() -> ShortRuns:
             probe = drift_probe(settings.drift or DriftConfig(), tokenizer, settings.model)
             return ShortRuns(start, _for_trl(settings), tokenizer, data.train, probe, str(config))
 
-        safeguards = with_strengths(safeguards, settings, out, short_runs, console=told)
+        safeguards = findings.strengths(safeguards, settings, short_runs)
         trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
         drift = watch_drift(settings, trainer, tokenizer)
         if console is not None:
             TrainingProgress.take_over(trainer, console)
         if main_process:
             write_json(out / RECORD, record)
+            findings.write()
         checkpoint = newest_complete(out) if resume else None
         if resume:
             whence = (
