@@ -75,7 +75,8 @@ def test_tokens_are_found_once_and_kept_beside_the_adapter(job, monkeypatch):
 def test_an_automatic_strength_is_searched_once_and_recorded(job, monkeypatch):
     from moored.workflows import _auto_strength
 
-    monkeypatch.setattr(_auto_strength, "FACTORS", (0.5, 2.0))
+    monkeypatch.setattr(_auto_strength, "COARSE", (0.5, 2.0))
+    monkeypatch.setattr(_auto_strength, "FINE", ())
     monkeypatch.setitem(_auto_strength._SHORT, "max_steps", 2)
     # A random model of this size has nothing to lose.
     monkeypatch.setattr(_auto_strength, "knee", lambda start, plain, trials: max(trials))

@@ -19,8 +19,9 @@ from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.start import Start, make_trainer
 
 STEPS = 30
-FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0)
-"""Of the strength at which the penalty would be as large as the loss, if the model drifted as it does without."""
+COARSE, FINE = (0.1, 1.0, 10.0, 100.0), (1 / 3, 3.0)
+"""First tried: multiples of the strength at which the penalty would be as large as the loss, if the model drifted as it
+does without. Then: multiples of the best of these."""
 _HELD_OUT = 64
 _WATCHED = 1e-9
 """Measured, and too weak to act."""
@@ -129,7 +130,7 @@ def search(
     name: str,
     console: Console | None,
 ) -> dict[str, Any]:
-    """Tries `FACTORS` for the safeguard of that name, the others as they are.
+    """Tries strengths for the safeguard of that name, coarsely and then around the best; the others are as they are.
 
     Returns:
         The `strength`, and what it was chosen by: `start`, `plain` and `trials`, each with `log_odds`, `loss` and
@@ -142,18 +143,19 @@ def search(
     def at(strength: float) -> list[Any]:
         return [replace(each, strength=strength) if each.name == name else each for each in safeguards]
 
-    _tell(console, f"{name}, strength: auto: {1 + len(FACTORS)} short runs of {STEPS} steps")
+    _tell(console, f"{name}, strength: auto: {1 + len(COARSE) + len(FINE)} short runs of {STEPS} steps")
     start, plain = run(at(_WATCHED), name)
     _tell(console, f"  at the start: {_in_words(start)}; plain: {_in_words(plain)}")
-    trials = {}
-    for factor in FACTORS:
-        strength = _rounded(factor * plain.loss / plain.penalty)
-        trials[strength] = run(at(strength), name)[1]
-        _tell(console, f"  strength {strength:g}: {_in_words(trials[strength])}")
-    chosen = knee(start, plain, trials)
+    trials: dict[float, Outcome] = {}
+    chosen = plain.loss / plain.penalty
+    for factors in (COARSE, FINE):
+        for strength in [_rounded(factor * chosen) for factor in factors]:
+            trials[strength] = run(at(strength), name)[1]
+            _tell(console, f"  strength {strength:g}: {_in_words(trials[strength])}")
+        chosen = knee(start, plain, trials)
     _tell(console, f"  chosen: {chosen:g}")
     described = []
-    for strength, found in trials.items():
+    for strength, found in sorted(trials.items()):
         undone, given_up = bargain(start, plain, found)
         described.append({"strength": strength, **found._asdict(), "undone": undone, "given_up": given_up})
     return {"strength": chosen, "start": start._asdict(), "plain": plain._asdict(), "trials": described}
