@@ -342,3 +342,14 @@ def test_a_trainer_that_never_hands_over_its_batches_is_noticed_at_once(tmp_path
     monkeypatch.setattr(SafeguardMixin, "get_batch_samples", Trainer.get_batch_samples)
     with pytest.raises(InactiveError, match="was not told of its step"):
         trained(tmp_path, rows=token_rows(8), safeguards=[_guard()], max_steps=2)
+
+
+@pytest.mark.parametrize("reference", ["cache", "model"])
+def test_steps_too_small_for_the_precision_of_the_logits_are_no_idle_penalty(tmp_path, caplog, reference):
+    """As in a warm-up: the weights have moved, and in bf16 every logit is still what it was."""
+    settings = {"rows": token_rows(16, length=12), "optim": "adamw_torch", "learning_rate": 1e-6, "bf16": True}
+    run, before = trained(
+        tmp_path, safeguards=[_guard(reference=reference)], max_steps=4, per_device_train_batch_size=4, **settings
+    )
+    assert any(not torch.equal(weight, before[name]) for name, weight in weights(run).items())
+    assert "safety_tokens guards never moved" in caplog.text
