@@ -10,7 +10,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers.trainer_utils import rotate_checkpoints
 
-from moored.errors import InputError
+from moored.errors import InactiveError, InputError
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
 from moored.huggingface.training.drift import SafetyDrift
 from moored.huggingface.training.held_penalty import HeldPenalty
@@ -54,6 +54,12 @@ class SafeguardMixin(_Trainer):
         self.safeguards = tuple(safeguards)
         if active and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise InputError("Safeguards cannot read sharded weights yet; run without FSDP and DeepSpeed.")
+        penalties = [each for each in active if not isinstance(each, GradientSelection)]
+        if penalties and self.model_init is not None:
+            raise InputError(
+                f"{penalties[0].name} would hold a model that is not trained, since train() makes another one by "
+                "model_init; pass model."
+            )
         chosen = [self._selecting(each) for each in active if isinstance(each, GradientSelection)]
         self._selection = chosen[0] if chosen else None
         assert self.model is not None
@@ -232,7 +238,14 @@ class SafeguardMixin(_Trainer):
     def _gradient_norm(self) -> torch.Tensor:
         """Of what the loss left on the guarded weights."""
         guarded = [parameter for weight in self._held[0].weights for parameter in weight.parameters]
-        return nn.utils.get_total_norm([each.grad for each in guarded if each.grad is not None])
+        gradients = [each.grad for each in guarded if each.grad is not None]
+        if not gradients:
+            raise InactiveError(
+                f"The weights that {self._held[0].safeguard.name} guards have no gradient left where the optimizer is "
+                "to step, as with one that steps in the backward pass (LOMO, GaLore layerwise); use another optimizer, "
+                "or take weight penalties out."
+            )
+        return nn.utils.get_total_norm(gradients)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Logs, with what each safeguard did since the last log."""
