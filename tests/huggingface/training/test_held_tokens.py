@@ -289,6 +289,13 @@ def test_persistent_workers_do_not_evaluate_on_the_training_set(tmp_path):
     assert len(trainer.get_eval_dataloader().dataset) == 3
 
 
+def test_rows_that_an_evaluation_would_drop_are_cached(tmp_path):
+    """Ten rows are one batch of an evaluation and two that is dropped; in another order they come up in training."""
+    settings = {"rows": token_rows(10), "per_device_train_batch_size": 2, "num_train_epochs": 1}
+    run, _ = trained(tmp_path, safeguards=[_guard()], dataloader_drop_last=True, **settings)
+    assert run.state.global_step == 5 and run.args.dataloader_drop_last
+
+
 class Rewriting(SafeguardMixin, SFTTrainer):
     """Trains on other tokens than its dataset holds, as an augmentation does."""
 

@@ -125,14 +125,18 @@ class SafeguardMixin(_Trainer):
         rows: Any = self.train_dataset
         if not hasattr(rows, "__len__"):
             raise InputError("Reference logits of a stream cannot be cached; set reference: model.")
-        keeps, self.args.dataloader_persistent_workers = self.args.dataloader_persistent_workers, False
+        # Workers that stayed would go on serving these rows; the last rows are needed also where steps leave them out.
+        own = {name: getattr(self.args, name) for name in ("dataloader_persistent_workers", "dataloader_drop_last")}
+        for name in own:
+            setattr(self.args, name, False)
         bar = tqdm(total=len(rows), desc="reference logits", disable=self.args.disable_tqdm)
         try:
             # A loader draws a number for its workers.
             with torch.random.fork_rng(devices=[]), bar:
                 yield map(self._prepare_inputs, self.get_eval_dataloader(rows)), bar.update
         finally:
-            self.args.dataloader_persistent_workers = keeps
+            for name, value in own.items():
+                setattr(self.args, name, value)
 
     def _summary(self) -> str:
         """What is active, one line each."""
