@@ -157,6 +157,7 @@ class _NoPenalty:
         ),
         ([L2(strength=-1.0)], "strength of l2 is -1.0"),
         ([L2(strength=float("nan"))], "strength of l2 is nan"),
+        ([L2(strength="auto")], "strength of l2 is auto; give a number"),  # pyright: ignore[reportArgumentType]
         ([_NoPenalty()], "hope has neither a weight_penalty nor a token_penalty"),
     ],
 )
@@ -249,5 +250,5 @@ def test_a_model_that_is_made_anew_by_train_is_refused(tmp_path):
 
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
     with pytest.raises(InputError, match="l2 would hold a model that is not trained"):
-        Mine(model_init=tiny_model, args=arguments, safeguards=[L2(strength=1.0)])
-    Mine(model_init=tiny_model, args=arguments, safeguards=[L2(strength=0.0)])
+        Mine(model_init=lambda: tiny_model(), args=arguments, safeguards=[L2(strength=1.0)])
+    Mine(model_init=lambda: tiny_model(), args=arguments, safeguards=[L2(strength=0.0)])

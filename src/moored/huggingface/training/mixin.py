@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from moored.errors import InactiveError, InputError
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
@@ -106,8 +106,10 @@ class SafeguardMixin(_Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trains, after printing what is active; see `transformers.Trainer.train`."""
         self._bind_drift()
-        if isinstance(resume_from_checkpoint, str):
-            check_safeguards(Path(resume_from_checkpoint), self.safeguards)
+        asked = resume_from_checkpoint
+        checkpoint = get_last_checkpoint(str(self.args.output_dir)) if asked is True else asked
+        if checkpoint:
+            check_safeguards(Path(checkpoint), self.safeguards)
         for held in self._tokens:
             if held.unprepared:
                 with self._each_row_once() as batches, self.accelerator.autocast():
