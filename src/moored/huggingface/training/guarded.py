@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
 
 from moored.errors import InputError
@@ -47,6 +47,8 @@ class LoraWeight:
     layer: Any
     """PEFT's, with the weight below it."""
     factors: tuple[Factors, ...]
+    frozen: tuple[LowRank, ...] = ()
+    """What adapters that are active and not trained add to the weight below, in fp32."""
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -67,7 +69,7 @@ class LoraWeight:
     def start(self) -> LowRank | None:
         """What the adapters add to that at the start, as the model sees it."""
         started = [LowRank(each.scale * each.start.b, each.start.a) for each in self.factors if each.start is not None]
-        return reduce(add, started) if started else None
+        return reduce(add, [*started, *self.frozen]) if started or self.frozen else None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def guarded_weights(model: nn.Module) -> Sequence[Guarded]:
     layers but the output head.
 
     Raises:
-        InputError: DoRA, whose update is no product of two factors.
+        InputError: DoRA and other variants, whose update is no product of two factors.
     """
     modules = [(plain_name(name), module) for name, module in model.named_modules()]
     return [*_with_lora(modules)] or [*_linear(modules, model)]
@@ -115,19 +117,36 @@ def guarded_weights(model: nn.Module) -> Sequence[Guarded]:
 def _with_lora(modules: Sequence[tuple[str, nn.Module]]) -> Iterator[LoraWeight]:
     for name, module in modules:
         if isinstance(module, LoraLayer) and (factors := tuple(_factors(module))):
-            yield LoraWeight(name, module, factors)
+            yield LoraWeight(name, module, factors, tuple(_frozen(module)))
 
 
 def _factors(module: Any) -> Iterator[Factors]:
+    for a, b, scale in _pairs(module, trained=True):
+        moved = bool(b.detach().any())
+        start = LowRank(_copy(b), _copy(a)) if moved else None
+        yield Factors(a, b, scale, start)
+
+
+def _frozen(module: Any) -> Iterator[LowRank]:
+    return (LowRank(scale * _copy(b), _copy(a)) for a, b, scale in _pairs(module, trained=False))
+
+
+def _pairs(module: Any, *, trained: bool) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """A, B and the scale of each active adapter."""
     for adapter in module.active_adapters:
-        if adapter not in module.lora_A or not module.lora_A[adapter].weight.requires_grad:
+        if adapter not in module.lora_A:
+            continue
+        inner = module.lora_A[adapter]
+        if not isinstance(inner, nn.Linear) or isinstance(module, ParamWrapper):
+            raise InputError(
+                "Weight penalties work with a LoRA on linear layers alone, not with AdaLoRA, convolutions or "
+                "target_parameters; use another adapter, or take the penalties out."
+            )
+        if inner.weight.requires_grad != trained:
             continue
         if module.use_dora.get(adapter):
             raise InputError("Weight penalties do not work with DoRA; set use_dora: false or take the penalties out.")
-        a, b = module.lora_A[adapter].weight, module.lora_B[adapter].weight
-        moved = bool(b.detach().any())
-        start = LowRank(_copy(b), _copy(a)) if moved else None
-        yield Factors(a, b, float(module.scaling[adapter]), start)
+        yield inner.weight, module.lora_B[adapter].weight, float(module.scaling[adapter])
 
 
 def _copy(parameter: Tensor) -> Tensor:
