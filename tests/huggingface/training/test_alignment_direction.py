@@ -199,6 +199,27 @@ def test_a_direction_in_bf16_is_within_its_precision():
         assert values[1] == pytest.approx(values[0], rel=0.01) and values[0] != values[1]
 
 
+def test_the_flattened_form_in_bf16_is_exact_where_little_leaves_the_direction():
+    torch.manual_seed(0)
+    d = torch.randn(256, 256)
+    update = d + 0.05 * torch.randn_like(d)
+    values = []
+    for precision in ("float32", "bfloat16"):
+        penalty = AlignmentDirection(base="?", form="flattened", precision=precision)
+        values.append(float(penalty.weight_penalty(update, penalty.guide(d, "w"))))
+    assert values[1] == pytest.approx(values[0], rel=0.02)
+
+
+def test_a_projector_that_spares_everything_is_refused(tmp_path):
+    settings = {"form": "projector", "rank": 16, "base": _base(tmp_path)}
+    with pytest.raises(InputError, match="rank 16 keeps as many directions as the weights have"):
+        lora = {**LORA, "target_modules": ["q_proj"]}
+        make_trainer(tmp_path, rows=token_rows(4), lora=lora, safeguards=[AlignmentDirection(**settings)])
+    penalty = AlignmentDirection(**settings)
+    guides = {name: penalty.guide(torch.randn(rows, 40), name) for name, rows in (("few", 16), ("many", 32))}
+    assert "in 1 of them these are all there are, and no update costs" in penalty.describe(guides)
+
+
 def test_a_large_eigenvalue_is_warned_of(tmp_path):
     penalty = AlignmentDirection(base="?", **EXACT)
     flat, peaked = torch.eye(8), torch.ones(8, 1) @ torch.ones(1, 8)
@@ -230,6 +251,12 @@ def test_quantized_weights_take_the_direction_from_the_original_files(tmp_path, 
     with pytest.raises(InputError, match=r"q_proj\.weight is quantized and the model does not say from which files"):
         make_trainer(tmp_path / "run", rows=token_rows(4), safeguards=[penalty])
     monkeypatch.setattr("tests.huggingface.training.fixtures.tiny_model", lambda *_, **__: loaded())
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    weights = load_file(f"{base}/model.safetensors")
+    save_file({name: each.to(torch.float8_e4m3fn) for name, each in weights.items()}, packed / "model.safetensors")
+    with pytest.raises(ModelError, match=r"q_proj\.weight is quantized in the files of .*packed"):
+        make_trainer(tmp_path / "run", rows=token_rows(4), safeguards=[replace(penalty, base=str(packed))])
     quantized = make_trainer(tmp_path / "run", rows=token_rows(4), safeguards=[penalty])
     for name, guide in plain._held[0].guides.items():
         torch.testing.assert_close(quantized._held[0].guides[name].factor, guide.factor)
