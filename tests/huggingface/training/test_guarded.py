@@ -119,6 +119,18 @@ def test_an_adapter_that_is_no_product_of_two_matrices_is_refused():
             guarded_weights(get_peft_model(model, config))
 
 
+@pytest.mark.parametrize("kind", ["8-bit floats", "no weight"])
+def test_a_quantized_weight_is_not_read(kind):
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"]))
+    (weight, *_) = guarded_weights(model)
+    layer = weight.layer.get_base_layer()
+    if kind == "no weight":
+        del layer.weight
+    else:
+        layer.weight = torch.nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    assert weight.below() is None
+
+
 def test_dora_is_refused():
     with pytest.raises(InputError, match="DoRA"):
         guarded_weights(get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=TARGETS, use_dora=True)))

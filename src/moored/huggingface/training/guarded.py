@@ -61,9 +61,10 @@ class LoraWeight:
 
     def below(self) -> Float[Tensor, "out in"] | None:
         """The weight without its adapters, in fp32; None where it is quantized."""
-        weight = self.layer.get_base_layer().weight.detach()
-        if not weight.is_floating_point() or weight.ndim != 2:
+        weight = getattr(self.layer.get_base_layer(), "weight", None)
+        if weight is None or is_quantized(weight) or weight.ndim != 2:
             return None
+        weight = weight.detach()
         return (weight.T if getattr(self.layer, "fan_in_fan_out", False) else weight).float()
 
     def start(self) -> LowRank | None:
@@ -99,6 +100,11 @@ class WholeWeight:
 
 
 Guarded = LoraWeight | WholeWeight
+
+
+def is_quantized(weight: Tensor) -> bool:
+    """Whether a weight is kept in other numbers than its own; those of 8 bits, floats too, have scales elsewhere."""
+    return not weight.is_floating_point() or weight.dtype.itemsize == 1
 
 
 def guarded_weights(model: nn.Module) -> Sequence[Guarded]:
