@@ -132,7 +132,8 @@ class AlignmentDirection:
 
     def _spared(self, guides: Mapping[str, Guide]) -> list[str]:
         """Of weights whose every update lies in the directions kept."""
-        spared = sum(guide.factor is not None and guide.factor.shape[1] >= len(guide.factor) for guide in guides.values())
+        factors = [guide.factor for guide in guides.values() if guide.factor is not None]
+        spared = sum(factor.shape[1] >= len(factor) for factor in factors)
         if spared == len(guides):
             raise InputError(
                 f"{self.name} with rank {self.rank} keeps as many directions as the weights have, so that no update "
