@@ -96,6 +96,24 @@ def test_a_small_move_of_a_large_adapter_is_not_lost():
     assert float(found) == pytest.approx(float(exact), rel=1e-5)
 
 
+def test_where_one_factor_alone_is_trained_the_product_is_held():
+    """As in LoRA-FA, which freezes A."""
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS, init_lora_weights=False))
+    before = _merged(model)
+    for name, factor in model.named_parameters():
+        factor.requires_grad_("lora_B" in name)
+    weights = guarded_weights(model)
+    assert [weight.name.rpartition(".")[2] for weight in weights] == TARGETS * 2
+    with torch.no_grad():
+        for weight in weights:
+            (b,) = weight.parameters
+            b += 0.1
+    after = _merged(model)
+    for weight in weights:
+        name = f"{weight.name}.weight"
+        torch.testing.assert_close(_update(weight), after[name] - before[name], rtol=1e-4, atol=1e-5)
+
+
 def test_a_frozen_adapter_below_the_trained_one_belongs_to_the_start():
     """As a safety adapter that a new one is laid over: what the model is aligned by."""
     model = get_peft_model(tiny_model(), LoraConfig(r=3, target_modules=TARGETS, init_lora_weights=False), "safety")

@@ -52,8 +52,8 @@ class LoraWeight:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """What is trained."""
-        return [each for factors in self.factors for each in (factors.a, factors.b)]
+        """What is trained; of some recipes (LoRA-FA) B alone."""
+        return [each for factors in self.factors for each in (factors.a, factors.b) if each.requires_grad]
 
     def update(self, *, scaled: bool) -> LowRank:
         """ΔW, the adapters' together."""
@@ -148,11 +148,12 @@ def _pairs(module: Any, *, trained: bool) -> Iterator[tuple[Tensor, Tensor, floa
                 "Weight penalties work with a LoRA on linear layers alone, not with AdaLoRA, convolutions or "
                 "target_parameters; use another adapter, or take the penalties out."
             )
-        if inner.weight.requires_grad != trained:
+        a, b = inner.weight, module.lora_B[adapter].weight
+        if (a.requires_grad or b.requires_grad) != trained:
             continue
         if module.use_dora.get(adapter):
             raise InputError("Weight penalties do not work with DoRA; set use_dora: false or take the penalties out.")
-        yield inner.weight, module.lora_B[adapter].weight, float(module.scaling[adapter])
+        yield a, b, float(module.scaling[adapter])
 
 
 def _copy(parameter: Tensor) -> Tensor:
