@@ -19,7 +19,7 @@ from tests.tiny import KINDS, tiny_model, tiny_tokenizer
 from transformers import Trainer, default_data_collator
 from trl.trainer.sft_trainer import SFTTrainer
 
-from moored import AlignmentDirection, GradientSelection, SafetyTokens
+from moored import AlignmentDirection, GradientSelection, SafetyTokens, UpdateNorm
 from moored.errors import InactiveError, InputError
 from moored.huggingface.data import token_ids
 from moored.huggingface.training import SafeguardMixin, newest_complete
@@ -241,6 +241,24 @@ def test_all_safeguards_work_in_one_run(tmp_path, capsys):
     logged = runs["both"].state.log_history[1]
     for name in ("gradient_selection", "safety_tokens", "alignment_direction"):
         assert any(key.startswith(f"safety/{name}/") for key in logged)
+
+
+@pytest.mark.parametrize("size", [8, 2], ids=["whole", "accumulated"])
+def test_a_gradient_scaler_changes_neither_steps_nor_logs(tmp_path, size):
+    """The one of fp16, at work on both kinds of penalty."""
+    settings = {"rows": token_rows(16), "num_train_epochs": 2, "logging_steps": 1, "logging_strategy": "steps"}
+    settings |= {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
+    settings |= {"safeguards": [_guard(5.0), UpdateNorm(strength=0.5)]}
+    torch.manual_seed(0)
+    plain, _ = trained(tmp_path, **settings)
+    torch.manual_seed(0)
+    scaled = make_trainer(tmp_path, **settings)
+    scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaled.train()
+    assert_close(weights(scaled), weights(plain))
+    for one, other in zip(plain.state.log_history[:4], scaled.state.log_history[:4], strict=True):
+        own = {key: value for key, value in one.items() if key == "loss" or key.startswith("safety/")}
+        assert len(own) == 9 and own == pytest.approx({key: other[key] for key in own}, rel=1e-3, abs=1e-6)
 
 
 def test_the_gradient_at_the_hidden_states_is_split_into_the_two_parts(tmp_path):
