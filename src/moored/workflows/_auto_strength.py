@@ -31,6 +31,9 @@ _SHORT = {
     "warmup_steps": 0,
     "eval_strategy": "no",
     "eval_on_start": False,
+    # They would leave the weights in this precision for the training that follows.
+    "bf16_full_eval": False,
+    "fp16_full_eval": False,
     "save_strategy": "no",
     "load_best_model_at_end": False,
     "logging_strategy": "steps",
