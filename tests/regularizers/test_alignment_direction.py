@@ -35,6 +35,17 @@ def test_a_direction_in_bf16_is_within_its_precision():
         assert values[1] == pytest.approx(values[0], rel=0.01) and values[0] != values[1]
 
 
+def test_the_flattened_form_in_bf16_is_exact_where_little_leaves_the_direction():
+    torch.manual_seed(0)
+    d = torch.randn(256, 256)
+    update = d + 0.05 * torch.randn_like(d)
+    values = []
+    for precision in ("float32", "bfloat16"):
+        penalty = AlignmentDirection(base="?", form="flattened", precision=precision)
+        values.append(float(penalty.weight_penalty(update, penalty.guide(d, "w"))))
+    assert values[1] == pytest.approx(values[0], rel=0.02)
+
+
 def test_a_large_eigenvalue_is_warned_of():
     penalty = AlignmentDirection(base="?", **EXACT)
     flat, peaked = torch.eye(8), torch.ones(8, 1) @ torch.ones(1, 8)

@@ -23,7 +23,26 @@ def test_the_knee_undoes_most_for_what_it_gives_up():
     assert knee(START, PLAIN, {2.0: Outcome(3.0, 2.1, 0), 1.0: Outcome(3.0, 2.1, 0)}) == 1.0
 
 
-@pytest.mark.parametrize("plain", [Outcome(4.5, 2.0, 0.5), Outcome(0.0, 3.5, 0.5)])
+def test_to_refuse_more_than_the_start_is_no_gain():
+    assert knee(START, PLAIN, {1.0: Outcome(3.8, 2.05, 0), 10.0: Outcome(9.0, 2.9, 0)}) == 1.0
+
+
+def test_a_run_that_came_to_no_number_is_not_chosen():
+    lost = Outcome(float("nan"), float("nan"), 0)
+    assert knee(START, PLAIN, {0.5: lost, 1.0: Outcome(3.8, 2.05, 0), 2.0: lost}) == 1.0
+
+
+def test_what_cannot_be_searched_is_refused():
+    with pytest.raises(InputError, match="auto and relative: true"):
+        search(lambda *_: (START, PLAIN), [UpdateNorm(strength=1.0, relative=True)], "update_norm", None)
+    with pytest.raises(InputError, match="update_norm at 0 after a plain run"):
+        search(lambda *_: (START, PLAIN._replace(penalty=0.0)), [UpdateNorm(strength=1.0)], "update_norm", None)
+
+
+NO_NUMBER = Outcome(float("nan"), float("nan"), 0.5)
+
+
+@pytest.mark.parametrize("plain", [Outcome(4.5, 2.0, 0.5), Outcome(0.0, 3.5, 0.5), NO_NUMBER])
 def test_without_drift_or_learning_there_is_nothing_to_weigh(plain):
     with pytest.raises(InputError, match=f"nothing to weigh: within {STEPS} steps"):
         knee(START, plain, {1.0: plain})

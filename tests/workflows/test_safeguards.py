@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from tests.huggingface.training.fixtures import THIRD_PARTY_WARNINGS, light_runs
 from tests.tiny import save_tiny
 from tests.workflows.test_train import job
@@ -94,6 +95,24 @@ def test_an_automatic_strength_is_searched_once_and_recorded(job, monkeypatch):
     monkeypatch.setattr(_safeguards, "search", None)
     again = job(safeguards=guards, resume=True, max_steps=6)
     assert [each["strength"] for each in again["safeguards"]] == [each["strength"] for each in record["safeguards"]]
+
+
+def test_short_runs_train_in_the_precision_of_the_run_whatever_evaluations_take(job, monkeypatch):
+    from moored.workflows import _auto_strength
+
+    types, measured = set(), _auto_strength.ShortRuns._measured
+
+    def noting(self, trainer, penalty):
+        outcome = measured(self, trainer, penalty)
+        types.update(parameter.dtype for parameter in trainer.model.parameters())
+        return outcome
+
+    monkeypatch.setattr(_auto_strength, "FACTORS", (1.0,))
+    monkeypatch.setitem(_auto_strength._SHORT, "max_steps", 2)
+    monkeypatch.setattr(_auto_strength, "knee", lambda start, plain, trials: max(trials))
+    monkeypatch.setattr(_auto_strength.ShortRuns, "_measured", noting)
+    job(safeguards=[{"name": "update_norm", "strength": "auto"}], bf16_full_eval=True)
+    assert types == {torch.float32}
 
 
 def test_strengths_of_other_things_are_not_searched(job):

@@ -57,7 +57,7 @@ class AlignmentDirection:
         direction: `random` is the control: d with its rows shuffled and their signs drawn, which keeps its norm and
             its singular values.
         seed: of that control.
-        precision: in which d is kept and multiplied; ΔW, the difference and the sum are fp32.
+        precision: in which d is kept and, but for `flattened`, multiplied; ΔW, the difference and the sum are fp32.
 
     Raises:
         InputError: no base, or a rank that does not fit the form.
@@ -107,8 +107,8 @@ class AlignmentDirection:
             return squared_norm(left_times(Complement(guide.factor), update))
         if guide.unit is None:
             return squared_norm(update)
-        dtype = getattr(torch, self.precision)
-        return squared_norm(update) - inner(cast(update, dtype), guide.unit).float().square()
+        # Where ΔW lies along d, this is a small difference of large numbers: bf16 would leave nothing of it.
+        return squared_norm(update) - inner(update, cast(guide.unit, torch.float32)).square()
 
     def describe(self, guides: Mapping[str, Guide]) -> str:
         """How many weights have no direction, what was kept of d, and whether Ĉ punishes what it should spare."""
@@ -124,9 +124,22 @@ class AlignmentDirection:
         if self.rank is not None:
             least = min(guide.energy for guide in led.values())
             told.append(f"the {self.rank} directions kept hold at least {least:.0%} of d")
+        if self.form == "projector":
+            told += self._spared(guides)
         if self.form == "published":
             told.append(_eigenvalues(led))
         return "; ".join(told)
+
+    def _spared(self, guides: Mapping[str, Guide]) -> list[str]:
+        """Of weights whose every update lies in the directions kept."""
+        factors = [guide.factor for guide in guides.values() if guide.factor is not None]
+        spared = sum(factor.shape[1] >= len(factor) for factor in factors)
+        if spared == len(guides):
+            raise InputError(
+                f"{self.name} with rank {self.rank} keeps as many directions as the weights have, so that no update "
+                "costs anything; give a smaller rank."
+            )
+        return [f"in {spared} of them these are all there are, and no update costs"] if spared else []
 
 
 def _eigenvalues(guides: Mapping[str, Guide]) -> str:

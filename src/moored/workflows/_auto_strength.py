@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
+from math import inf, isfinite
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -31,6 +32,9 @@ _SHORT = {
     "warmup_steps": 0,
     "eval_strategy": "no",
     "eval_on_start": False,
+    # They would leave the weights in this precision for the training that follows.
+    "bf16_full_eval": False,
+    "fp16_full_eval": False,
     "save_strategy": "no",
     "load_best_model_at_end": False,
     "logging_strategy": "steps",
@@ -62,10 +66,12 @@ def bargain(start: Outcome, plain: Outcome, found: Outcome) -> tuple[float, floa
 def knee(start: Outcome, plain: Outcome, trials: Mapping[float, Outcome]) -> float:
     """The strength whose share of drift undone exceeds the share of learning given up by most; ties go to the weaker.
 
+    To refuse more than the start is no gain. Runs that came to no number are left out.
+
     Raises:
         InputError: the plain run did not drift, or learned nothing, so that there is nothing to weigh.
     """
-    if plain.log_odds >= start.log_odds or plain.loss >= start.loss:
+    if not (plain.log_odds < start.log_odds and plain.loss < start.loss):
         raise InputError(
             f"strength: auto has nothing to weigh: within {STEPS} steps the plain run went from refusal log-odds "
             f"{start.log_odds:.2f} to {plain.log_odds:.2f} and from a held-out loss of {start.loss:.3f} to "
@@ -74,7 +80,8 @@ def knee(start: Outcome, plain: Outcome, trials: Mapping[float, Outcome]) -> flo
 
     def gain(strength: float) -> float:
         undone, given_up = bargain(start, plain, trials[strength])
-        return undone - given_up
+        difference = min(undone, 1.0) - given_up
+        return difference if isfinite(difference) else -inf
 
     return max(sorted(trials), key=gain)
 
@@ -137,8 +144,10 @@ def search(
         `penalty`, and of the trials `undone` and `given_up` (see `bargain`).
 
     Raises:
-        InputError: see `knee`.
+        InputError: see `knee`; or a strength that is relative, or a penalty that the plain run leaves at 0.
     """
+    if any(getattr(each, "relative", False) for each in safeguards if each.name == name):
+        raise InputError(f"{name} has strength: auto and relative: true, which do not go together; drop one of them.")
 
     def at(strength: float) -> list[Any]:
         return [replace(each, strength=strength) if each.name == name else each for each in safeguards]
@@ -146,6 +155,8 @@ def search(
     _tell(console, f"{name}, strength: auto: {1 + len(COARSE) + len(FINE)} short runs of {STEPS} steps")
     start, plain = run(at(_WATCHED), name)
     _tell(console, f"  at the start: {_in_words(start)}; plain: {_in_words(plain)}")
+    if not plain.penalty > 0:
+        raise InputError(f"strength: auto finds {name} at {plain.penalty:g} after a plain run; give a number instead.")
     trials: dict[float, Outcome] = {}
     chosen = plain.loss / plain.penalty
     for factors in (COARSE, FINE):

@@ -173,6 +173,16 @@ def test_a_continued_adapter_is_held_to_its_start(tmp_path, monkeypatch):
     assert far[0] < far[1]
 
 
+def test_a_projector_that_spares_everything_is_refused(tmp_path):
+    settings = {"form": "projector", "rank": 16, "base": _base(tmp_path)}
+    with pytest.raises(InputError, match="rank 16 keeps as many directions as the weights have"):
+        lora = {**LORA, "target_modules": ["q_proj"]}
+        make_trainer(tmp_path, rows=token_rows(4), lora=lora, safeguards=[AlignmentDirection(**settings)])
+    penalty = AlignmentDirection(**settings)
+    guides = {name: penalty.guide(torch.randn(rows, 40), name) for name, rows in (("few", 16), ("many", 32))}
+    assert "in 1 of them these are all there are, and no update costs" in penalty.describe(guides)
+
+
 def test_quantized_weights_take_the_direction_from_the_original_files(tmp_path, monkeypatch):
     from moored.huggingface.training.guarded import LoraWeight
 
@@ -189,6 +199,12 @@ def test_quantized_weights_take_the_direction_from_the_original_files(tmp_path, 
     with pytest.raises(InputError, match=r"q_proj\.weight is quantized and the model does not say from which files"):
         make_trainer(tmp_path / "run", rows=token_rows(4), safeguards=[penalty])
     monkeypatch.setattr("tests.huggingface.training.fixtures.tiny_model", lambda *_, **__: loaded())
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    weights = load_file(f"{base}/model.safetensors")
+    save_file({name: each.to(torch.float8_e4m3fn) for name, each in weights.items()}, packed / "model.safetensors")
+    with pytest.raises(ModelError, match=r"q_proj\.weight is quantized in the files of .*packed"):
+        make_trainer(tmp_path / "run", rows=token_rows(4), safeguards=[replace(penalty, base=str(packed))])
     quantized = make_trainer(tmp_path / "run", rows=token_rows(4), safeguards=[penalty])
     for name, guide in plain._held[0].guides.items():
         torch.testing.assert_close(quantized._held[0].guides[name].factor, guide.factor)

@@ -118,8 +118,9 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path, unint
 def test_a_run_with_other_safeguards_does_not_resume(tmp_path):
     run = {**RUN, "max_steps": 2}
     make_trainer(tmp_path, **run).train()
-    with pytest.raises(InputError, match="made with other safeguards"):
-        make_trainer(tmp_path, **{**run, "safeguards": [L2(strength=0.2)]}).train(str(tmp_path / "checkpoint-2"))
+    for checkpoint in (str(tmp_path / "checkpoint-2"), True):
+        with pytest.raises(InputError, match="made with other safeguards"):
+            make_trainer(tmp_path, **{**run, "safeguards": [L2(strength=0.2)]}).train(checkpoint)
 
 
 def test_a_resumed_run_chooses_as_an_uninterrupted_one(tmp_path):

@@ -2,9 +2,10 @@ import copy
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, get_peft_model
 from tests.huggingface.training.fixtures import THIRD_PARTY_WARNINGS
-from tests.tiny import KINDS, tiny_model
+from tests.tiny import KINDS, SIZES, tiny_model
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from moored.errors import InputError
 from moored.huggingface.training.guarded import guarded_weights
@@ -93,6 +94,59 @@ def test_a_small_move_of_a_large_adapter_is_not_lost():
         exact = ((b.double() - start.b) @ a.double()).norm()
         found = squared_norm(weight.update(scaled=False)).sqrt()
     assert float(found) == pytest.approx(float(exact), rel=1e-5)
+
+
+def test_where_one_factor_alone_is_trained_the_product_is_held():
+    """As in LoRA-FA, which freezes A."""
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS, init_lora_weights=False))
+    before = _merged(model)
+    for name, factor in model.named_parameters():
+        factor.requires_grad_("lora_B" in name)
+    weights = guarded_weights(model)
+    assert [weight.name.rpartition(".")[2] for weight in weights] == TARGETS * 2
+    with torch.no_grad():
+        for weight in weights:
+            (b,) = weight.parameters
+            b += 0.1
+    after = _merged(model)
+    for weight in weights:
+        name = f"{weight.name}.weight"
+        torch.testing.assert_close(_update(weight), after[name] - before[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_frozen_adapter_below_the_trained_one_belongs_to_the_start():
+    """As a safety adapter that a new one is laid over: what the model is aligned by."""
+    model = get_peft_model(tiny_model(), LoraConfig(r=3, target_modules=TARGETS, init_lora_weights=False), "safety")
+    expected = _merged(model)
+    model.add_adapter("new", LoraConfig(r=2, target_modules=TARGETS))
+    model.base_model.set_adapter(["safety", "new"])
+    for name, factor in model.named_parameters():
+        factor.requires_grad_(".new." in name)
+    for weight in guarded_weights(model):
+        below, start = weight.below(), weight.start()
+        assert below is not None and start is not None and len(weight.parameters) == 2
+        torch.testing.assert_close(below + start.whole(), expected[f"{weight.name}.weight"])
+
+
+def test_an_adapter_that_is_no_product_of_two_matrices_is_refused():
+    sizes = {**SIZES, "num_local_experts": 4, "num_experts_per_tok": 2}
+    experts = LoraConfig(r=2, target_modules=["q_proj"], target_parameters=["mlp.experts.down_proj"])
+    adaptive = AdaLoraConfig(target_modules=["q_proj"], total_step=10, init_r=4, target_r=2)
+    for model, config in ((MixtralForCausalLM(MixtralConfig(**sizes)), experts), (tiny_model(), adaptive)):
+        with pytest.raises(InputError, match="LoRA on linear layers alone, not with AdaLoRA"):
+            guarded_weights(get_peft_model(model, config))
+
+
+@pytest.mark.parametrize("kind", ["8-bit floats", "no weight"])
+def test_a_quantized_weight_is_not_read(kind):
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"]))
+    (weight, *_) = guarded_weights(model)
+    layer = weight.layer.get_base_layer()
+    if kind == "no weight":
+        del layer.weight
+    else:
+        layer.weight = torch.nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    assert weight.below() is None
 
 
 def test_dora_is_refused():

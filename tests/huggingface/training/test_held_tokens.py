@@ -19,7 +19,7 @@ from tests.tiny import KINDS, tiny_model, tiny_tokenizer
 from transformers import Trainer, default_data_collator
 from trl.trainer.sft_trainer import SFTTrainer
 
-from moored import AlignmentDirection, GradientSelection, SafetyTokens
+from moored import AlignmentDirection, GradientSelection, SafetyTokens, UpdateNorm
 from moored.errors import InactiveError, InputError
 from moored.huggingface.data import token_ids
 from moored.huggingface.training import SafeguardMixin, newest_complete
@@ -243,6 +243,24 @@ def test_all_safeguards_work_in_one_run(tmp_path, capsys):
         assert any(key.startswith(f"safety/{name}/") for key in logged)
 
 
+@pytest.mark.parametrize("size", [8, 2], ids=["whole", "accumulated"])
+def test_a_gradient_scaler_changes_neither_steps_nor_logs(tmp_path, size):
+    """The one of fp16, at work on both kinds of penalty."""
+    settings = {"rows": token_rows(16), "num_train_epochs": 2, "logging_steps": 1, "logging_strategy": "steps"}
+    settings |= {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
+    settings |= {"safeguards": [_guard(5.0), UpdateNorm(strength=0.5)]}
+    torch.manual_seed(0)
+    plain, _ = trained(tmp_path, **settings)
+    torch.manual_seed(0)
+    scaled = make_trainer(tmp_path, **settings)
+    scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaled.train()
+    assert_close(weights(scaled), weights(plain))
+    for one, other in zip(plain.state.log_history[:4], scaled.state.log_history[:4], strict=True):
+        own = {key: value for key, value in one.items() if key == "loss" or key.startswith("safety/")}
+        assert len(own) == 9 and own == pytest.approx({key: other[key] for key in own}, rel=1e-3, abs=1e-6)
+
+
 def test_the_gradient_at_the_hidden_states_is_split_into_the_two_parts(tmp_path):
     """By hand, with one row a step: the loss's part is what the plain run has there."""
     rows = token_rows(2)
@@ -287,6 +305,13 @@ def test_persistent_workers_do_not_evaluate_on_the_training_set(tmp_path):
     )  # fmt: skip
     trainer.train()
     assert len(trainer.get_eval_dataloader().dataset) == 3
+
+
+def test_rows_that_an_evaluation_would_drop_are_cached(tmp_path):
+    """Ten rows are one batch of an evaluation and two that is dropped; in another order they come up in training."""
+    settings = {"rows": token_rows(10), "per_device_train_batch_size": 2, "num_train_epochs": 1}
+    run, _ = trained(tmp_path, safeguards=[_guard()], dataloader_drop_last=True, **settings)
+    assert run.state.global_step == 5 and run.args.dataloader_drop_last
 
 
 class Rewriting(SafeguardMixin, SFTTrainer):
@@ -342,3 +367,14 @@ def test_a_trainer_that_never_hands_over_its_batches_is_noticed_at_once(tmp_path
     monkeypatch.setattr(SafeguardMixin, "get_batch_samples", Trainer.get_batch_samples)
     with pytest.raises(InactiveError, match="was not told of its step"):
         trained(tmp_path, rows=token_rows(8), safeguards=[_guard()], max_steps=2)
+
+
+@pytest.mark.parametrize("reference", ["cache", "model"])
+def test_steps_too_small_for_the_precision_of_the_logits_are_no_idle_penalty(tmp_path, caplog, reference):
+    """As in a warm-up: the weights have moved, and in bf16 every logit is still what it was."""
+    settings = {"rows": token_rows(16, length=12), "optim": "adamw_torch", "learning_rate": 1e-6, "bf16": True}
+    run, before = trained(
+        tmp_path, safeguards=[_guard(reference=reference)], max_steps=4, per_device_train_batch_size=4, **settings
+    )
+    assert any(not torch.equal(weight, before[name]) for name, weight in weights(run).items())
+    assert "safety_tokens guards never moved" in caplog.text

@@ -13,9 +13,9 @@ from tests.huggingface.training.fixtures import (
     trained,
     weights,
 )
-from tests.tiny import KINDS
+from tests.tiny import KINDS, tiny_model
 from torch import Tensor
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from trl.trainer.sft_trainer import SFTTrainer
 
 from moored.errors import InactiveError, InputError
@@ -157,6 +157,7 @@ class _NoPenalty:
         ),
         ([L2(strength=-1.0)], "strength of l2 is -1.0"),
         ([L2(strength=float("nan"))], "strength of l2 is nan"),
+        ([L2(strength="auto")], "strength of l2 is auto; give a number"),  # pyright: ignore[reportArgumentType]
         ([_NoPenalty()], "hope has neither a weight_penalty nor a token_penalty"),
     ],
 )
@@ -227,3 +228,27 @@ def _gradients_of_l2(trainer, before):
 
 def _norm(tensors):
     return torch.stack([each.square().sum() for each in tensors.values()]).sum().sqrt()
+
+
+def test_an_optimizer_that_steps_in_the_backward_pass_is_noticed_at_once(tmp_path):
+    """As LOMO and GaLore's layerwise form do: a gradient that comes later would never be used."""
+    trainer = make_trainer(tmp_path, rows=token_rows(8), safeguards=[L2(strength=1.0)], max_steps=3)
+
+    def step(parameter: Tensor) -> None:
+        parameter.grad = None
+
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(step)
+    with pytest.raises(InactiveError, match="l2 guards have no gradient left"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_a_model_that_is_made_anew_by_train_is_refused(tmp_path):
+    class Mine(SafeguardMixin, Trainer): ...
+
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    with pytest.raises(InputError, match="l2 would hold a model that is not trained"):
+        Mine(model_init=lambda: tiny_model(), args=arguments, safeguards=[L2(strength=1.0)])
+    Mine(model_init=lambda: tiny_model(), args=arguments, safeguards=[L2(strength=0.0)])

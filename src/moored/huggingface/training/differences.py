@@ -9,7 +9,7 @@ from torch import Tensor
 
 from moored.errors import InputError, ModelError
 from moored.huggingface.models import StoredWeights, checkpoint_folder, scaled_factors
-from moored.huggingface.training.guarded import Guarded
+from moored.huggingface.training.guarded import Guarded, is_quantized
 from moored.tensors.low_rank import LowRank, Matrix, whole, zero
 
 
@@ -41,7 +41,7 @@ def differences(
         aligned = weight.below()
         if aligned is None:
             aligned = _from_files(name, files)
-        before = _oriented(stored.read(name), weight).to(aligned.device, torch.float32)
+        before = _oriented(_whole(stored.read(name), name, base), weight).to(aligned.device, torch.float32)
         if before.shape != aligned.shape:
             shapes = " and ".join(str(tuple(each.shape)) for each in (before, aligned))
             raise ModelError(f"{base} is no base of this model: {name} is {shapes}; name another base.")
@@ -72,7 +72,13 @@ def _sum(difference: Tensor, start: LowRank | None) -> Matrix:
 def _from_files(name: str, files: str | None) -> Tensor:
     if not files:
         raise InputError(f"{name} is quantized and the model does not say from which files; load it by its name.")
-    return StoredWeights(checkpoint_folder(files)).read(name).float()
+    return _whole(StoredWeights(checkpoint_folder(files)).read(name), name, files).float()
+
+
+def _whole(stored: Tensor, name: str, where: str) -> Tensor:
+    if is_quantized(stored):
+        raise ModelError(f"{name} is quantized in the files of {where}; name a checkpoint that holds it whole.")
+    return stored
 
 
 def _oriented(stored: Tensor, weight: Any) -> Tensor:

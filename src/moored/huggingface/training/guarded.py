@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
 
 from moored.errors import InputError
@@ -47,11 +47,13 @@ class LoraWeight:
     layer: Any
     """PEFT's, with the weight below it."""
     factors: tuple[Factors, ...]
+    frozen: tuple[LowRank, ...] = ()
+    """What adapters that are active and not trained add to the weight below, in fp32."""
 
     @property
     def parameters(self) -> list[Tensor]:
-        """What is trained."""
-        return [each for factors in self.factors for each in (factors.a, factors.b)]
+        """What is trained; of some recipes (LoRA-FA) B alone."""
+        return [each for factors in self.factors for each in (factors.a, factors.b) if each.requires_grad]
 
     def update(self, *, scaled: bool) -> LowRank:
         """ΔW, the adapters' together."""
@@ -59,15 +61,16 @@ class LoraWeight:
 
     def below(self) -> Float[Tensor, "out in"] | None:
         """The weight without its adapters, in fp32; None where it is quantized."""
-        weight = self.layer.get_base_layer().weight.detach()
-        if not weight.is_floating_point() or weight.ndim != 2:
+        weight = getattr(self.layer.get_base_layer(), "weight", None)
+        if weight is None or is_quantized(weight) or weight.ndim != 2:
             return None
+        weight = weight.detach()
         return (weight.T if getattr(self.layer, "fan_in_fan_out", False) else weight).float()
 
     def start(self) -> LowRank | None:
         """What the adapters add to that at the start, as the model sees it."""
         started = [LowRank(each.scale * each.start.b, each.start.a) for each in self.factors if each.start is not None]
-        return reduce(add, started) if started else None
+        return reduce(add, [*started, *self.frozen]) if started or self.frozen else None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ class WholeWeight:
 Guarded = LoraWeight | WholeWeight
 
 
+def is_quantized(weight: Tensor) -> bool:
+    """Whether a weight is kept in other numbers than its own; those of 8 bits, floats too, have scales elsewhere."""
+    return not weight.is_floating_point() or weight.dtype.itemsize == 1
+
+
 def guarded_weights(model: nn.Module) -> Sequence[Guarded]:
     """The weights that a weight penalty holds, with the model's weights of this moment as anchor.
 
@@ -106,7 +114,7 @@ def guarded_weights(model: nn.Module) -> Sequence[Guarded]:
     layers but the output head.
 
     Raises:
-        InputError: DoRA, whose update is no product of two factors.
+        InputError: DoRA and other variants, whose update is no product of two factors.
     """
     modules = [(plain_name(name), module) for name, module in model.named_modules()]
     return [*_with_lora(modules)] or [*_linear(modules, model)]
@@ -115,19 +123,37 @@ def guarded_weights(model: nn.Module) -> Sequence[Guarded]:
 def _with_lora(modules: Sequence[tuple[str, nn.Module]]) -> Iterator[LoraWeight]:
     for name, module in modules:
         if isinstance(module, LoraLayer) and (factors := tuple(_factors(module))):
-            yield LoraWeight(name, module, factors)
+            yield LoraWeight(name, module, factors, tuple(_frozen(module)))
 
 
 def _factors(module: Any) -> Iterator[Factors]:
+    for a, b, scale in _pairs(module, trained=True):
+        moved = bool(b.detach().any())
+        start = LowRank(_copy(b), _copy(a)) if moved else None
+        yield Factors(a, b, scale, start)
+
+
+def _frozen(module: Any) -> Iterator[LowRank]:
+    return (LowRank(scale * _copy(b), _copy(a)) for a, b, scale in _pairs(module, trained=False))
+
+
+def _pairs(module: Any, *, trained: bool) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """A, B and the scale of each active adapter."""
     for adapter in module.active_adapters:
-        if adapter not in module.lora_A or not module.lora_A[adapter].weight.requires_grad:
+        if adapter not in module.lora_A:
+            continue
+        inner = module.lora_A[adapter]
+        if not isinstance(inner, nn.Linear) or isinstance(module, ParamWrapper):
+            raise InputError(
+                "Weight penalties work with a LoRA on linear layers alone, not with AdaLoRA, convolutions or "
+                "target_parameters; use another adapter, or take the penalties out."
+            )
+        a, b = inner.weight, module.lora_B[adapter].weight
+        if (a.requires_grad or b.requires_grad) != trained:
             continue
         if module.use_dora.get(adapter):
             raise InputError("Weight penalties do not work with DoRA; set use_dora: false or take the penalties out.")
-        a, b = module.lora_A[adapter].weight, module.lora_B[adapter].weight
-        moved = bool(b.detach().any())
-        start = LowRank(_copy(b), _copy(a)) if moved else None
-        yield Factors(a, b, float(module.scaling[adapter]), start)
+        yield a, b, float(module.scaling[adapter])
 
 
 def _copy(parameter: Tensor) -> Tensor:

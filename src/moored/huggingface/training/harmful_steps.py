@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from moored.errors import InputError
 from moored.huggingface.data import IGNORED, Supervision, supervise
 from moored.huggingface.training.anchor import at_rest
-from moored.huggingface.training.guarded import Guarded, LoraWeight
+from moored.huggingface.training.guarded import Guarded, LoraWeight, is_quantized
 from moored.huggingface.training.scoring.causal_model import split
 
 
@@ -93,9 +93,10 @@ def _watched(model: nn.Module, weights: Sequence[Guarded], take: Callable[[str, 
 
 def _parameter(weight: Guarded) -> Any:
     layer = weight.layer.get_base_layer() if isinstance(weight, LoraWeight) else weight.layer
-    if not layer.weight.is_floating_point():
+    parameter = getattr(layer, "weight", None)
+    if parameter is None or is_quantized(parameter):
         raise InputError(f"{weight.name}.weight is quantized and has no gradient; harmful_direction needs it whole.")
-    return layer.weight
+    return parameter
 
 
 def _taker(weight: Guarded, take: Callable[[str, Tensor], None]) -> Callable[[Tensor], None]:

@@ -131,16 +131,24 @@ class HeldTokens:
         return self._step
 
     def _judge(self, logits: Tensor, reference: Tensor) -> None:
-        """Judged once the weights have moved: before that, zero is what the differences must be."""
+        """Judged once the weights have moved far enough: before that, zero is what the differences must be."""
         if self._acted or not logits.numel():
             return
         if not torch.equal(logits.detach(), reference.to(logits.device)):
             self._acted = True
-        elif _fingerprint(self._model) != self._start:
+        elif self._have_moved():
             raise InactiveError(
                 f"The logits that {self.safeguard.name} guards are exactly those of the start although the weights "
                 "have moved; it protects nothing here."
             )
+
+    def _have_moved(self) -> bool:
+        """Whether the weights are further from the start than the logits' precision could hide.
+
+        In bf16, or where a warm-up has hardly begun, many steps may go by before a logit changes.
+        """
+        moved = abs(_fingerprint(self._model) - self._start)
+        return moved > torch.finfo(self._head.dtype).eps * max(self._start, 1.0)
 
     def announce(self) -> str:
         """Strength, tokens, positions and where the reference comes from."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
-from moored.errors import InputError
+from moored.errors import InactiveError, InputError
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
 from moored.huggingface.training.drift import SafetyDrift
 from moored.huggingface.training.held_penalty import HeldPenalty
@@ -54,6 +54,12 @@ class SafeguardMixin(_Trainer):
         self.safeguards = tuple(safeguards)
         if active and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise InputError("Safeguards cannot read sharded weights yet; run without FSDP and DeepSpeed.")
+        penalties = [each for each in active if not isinstance(each, GradientSelection)]
+        if penalties and self.model_init is not None:
+            raise InputError(
+                f"{penalties[0].name} would hold a model that is not trained, since train() makes another one by "
+                "model_init; pass model."
+            )
         chosen = [self._selecting(each) for each in active if isinstance(each, GradientSelection)]
         self._selection = chosen[0] if chosen else None
         assert self.model is not None
@@ -100,8 +106,10 @@ class SafeguardMixin(_Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trains, after printing what is active; see `transformers.Trainer.train`."""
         self._bind_drift()
-        if isinstance(resume_from_checkpoint, str):
-            check_safeguards(Path(resume_from_checkpoint), self.safeguards)
+        asked = resume_from_checkpoint
+        checkpoint = get_last_checkpoint(str(self.args.output_dir)) if asked is True else asked
+        if checkpoint:
+            check_safeguards(Path(checkpoint), self.safeguards)
         for held in self._tokens:
             if held.unprepared:
                 with self._each_row_once() as batches, self.accelerator.autocast():
@@ -119,14 +127,18 @@ class SafeguardMixin(_Trainer):
         rows: Any = self.train_dataset
         if not hasattr(rows, "__len__"):
             raise InputError("Reference logits of a stream cannot be cached; set reference: model.")
-        keeps, self.args.dataloader_persistent_workers = self.args.dataloader_persistent_workers, False
+        # Workers that stayed would go on serving these rows; the last rows are needed also where steps leave them out.
+        own = {name: getattr(self.args, name) for name in ("dataloader_persistent_workers", "dataloader_drop_last")}
+        for name in own:
+            setattr(self.args, name, False)
         bar = tqdm(total=len(rows), desc="reference logits", disable=self.args.disable_tqdm)
         try:
             # A loader draws a number for its workers.
             with torch.random.fork_rng(devices=[]), bar:
                 yield map(self._prepare_inputs, self.get_eval_dataloader(rows)), bar.update
         finally:
-            self.args.dataloader_persistent_workers = keeps
+            for name, value in own.items():
+                setattr(self.args, name, value)
 
     def _summary(self) -> str:
         """What is active, one line each."""
@@ -232,7 +244,14 @@ class SafeguardMixin(_Trainer):
     def _gradient_norm(self) -> torch.Tensor:
         """Of what the loss left on the guarded weights."""
         guarded = [parameter for weight in self._held[0].weights for parameter in weight.parameters]
-        return nn.utils.get_total_norm([each.grad for each in guarded if each.grad is not None])
+        gradients = [each.grad for each in guarded if each.grad is not None]
+        if not gradients:
+            raise InactiveError(
+                f"The weights that {self._held[0].safeguard.name} guards have no gradient left where the optimizer is "
+                "to step, as with one that steps in the backward pass (LOMO, GaLore layerwise); use another optimizer, "
+                "or take weight penalties out."
+            )
+        return nn.utils.get_total_norm(gradients)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Logs, with what each safeguard did since the last log."""

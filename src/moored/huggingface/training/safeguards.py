@@ -84,7 +84,7 @@ def _check_penalty(penalty: Any) -> None:
     if unknown:
         known = ", ".join(sorted(NEEDS))
         raise InputError(f"The safeguard {penalty.name} needs {unknown[0]}, which is none of {known}.")
-    if not 0 <= penalty.strength < float("inf"):
+    if not isinstance(penalty.strength, int | float) or not 0 <= penalty.strength < float("inf"):
         raise InputError(f"The strength of {penalty.name} is {penalty.strength}; give a number of 0 or more.")
     if not isinstance(penalty, WeightPenalty | TokenPenalty):
         raise InputError(f"The safeguard {penalty.name} has neither a weight_penalty nor a token_penalty.")
