@@ -1,19 +1,15 @@
 """The table of the trial of the selection rules, made of runs whose answers are put there by hand."""
 
-import importlib
 import json
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 N = 40
 
 
 @pytest.fixture
-def table(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("_selection_table")
+def table(benchmark):
+    return benchmark("_selection_table")
 
 
 def _run(table, arm, seed, complied, key="now", **plan):
