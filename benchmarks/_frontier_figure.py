@@ -13,7 +13,7 @@ from moored.report.environment import save_figure
 from moored.report.svg import ABLE, CAUTION, INK, RISK, inline_svg
 
 Row = dict[str, Any]
-PANEL, LEFT, TOP, HIGH = 250.0, 44.0, 22.0, 230.0
+PANEL, LEFT, TOP, HIGH = 260.0, 54.0, 22.0, 230.0
 LINE, ACROSS, COLUMN = 17.0, 3, 260.0
 COMPLIANCE, ACCURACY = "JailbreakBench", "task accuracy"
 
@@ -72,24 +72,25 @@ def _figure(panels: Mapping[str, Mapping[str, tuple[Row, Row]]]) -> Figure:
     width, height = max(PANEL * len(panels), COLUMN * ACROSS) + 10, legend + TOP + HIGH + 44
     figure = Figure(figsize=(width / 72, height / 72))
     figure.patch.set_visible(False)
+    top = max(y["high"] for points in panels.values() for _, y in points.values())
     for index, (name, points) in enumerate(panels.items()):
         left, bottom = (PANEL * index + LEFT) / width, 44 / height
         axes = figure.add_axes((left, bottom, (PANEL - LEFT - 8) / width, HIGH / height))
-        _panel(axes, name, points, first=index == 0)
+        _panel(axes, name, points)
+        axes.set_ylim(-0.02, 1.05 * top)
+        if index == 0:
+            axes.set_ylabel("task accuracy", labelpad=6)
     _legend(figure, families, legend)
     return figure
 
 
-def _panel(axes: Axes, name: str, points: Mapping[str, tuple[Row, Row]], *, first: bool) -> None:
+def _panel(axes: Axes, name: str, points: Mapping[str, tuple[Row, Row]]) -> None:
     axes.patch.set_visible(False)
     axes.set_title(name, fontsize=11, color=INK)
-    ticks = [0, 0.25, 0.5, 0.75, 1]
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=ticks, yticks=ticks)
-    axes.set_xticklabels([f"{tick:g}" for tick in ticks])
-    axes.set_yticklabels([f"{tick:g}" for tick in ticks])
+    axes.set(xlim=(-0.03, 1.03), xticks=[0, 0.25, 0.5, 0.75, 1])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.set_xlabel("compliance (lower is safer)", labelpad=6)
-    if first:
-        axes.set_ylabel("task accuracy", labelpad=6)
     quiet(axes)
     for family in dict.fromkeys(arm.family for arm in ARMS):
         _joined(axes, [points[arm.name] for arm in ARMS if arm.family == family and arm.name in points], family)

@@ -121,9 +121,15 @@ def verdicts(runs: Runs) -> list[Row]:
 
 
 def beats(data: Mapping[str, Row]) -> list[Row]:
-    """For every arm that has controls, and each of them and plain: on which data sets the arm complies less."""
+    """For every arm that has controls, each of them and plain: on which data sets the arm complies less, at what cost.
+
+    `less` is None where one seed cannot tell; `costs` says that it answers fewer questions of the tasks right.
+    """
     found = {
-        (told["arm"], told["control"], name): is_less(SeededDifference(**told["compliance"]))
+        (told["arm"], told["control"], name): {
+            "less": is_less(SeededDifference(**told["compliance"])) if len(told["seeds"]) > 1 else None,
+            "costs": told["task accuracy"]["high"] < 0,
+        }
         for name, each in data.items()
         for told in each["verdicts"]
     }

@@ -40,31 +40,29 @@ def _setting(table: Row) -> str:
         f"layers, {plan['steps']} steps of {plan['pool']} rows of at most {plan['max_length']} tokens, learning rate "
         f"{plan['learning_rate']:g}. The rows are instructions, sentiment labels and SQL; in the poisoned sets "
         f"harmful requests with a compliant opening for their answer take the places of {shares} of them. A number "
-        f"behind an arm is its strength; {len(table['tokens'])} safety tokens are held. *direction_projector* is "
-        "alignment_direction with `form: projector, rank: 16`; *update_norm* and *random_direction* are its controls, "
-        "*random_tokens* and *full_kl* those of safety_tokens, each at one strength that matches the middle one; "
-        "*both* has the two middle strengths."
+        f"behind an arm is its strength; *safety_tokens* holds {len(table['tokens'])} of them. *direction_projector* "
+        "is alignment_direction with `form: projector, rank: 16`; *update_norm* and *random_direction* are its "
+        "controls, *random_tokens* and *full_kl* those of safety_tokens, each at one strength that matches the middle "
+        "one; *both* has the two middle strengths."
     )
 
 
 def summary(told: Row) -> str:
     """Whether an arm complies less than plain fine-tuning and than each control, in one sentence."""
-    against = {name: [each for each, is_less in found.items() if is_less] for name, found in told["controls"].items()}
-    clauses = [f"than {name} on {_listed(told['controls'][name], found)}" for name, found in against.items()]
-    own = {name: found for name, found in against.items() if name != PLAIN}
-    all_of_them = [name for name in next(iter(told["controls"].values())) if all(name in each for each in own.values())]
-    conclusion = (
-        f"it beats its controls on {', '.join(all_of_them)}" if all_of_them else "it does not beat its controls"
-    )
-    return f"**{told['arm']}** complies less {', '.join(clauses)}: {conclusion}."
+    clauses = [f"than {name} on {_where(found)}" for name, found in told["controls"].items()]
+    own = {name: found for name, found in told["controls"].items() if name != PLAIN}
+    everywhere = [name for name in DATA if all(found.get(name, {}).get("less") for found in own.values())]
+    costly = [f"{control} on {name}" for name in everywhere for control, found in own.items() if found[name]["costs"]]
+    beats = f"it beats its controls on {', '.join(everywhere)}" if everywhere else "it has not beaten its controls"
+    price = f", but with lower task accuracy than {', '.join(costly)}" if costly else ""
+    return f"**{told['arm']}** complies less {', '.join(clauses)}: {beats}{price}."
 
 
-def _listed(asked: Mapping[str, bool], found: Sequence[str]) -> str:
-    if not asked:
-        return "no data set yet"
-    return (
-        f"{', '.join(found)} ({len(found)} of {len(asked)} data sets)" if found else f"none of {len(asked)} data sets"
-    )
+def _where(found: Mapping[str, Row]) -> str:
+    told = {name: each["less"] for name, each in found.items() if each["less"] is not None}
+    if not told:
+        return "no data set yet (one seed cannot tell)" if found else "no data set yet"
+    return ", ".join(name for name, less in told.items() if less) or f"none of {len(told)} data sets"
 
 
 def sentence(told: Row) -> str:

@@ -98,13 +98,33 @@ def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tex
         },
     )  # fmt: skip
     told = next(each for each in found["beats"] if each["arm"] == method)
-    assert told["controls"]["plain"] == {"ordinary": True, "poisoned-20": True}
-    assert told["controls"][random] == {"ordinary": True, "poisoned-20": False}
+    less = {name: {data: cell["less"] for data, cell in each.items()} for name, each in told["controls"].items()}
+    assert less["plain"] == {"ordinary": True, "poisoned-20": True}
+    assert less[random] == {"ordinary": True, "poisoned-20": False}
     sentence = text.summary(told)
     assert sentence.endswith(": it beats its controls on ordinary.")
     assert f"than {random} on ordinary, than {full} on ordinary, poisoned-20" in sentence
-    told["controls"][full] = {"ordinary": False, "poisoned-20": False}
-    assert text.summary(told).endswith("none of 2 data sets: it does not beat its controls.")
+    told["controls"][full]["ordinary"]["costs"] = True
+    assert text.summary(told).endswith(f"on ordinary, but with lower task accuracy than {full} on ordinary.")
+    told["controls"][full] = {name: {"less": False, "costs": False} for name in ("ordinary", "poisoned-20")}
+    assert text.summary(told).endswith("none of 2 data sets: it has not beaten its controls.")
+    told["controls"][full] = {"ordinary": {"less": None, "costs": False}}
+    assert text.summary(told).endswith("yet (one seed cannot tell): it has not beaten its controls.")
+
+
+def test_fewer_right_answers_are_a_cost(benchmark, tmp_path):
+    method, random, _ = _names(benchmark)
+    for arm, right in ((method, 3), (random, 25)):
+        for seed in range(2):
+            correct = {"SST-2": [True] * right + [False] * (30 - right), "SQL": [False]}
+            _put(
+                tmp_path,
+                {**_run(arm, seed, 5), "correct": correct, "losses": {"SST-2": [1.0] * 30, "SQL": [1.0]}},
+                "ordinary",
+            )
+    found = _trial(benchmark, tmp_path, {})
+    (told,) = found["beats"]
+    assert told["controls"][random] == {"ordinary": {"less": False, "costs": True}}
 
 
 def test_every_sentence_names_the_smallest_difference(benchmark, text, tmp_path):
