@@ -9,20 +9,10 @@ N = 40
 NAMES = ("loss", "grad_norm", "safety/safety_tokens/share", "safety/safety_tokens/gradient_ratio")
 
 
-@pytest.fixture
-def table(benchmark):
-    return benchmark("_regularizers_table")
-
-
-@pytest.fixture
-def text(benchmark):
-    return benchmark("_regularizers_text")
-
-
 def _run(arm, seed, complied, key="now"):
-    log = {name: [1.0, 2.0, 1.5 + 0.1 * seed, 1.0, 1.25, 1.5] for name in NAMES}
+    log = {name: [1.0, 2.0, 1.5 + 0.1 * (seed or 0), 1.0, 1.25, 1.5] for name in NAMES}
     return {
-        "arm": arm, "key": key, "versions": {}, "training": {"log": log} if seed is not None else {},
+        "arm": arm, "key": key, "versions": {},
         "labels": {"JailbreakBench": ["complied"] * complied + ["refused"] * (N - complied),
                    "XSTest safe": ["refused"] * (N - complied) + ["complied"] * complied},
         "plan": {"rank": 8, "steps": 6, "pool": 8, "max_length": 96, "learning_rate": 0.001},
@@ -30,7 +20,7 @@ def _run(arm, seed, complied, key="now"):
         "losses": {"SST-2": [0.5] * 4, "SQL": [1.5] * 4},
         "drift": {name: [0.1, 0.2, 0.3] for name in ("refusal_log_odds", "kl_harmful_to_aligned",
                                                      "kl_ordinary_to_aligned")},
-        **({} if seed is None else {"seed": seed}),
+        **({} if seed is None else {"seed": seed, "training": {"log": log}}),
     }  # fmt: skip
 
 
@@ -89,7 +79,8 @@ def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_pa
             assert REGULARIZERS[name](**stated, **extra).strength > 0
 
 
-def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, text, tmp_path):
+def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tmp_path):
+    text = benchmark("_regularizers_text")
     method, random, full = _names(benchmark)
     found = _trial(
         benchmark, tmp_path, {
@@ -127,14 +118,14 @@ def test_fewer_right_answers_are_a_cost(benchmark, tmp_path):
     assert told["controls"][random] == {"ordinary": {"less": False, "costs": True}}
 
 
-def test_every_sentence_names_the_smallest_difference(benchmark, text, tmp_path):
+def test_every_sentence_names_the_smallest_difference(benchmark, tmp_path):
     method, random, _ = _names(benchmark)
-    found = _trial(benchmark, tmp_path, {"ordinary": {"plain": 30, method: 5, random: 7}})
-    told = {(each["arm"], each["control"]): text.sentence(each) for each in found["data"]["ordinary"]["verdicts"]}
-    assert ": complies less: -62.5 points of compliance" in told[method, "plain"]
-    assert "(the smallest that would show: +21" in told[method, "plain"]
-    assert "no difference that 40 prompts could show (the smallest would be +9" in told[method, random]
-    assert "over-refusal" in told[method, random] and "+0.00 nats" in told[method, random]
+    _trial(benchmark, tmp_path, {"ordinary": {"plain": 30, method: 5, random: 7}})
+    written = (tmp_path / "table.md").read_text()
+    seen = f"**{method} against plain**: complies less: -62.5 points of compliance [-77.5, -47.5], by seed"
+    assert seen in written and "(the smallest that would show: +21.7 points)" in written
+    unseen = f"**{method} against {random}**: no difference that 40 prompts could show (the smallest would be +9"
+    assert unseen in written and "refusal log-odds +0.00 nats" in written
 
 
 def test_the_row_of_an_arm_holds_its_penalties_and_the_task(benchmark, tmp_path):
