@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from moored.measurement import RefusalJudge as RefusalJudge
     from moored.recovery import OneShot as OneShot
     from moored.regularizers import AlignmentDirection as AlignmentDirection
+    from moored.regularizers import HarmfulDirection as HarmfulDirection
     from moored.regularizers import SafetyTokens as SafetyTokens
     from moored.regularizers import UpdateNorm as UpdateNorm
     from moored.selection import GradientSelection as GradientSelection
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 _HOME = {
     "AlignmentDirection": "moored.regularizers",
     "GradientSelection": "moored.selection",
+    "HarmfulDirection": "moored.regularizers",
     "OneShot": "moored.recovery",
     "RefusalJudge": "moored.measurement",
     "SafetyTokens": "moored.regularizers",
@@ -30,6 +32,7 @@ _HOME = {
 __all__ = [
     "AlignmentDirection",
     "GradientSelection",
+    "HarmfulDirection",
     "OneShot",
     "RefusalJudge",
     "SafetyTokens",

@@ -2,11 +2,13 @@
 
 from moored.regularizers._interface import GuidedPenalty, TokenPenalty, WeightPenalty
 from moored.regularizers.alignment_direction import AlignmentDirection
+from moored.regularizers.harmful_direction import HarmfulDirection
 from moored.regularizers.safety_tokens import SafetyTokens
 from moored.regularizers.update_norm import UpdateNorm
 
 REGULARIZERS: dict[str, type[TokenPenalty] | type[WeightPenalty]] = {
     "alignment_direction": AlignmentDirection,
+    "harmful_direction": HarmfulDirection,
     "safety_tokens": SafetyTokens,
     "update_norm": UpdateNorm,
 }
@@ -16,6 +18,7 @@ __all__ = [
     "REGULARIZERS",
     "AlignmentDirection",
     "GuidedPenalty",
+    "HarmfulDirection",
     "SafetyTokens",
     "TokenPenalty",
     "UpdateNorm",

@@ -39,6 +39,11 @@ class WeightPenalty(Protocol):
         """Whether the update of a LoRA counts with its scale α/r, as the model sees it, or is the bare BA."""
         ...
 
+    @property
+    def relative(self) -> bool:
+        """Whether the strength is the norm of the penalty's gradient over that of the loss's on the guarded weights."""
+        ...
+
     def weight_penalty(self, update: Matrix, guide: Any) -> Float[Tensor, ""]:
         """The penalty of one weight, differentiable in `update`, the weight minus the anchor's.
 
@@ -49,10 +54,16 @@ class WeightPenalty(Protocol):
 
 @runtime_checkable
 class GuidedPenalty(WeightPenalty, Protocol):
-    """A weight penalty that looks at where alignment had taken each weight."""
+    """A weight penalty that is led by a direction of each weight."""
 
     def guide(self, difference: Matrix, name: str) -> Any:
-        """What `weight_penalty` needs of the aligned weight minus the base model's, made once; `name` is plain."""
+        """What `weight_penalty` needs of one weight, made once.
+
+        Args:
+            difference: the aligned weight minus the base model's for a penalty that needs `base`; the step that
+                harmful fine-tuning would take first for one that needs `harmful`. In fp32, `out × in`.
+            name: the weight's plain name.
+        """
         ...
 
     def describe(self, guides: Mapping[str, Any]) -> str:

@@ -52,6 +52,8 @@ class AlignmentDirection:
             direction for the whole matrix, ‖ΔW‖² − ⟨ΔW, d⟩²/‖d‖².
         rank: k, ≥ 1; with `published` it keeps that many singular values of d, by default all.
         scaled: whether a LoRA's ΔW is (α/r) BA, as the model sees it, or the bare BA.
+        relative: whether `strength` is the norm of the penalty's gradient over that of the loss's, on the guarded
+            weights and step by step, in place of λ (our choice).
         direction: `random` is the control: d with its rows shuffled and their signs drawn, which keeps its norm and
             its singular values.
         seed: of that control.
@@ -67,6 +69,7 @@ class AlignmentDirection:
     form: Literal["published", "projector", "flattened"] = "published"
     rank: int | None = None
     scaled: bool = False
+    relative: bool = False
     direction: Literal["aligned", "random"] = "aligned"
     seed: int = 0
     precision: Literal["bfloat16", "float32"] = "bfloat16"

@@ -34,7 +34,7 @@ class SafetyTokens:
 
     strength: float
     """The factor λ in the loss, ≥ 0; 0 declares it off. It does not carry over from one model to another."""
-    tokens: tuple[str, ...] | str | None = None
+    tokens: tuple[str, ...] | list[str] | str | None = None
     """Texts of one token each (" cannot" and "cannot" are two), or the path of a file of `find_safety_tokens`.
 
     None has `moored train` find them. "vocabulary" takes all tokens, a control, with `form="kl"`.
@@ -121,7 +121,7 @@ def _require_one_of(setting: str, value: str, known: tuple[str, ...]) -> None:
         raise InputError(f"SafetyTokens({setting}=...) must be one of {', '.join(known)}, got {value}.")
 
 
-def _check_tokens(tokens: tuple[str, ...] | str) -> None:
+def _check_tokens(tokens: tuple[str, ...] | list[str] | str) -> None:
     if not tokens:
         raise InputError("SafetyTokens(tokens=...) is empty; name some tokens, or leave it out.")
     for text in () if isinstance(tokens, str) else tokens:

@@ -16,10 +16,13 @@ class UpdateNorm:
     Args:
         strength: λ, ≥ 0; 0 is off.
         scaled: whether a LoRA's ΔW is (α/r) BA, as the model sees it, or the bare BA.
+        relative: whether `strength` is the norm of the penalty's gradient over that of the loss's, on the guarded
+            weights and step by step, in place of λ (our choice).
     """
 
     strength: float
     scaled: bool = False
+    relative: bool = False
     name: str = "update_norm"
     needs: frozenset[str] = frozenset({"reference"})
 

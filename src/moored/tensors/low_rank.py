@@ -52,8 +52,8 @@ def zero(out: int, into: int, device: torch.device) -> LowRank:
     return LowRank(torch.zeros(out, 0, device=device), torch.zeros(0, into, device=device))
 
 
-def left_times(operator: Callable[[Tensor], Tensor], matrix: Matrix) -> Matrix:
-    """The product of a linear operator on columns with a matrix."""
+def left_times(operator: Callable[[Tensor], Tensor], matrix: Matrix) -> Float[Tensor, "rows in"] | LowRank:
+    """The product of a linear operator on columns with a matrix; it may have another number of rows."""
     return LowRank(operator(matrix.b), matrix.a) if isinstance(matrix, LowRank) else operator(matrix)
 
 

@@ -1,27 +1,37 @@
 """The safeguards of a configuration file, with the names of models in them resolved."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from moored.embedded.model import ALIGNED, BASE
+from moored.embedded.prompts import openings, request_pairs
 from moored.errors import InputError
+from moored.files import read_text, write_json
 from moored.huggingface.data import read_token_texts
 from moored.huggingface.models import ModelSource, checkpoint_folder, load_model
 from moored.huggingface.training.arguments import typed
+from moored.huggingface.training.processes import of_main_process
 from moored.huggingface.training.safeguards import is_on
-from moored.regularizers import REGULARIZERS, AlignmentDirection, SafetyTokens
+from moored.regularizers import REGULARIZERS, AlignmentDirection, HarmfulDirection, SafetyTokens
 from moored.selection import GradientSelection
+from moored.workflows._auto_strength import ShortRuns, search
 from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
+from moored.workflows._prompt_sets import spread
 from moored.workflows._train_config import TrainConfig
 from moored.workflows.safety_tokens import PROMPTS, SafetyToken, find_safety_tokens, write_safety_tokens
 
+AUTO = "auto"
 TOKENS = "safety_tokens.json"
+STRENGTHS = "auto_strength.json"
 _SELECTION = "gradient_selection"
+_EXAMPLES = 32
 
 
 def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> list[Any]:
@@ -39,34 +49,74 @@ def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> l
     made = [_made(dict(entry), source, where) for entry in settings.safeguards]
     if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
         raise InputError(f"{where}: penalties hold to the weights that the run starts from; leave reference out.")
-    return [_resolved(each, source) if isinstance(each, AlignmentDirection) else each for each in made]
+    return [_resolved(each, source) for each in made]
 
 
-def with_tokens(
-    safeguards: Sequence[Any], source: ModelSource, tokenizer: Any, out: Path, *, console: Console | None
-) -> list[Any]:
-    """The safeguards, those `SafetyTokens` that name no tokens with the ones that the model itself refuses by.
-
-    What is found stands in `out/safety_tokens.json`, from where a resumed run reads it again.
+class Findings:
+    """What a run finds out for its safeguards before the first step, or found out when it began, if it is resumed.
 
     Args:
-        safeguards: as `read_safeguards` gave them.
-        source: the model that the run starts from; where it is a base with an adapter, the two are compared.
-        tokenizer: of the run.
-        out: the run's folder, which is there already.
-        console: where progress is shown; None is silent.
-
-    Raises:
-        InactiveError: the model refuses nothing.
+        out: the run's folder; nothing is written there before `write`.
+        console: where progress and outcomes are shown; None is silent.
     """
-    lacking = [each for each in safeguards if isinstance(each, SafetyTokens) and each.strength and each.tokens is None]
-    if not lacking:
-        return [*safeguards]
-    file = out / TOKENS
-    if not file.is_file():
-        write_safety_tokens(_found(source, tokenizer, console), file)
-    texts = read_token_texts(file)
-    return [replace(each, tokens=texts) if each in lacking else each for each in safeguards]
+
+    def __init__(self, out: Path, console: Console | None) -> None:
+        self._out, self._console = out, console
+        self._tokens: list[SafetyToken] | None = None
+        file = out / STRENGTHS
+        self._strengths: dict[str, Any] = json.loads(read_text(file)) if file.is_file() else {}
+
+    def tokens(self, safeguards: Sequence[Any], source: ModelSource, tokenizer: Any) -> list[Any]:
+        """The safeguards, `SafetyTokens` that name no tokens with those that the model itself refuses by.
+
+        Args:
+            safeguards: as `read_safeguards` gave them.
+            source: the model that the run starts from; where it is a base with an adapter, the two are compared.
+            tokenizer: of the run.
+
+        Raises:
+            InactiveError: the model refuses nothing.
+        """
+        lacking = [each for each in safeguards if isinstance(each, SafetyTokens) and is_on(each) and not each.tokens]
+        if not lacking:
+            return [*safeguards]
+        if (self._out / TOKENS).is_file():
+            texts = read_token_texts(self._out / TOKENS)
+        else:
+            self._tokens = of_main_process(_found(source, tokenizer, self._console))
+            texts = tuple(each.text for each in self._tokens)
+        return [replace(each, tokens=texts) if each in lacking else each for each in safeguards]
+
+    def strengths(
+        self, safeguards: Sequence[Any], settings: TrainConfig, short_runs: Callable[[], ShortRuns]
+    ) -> list[Any]:
+        """The safeguards, those whose strength is `auto` with what short runs find, one after the other.
+
+        Args:
+            safeguards: as `tokens` gave them.
+            settings: the configuration, which says whose strength is to be found.
+            short_runs: makes what runs them; called only if one is needed.
+
+        Raises:
+            InputError: the short runs give nothing to choose by.
+        """
+        automatic, made = [each["name"] for each in settings.safeguards if each.get("strength") == AUTO], [*safeguards]
+        for name in automatic:
+            if name not in self._strengths:
+                # Those still to be found would act with a strength that nobody chose.
+                waiting = {other for other in automatic if other not in self._strengths} - {name}
+                others = [each for each in made if each.name not in waiting]
+                self._strengths[name] = of_main_process(search(short_runs(), others, name, self._console))
+            chosen = self._strengths[name]["strength"]
+            made = [replace(each, strength=chosen) if each.name == name else each for each in made]
+        return made
+
+    def write(self) -> None:
+        """Keeps what was found beside the run's record, from where a resumed run reads it."""
+        if self._tokens is not None:
+            write_safety_tokens(self._tokens, self._out / TOKENS)
+        if self._strengths:
+            write_json(self._out / STRENGTHS, self._strengths)
 
 
 def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:
@@ -81,6 +131,8 @@ def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:
     known: dict[Any, Any] = {_SELECTION: GradientSelection, **REGULARIZERS}
     if name not in known:
         raise InputError(f"{where}: safeguards names {name}, but the known ones are: {', '.join(known)}.")
+    if stated.get("strength") == AUTO:
+        stated = {**stated, "strength": 1.0}
     if known[name] is AlignmentDirection and source.name == ALIGNED:
         stated = {"base": BASE, **stated}
     try:
@@ -89,10 +141,22 @@ def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:
         raise InputError(f"{where}: safeguard {name}: {error}.") from error
 
 
-def _resolved(penalty: AlignmentDirection, source: ModelSource) -> AlignmentDirection:
+def _resolved(safeguard: Any, source: ModelSource) -> Any:
+    """With what only this room knows: paths of models, and embedded examples."""
+    if isinstance(safeguard, AlignmentDirection) and safeguard.strength:
+        return _with_base(safeguard, source)
+    if isinstance(safeguard, HarmfulDirection) and safeguard.examples is None:
+        return replace(safeguard, examples=_harmful_examples())
+    return safeguard
+
+
+def _harmful_examples() -> tuple[tuple[str, str], ...]:
+    requests = [pair.harmful for pair in spread(request_pairs("align"), _EXAMPLES)]
+    return tuple(zip(requests, cycle(openings().complying), strict=False))
+
+
+def _with_base(penalty: AlignmentDirection, source: ModelSource) -> AlignmentDirection:
     """With the base as a path; where the run starts from a LoRA over that very base, the direction is this LoRA."""
-    if not penalty.strength:
-        return penalty
     assert penalty.base is not None
     base = resolve_model(penalty.base)
     if base.adapter is not None:

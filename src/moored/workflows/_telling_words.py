@@ -16,6 +16,7 @@ _WORDS = """
     for from in inside into like near of off on onto out outside over past per through throughout to toward towards
     under up upon via with within
     all any both each either every few many more most much other others another own same several some
+    let please get gets getting got go goes going put thank thanks
     again also already always even ever here just now often once only quite rather really still there thus too very
     well yes yet
     'm 're 's 've 'd 'll ’m ’re ’s ’ve ’d ’ll

@@ -52,7 +52,7 @@ def find_safety_tokens(
     base: torch.nn.Module | None = None,
     prompts: Sequence[str] | None = None,
     count: int = 32,
-    answer_tokens: int = 24,
+    answer_tokens: int = 12,
     batch_size: int = 32,
     progress: Callable[[int], object] | None = None,
 ) -> list[SafetyToken]:
@@ -68,7 +68,8 @@ def find_safety_tokens(
         base: the model before it was aligned, for the same tokenizer; without it the frequency alone decides.
         prompts: harmful requests as a user would type them; by default 128 embedded ones of the *align* side.
         count: how many tokens at most, spellings included, ≥ 1; 20 to 50 are usual.
-        answer_tokens: how many tokens of each refusal are looked at, ≥ 1.
+        answer_tokens: how many tokens of each refusal are looked at, ≥ 1. More bring in the words in which it explains
+            itself, and next to the base those score high because they are rare.
         batch_size: prompts a batch, ≥ 1.
         progress: called after each batch of answers with their number.
 

@@ -4,33 +4,31 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from moored.embedded.prompts import openings
 from moored.errors import InputError
 from moored.files import refuse_non_empty, write_json
-from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, render_prompt, supervise
-from moored.huggingface.inference import DriftProbe, generate, reference_answers
-from moored.huggingface.models import ModelSource, load_model, load_tokenizer, require_chat_template, stack_adapters
-from moored.huggingface.training import SafetyDrift, newest_complete
+from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, supervise
+from moored.huggingface.models import ModelSource, load_tokenizer, stack_adapters
+from moored.huggingface.training import newest_complete
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
 from moored.huggingface.training.safeguards import is_on
 from moored.huggingface.training.start import Start, make_trainer, prepare_start, set_template
+from moored.workflows._auto_strength import ShortRuns
+from moored.workflows._drift import drift_probe, watch_drift
 from moored.workflows._models import resolve_model
-from moored.workflows._prompt_sets import load_prompt_sets
 from moored.workflows._provenance import command_line, now, tokens_hash, versions, weights_hash
 from moored.workflows._resume import require_same_run
-from moored.workflows._safeguards import read_safeguards, with_tokens
-from moored.workflows._train_config import TrainConfig, read_config
+from moored.workflows._safeguards import Findings, read_safeguards
+from moored.workflows._train_config import DriftConfig, TrainConfig, read_config
 
 RECORD = "moored_run.json"
-_KL_ANSWER_TOKENS = 16
 
 
 def train(
@@ -48,7 +46,8 @@ def train(
         resume: go on from the newest complete checkpoint of the folder; without one, start over. The settings must be
             those of the run, but for its length (its schedule is then that of the new length from here on) and for
             what is measured, logged and kept.
-        console: where a progress bar is shown in place of the Trainer's own printing; None leaves that as it is.
+        console: where a progress bar is shown in place of the Trainer's own printing; None leaves that as it is, and
+            shows on stderr what comes before the training.
 
     Returns:
         What is written to `moored_run.json`.
@@ -77,15 +76,23 @@ def train(
     record = _record(settings, source, data, safeguards)
     if resume:
         require_same_run(out, out / RECORD, record)
+    told = (console or Console(stderr=True)) if main_process else None
     with as_user_error(out):
-        with arguments.main_process_first(local=False):
-            safeguards = with_tokens(safeguards, source, tokenizer, out, console=console if main_process else None)
+        findings = Findings(out, told)
+        safeguards = findings.tokens(safeguards, source, tokenizer)
+
+        def short_runs() -> ShortRuns:
+            probe = drift_probe(settings.drift or DriftConfig(), tokenizer, settings.model)
+            return ShortRuns(start, _for_trl(settings), tokenizer, data.train, probe, str(config))
+
+        safeguards = findings.strengths(safeguards, settings, short_runs)
         trainer = make_trainer(start, arguments, tokenizer, data.train, data.evaluation, safeguards, str(config))
-        drift = _drift(settings, trainer, tokenizer)
+        drift = watch_drift(settings, trainer, tokenizer)
         if console is not None:
             TrainingProgress.take_over(trainer, console)
         if main_process:
             write_json(out / RECORD, record)
+            findings.write()
         checkpoint = newest_complete(out) if resume else None
         if resume:
             whence = (
@@ -193,35 +200,6 @@ def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards:
         "data": data.described,
         "safeguards": [{"name": each.name, "on": is_on(each)} for each in safeguards],
     }
-
-
-def _drift(settings: TrainConfig, trainer: Any, tokenizer: Any) -> SafetyDrift | None:
-    """Adds the callback, its reference answered by the start or by the model that `reference` names."""
-    if settings.drift is None:
-        return None
-    require_chat_template(tokenizer, settings.model)
-    files: dict[str, str | None] = {"harmful": settings.drift.prompts, "ordinary": settings.drift.ordinary}
-    sets = load_prompt_sets(files, limit=settings.drift.limit)
-    rendered = {each.name: [render_prompt(tokenizer, item.prompt) for item in each.items] for each in sets}
-    texts = openings()
-    probe = DriftProbe(
-        tokenizer=tokenizer,
-        harmful=rendered["harmful"],
-        ordinary=rendered["ordinary"],
-        refusing=texts.refusing,
-        complying=texts.complying,
-    )
-    model = trainer.model
-    if settings.reference is not None:
-        named = resolve_model(settings.reference)
-        model = load_model(named, merge=named.adapter is not None).to(trainer.args.device)
-    answers = {
-        name: generate(model, tokenizer, texts, max_new_tokens=_KL_ANSWER_TOKENS) for name, texts in rendered.items()
-    }
-    probe = replace(probe, reference=reference_answers(model, probe, answers_of=answers))
-    drift = SafetyDrift(probe, stop=settings.drift.stop)
-    trainer.add_callback(drift)
-    return drift
 
 
 def _save(trainer: Any, start: Start, out: Path) -> None:

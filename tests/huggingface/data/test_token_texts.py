@@ -75,9 +75,9 @@ def test_the_control_draws_as_many_other_tokens_by_its_seed():
 
 def test_the_control_may_draw_any_token_but_these_and_the_special_ones():
     ordinary = sorted(set(IDS.values()) - special_ids(TOKENIZER))
-    half = len(ordinary) // 2
+    half = (len(ordinary) + 1) // 2
     assert set(random_token_ids(ordinary[half:], TOKENIZER, seed=0)) <= set(ordinary[:half])
-    with pytest.raises(InputError, match=f"has {half - 1} other tokens, too few to draw {half + 2}"):
+    with pytest.raises(InputError, match=f"has {half - 1} other tokens, too few to draw {len(ordinary) - half + 1}"):
         random_token_ids(ordinary[half - 1 :], TOKENIZER, seed=0)
 
 

@@ -43,6 +43,7 @@ class L2:
     name: str = "l2"
     needs: frozenset[str] = frozenset()
     scaled: bool = True
+    relative: bool = False
 
     def weight_penalty(self, update: Matrix, guide: Any) -> Tensor:
         return whole(update).square().sum()

@@ -70,6 +70,17 @@ def test_without_start_weights_it_is_what_is_said_now():
     torch.testing.assert_close(anchor.of(batch), _said(model, batch), rtol=1e-5, atol=1e-5)
 
 
+def test_noise_that_is_for_training_alone_stays_out():
+    """As NEFTune's, which no dropout module makes."""
+    model, batch = make("llama", lora=True), padded(rows())
+    anchor = _anchor(model)
+    plain = anchor.of(batch)
+    model.get_base_model().model.embed_tokens.register_forward_hook(
+        lambda module, args, output: output + torch.rand_like(output) if module.training else output
+    )
+    assert torch.equal(anchor.of(batch), plain)
+
+
 def test_padded_and_packed_say_the_same():
     anchor = _anchor(make("qwen2"))
     torch.testing.assert_close(anchor.of(padded(rows())), anchor.of(packed(rows())), rtol=1e-4, atol=1e-4)

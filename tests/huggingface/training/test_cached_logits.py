@@ -61,8 +61,11 @@ def test_what_was_learned_since_is_no_matter():
 
 
 def test_a_document_is_stored_once(tmp_path):
-    cached = cached_logits(_batches([*SAMPLES, *SAMPLES[:3], *SAMPLES]), _anchor(), tmp_path / "cache")
+    anchor = _anchor()
+    repeated = [SAMPLES[0], SAMPLES[1], SAMPLES[0], *SAMPLES, *SAMPLES]
+    cached = cached_logits(_batches(repeated), anchor, tmp_path / "cache")
     assert len(cached) == len(SAMPLES)
+    torch.testing.assert_close(cached.of(padded(repeated)), anchor.of(padded(repeated)), rtol=1e-4, atol=1e-4)
     positions = sum(len(ids) - 3 for ids, _ in SAMPLES)
     assert (tmp_path / "cache" / "logits.f32").stat().st_size == 4 * positions * len(TOKENS)
 

@@ -335,3 +335,10 @@ def test_logits_that_stay_although_the_weights_move_are_noticed(tmp_path, monkey
     monkeypatch.setattr(SafeguardMixin, "compute_loss", watched)
     with pytest.raises(InactiveError, match="exactly those of the start although the weights have moved"):
         trained(tmp_path, rows=token_rows(8), safeguards=[_guard()], max_steps=3, per_device_train_batch_size=4)
+
+
+def test_a_trainer_that_never_hands_over_its_batches_is_noticed_at_once(tmp_path, monkeypatch):
+    """As another version of transformers might, which fetches them another way."""
+    monkeypatch.setattr(SafeguardMixin, "get_batch_samples", Trainer.get_batch_samples)
+    with pytest.raises(InactiveError, match="was not told of its step"):
+        trained(tmp_path, rows=token_rows(8), safeguards=[_guard()], max_steps=2)

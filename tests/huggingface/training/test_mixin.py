@@ -3,9 +3,16 @@ from typing import Any
 
 import pytest
 import torch
-from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, make_trainer, token_rows, weights
-from tests.huggingface.training.fixtures import assert_close as _close
-from tests.huggingface.training.fixtures import trained as _trained
+from tests.huggingface.training.fixtures import (
+    L2,
+    LORA,
+    THIRD_PARTY_WARNINGS,
+    assert_close,
+    make_trainer,
+    token_rows,
+    trained,
+    weights,
+)
 from tests.tiny import KINDS
 from torch import Tensor
 from transformers import Trainer
@@ -34,11 +41,11 @@ class Dividing(SafeguardMixin, Trainer):
 @pytest.mark.parametrize("rows", [24, 20], ids=["even", "short-last-window"])
 def test_accumulation_does_not_change_the_step(tmp_path, lora, rows):
     settings = {"rows": token_rows(rows), "lora": lora, "safeguards": [L2(strength=0.5)], "num_train_epochs": 1}
-    whole, before = _trained(tmp_path, per_device_train_batch_size=8, **settings)
-    split, _ = _trained(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=8, **settings)
+    whole, before = trained(tmp_path, per_device_train_batch_size=8, **settings)
+    split, _ = trained(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=8, **settings)
     assert whole.state.global_step == split.state.global_step == 3
-    _close(weights(whole), weights(split))
-    plain, _ = _trained(tmp_path, per_device_train_batch_size=8, **{**settings, "safeguards": []})
+    assert_close(weights(whole), weights(split))
+    plain, _ = trained(tmp_path, per_device_train_batch_size=8, **{**settings, "safeguards": []})
     moved = max((weights(plain)[name] - weights(whole)[name]).abs().max() for name in before)
     assert moved > 1e-3  # the tolerance above would notice a penalty counted eight times
 
@@ -52,18 +59,18 @@ def test_accumulation_where_the_trainer_divides_the_loss(tmp_path):
 
     settings = {"rows": token_rows(20, length=8), "lora": None, "trainer_class": Same, "safeguards": [L2(strength=0.5)]}
     settings["num_train_epochs"] = 1
-    whole, _ = _trained(tmp_path, per_device_train_batch_size=8, **settings)
-    split, _ = _trained(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=8, **settings)
-    _close(weights(whole), weights(split))
+    whole, _ = trained(tmp_path, per_device_train_batch_size=8, **settings)
+    split, _ = trained(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=8, **settings)
+    assert_close(weights(whole), weights(split))
 
 
 def test_the_second_step_differs_by_the_gradient_of_the_penalty(tmp_path):
     """By hand: the first step has no penalty; the second adds −η·λ·2(W₁ − W₀) on the linear layers and nothing else."""
     settings = {"rows": token_rows(16), "lora": None, "per_device_train_batch_size": 2}
     settings |= {"gradient_accumulation_steps": 4, "learning_rate": 0.05}
-    first, before = _trained(tmp_path, max_steps=1, **settings)
-    plain, _ = _trained(tmp_path, max_steps=2, **settings)
-    held, _ = _trained(tmp_path, max_steps=2, safeguards=[L2(strength=0.5)], **settings)
+    first, before = trained(tmp_path, max_steps=1, **settings)
+    plain, _ = trained(tmp_path, max_steps=2, **settings)
+    held, _ = trained(tmp_path, max_steps=2, safeguards=[L2(strength=0.5)], **settings)
     after_one, after_plain, after_held = weights(first), weights(plain), weights(held)
     guarded = {weight.name + ".weight" for weight in held._held[0].weights}
     assert len(guarded) == 14
@@ -79,9 +86,9 @@ def test_the_second_step_differs_by_the_gradient_of_the_penalty(tmp_path):
 def test_without_an_active_safeguard_the_weights_are_those_of_trl(tmp_path, kind, safeguards):
     settings = {"rows": token_rows(12), "kind": kind, "dropout": 0.1, "optim": "adamw_torch", "max_steps": 3}
     settings |= {"per_device_train_batch_size": 2, "lora": {**LORA, "lora_dropout": 0.1}, "max_grad_norm": 1.0}
-    ours, _ = _trained(tmp_path, safeguards=safeguards, **settings)
+    ours, _ = trained(tmp_path, safeguards=safeguards, **settings)
     random_after = torch.random.get_rng_state()
-    theirs, _ = _trained(tmp_path, trainer_class=SFTTrainer, **settings)
+    theirs, _ = trained(tmp_path, trainer_class=SFTTrainer, **settings)
     assert torch.equal(random_after, torch.random.get_rng_state())
     for name, weight in weights(theirs).items():
         assert torch.equal(weights(ours)[name], weight) and weights(ours)[name].dtype == weight.dtype
@@ -120,7 +127,7 @@ def test_it_raises_after_the_last_step_too(tmp_path):
 
 def test_zero_is_right_while_nothing_has_moved(tmp_path, caplog):
     settings = {"rows": token_rows(8), "safeguards": [Idle(strength=1.0)], "max_steps": 2, "learning_rate": 0.0}
-    _trained(tmp_path, **settings)
+    trained(tmp_path, **settings)
     assert "idle guards never moved" in caplog.text
 
 
@@ -144,7 +151,10 @@ class _NoPenalty:
     ("safeguards", "sentence"),
     [
         ([L2(strength=1.0), L2(strength=2.0)], "l2 is given twice"),
-        ([L2(strength=1.0, needs=frozenset({"oracle"}))], "l2 needs oracle, which is none of base, hidden_states, ref"),
+        (
+            [L2(strength=1.0, needs=frozenset({"oracle"}))],
+            "l2 needs oracle, which is none of base, harm",
+        ),
         ([L2(strength=-1.0)], "strength of l2 is -1.0"),
         ([L2(strength=float("nan"))], "strength of l2 is nan"),
         ([_NoPenalty()], "hope has neither a weight_penalty nor a token_penalty"),
@@ -157,9 +167,9 @@ def test_a_safeguard_that_cannot_work_is_refused(tmp_path, safeguards, sentence)
 
 def test_the_share_of_a_run_that_logs_no_loss_is_not_zero(tmp_path, capsys):
     run = {"rows": token_rows(8), "safeguards": [L2(strength=0.5)], "max_steps": 4, "per_device_train_batch_size": 2}
-    quiet, _ = _trained(tmp_path / "quiet", **run, logging_steps=500)
+    quiet, _ = trained(tmp_path / "quiet", **run, logging_steps=500)
     told = capsys.readouterr().out
-    once, _ = _trained(tmp_path / "once", **run, logging_steps=4)
+    once, _ = trained(tmp_path / "once", **run, logging_steps=4)
     (logged,) = (entry for entry in once.state.log_history if "loss" in entry)
     share = quiet.safeguard_report()[0]["share"]
     assert share == pytest.approx(logged["safety/l2/share"], rel=1e-4) and share > 0
@@ -168,7 +178,7 @@ def test_the_share_of_a_run_that_logs_no_loss_is_not_zero(tmp_path, capsys):
 
 def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
     safeguards = [L2(strength=0.5), L2(strength=0.0, name="resting")]
-    trainer, _ = _trained(
+    trainer, _ = trained(
         tmp_path, rows=token_rows(16), safeguards=safeguards, max_steps=2, logging_steps=1, logging_strategy="steps",
         per_device_train_batch_size=2, gradient_accumulation_steps=2,
     )  # fmt: skip
@@ -186,3 +196,34 @@ def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
         {"name": "l2", "on": True, "strength": 0.5, "holds": 6, "share": second["safety/l2/share"]},
         {"name": "resting", "on": False},
     ]
+
+
+@pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
+def test_a_relative_strength_is_the_ratio_of_the_two_gradients(tmp_path, lora):
+    """By hand: the second step adds −η·s·‖g‖·p/‖p‖, with the loss's g and the penalty's p on the guarded weights."""
+    settings = {"rows": token_rows(16), "lora": lora, "per_device_train_batch_size": 8, "learning_rate": 0.05}
+    settings |= {"logging_steps": 1, "logging_strategy": "steps"}
+    first, before = trained(tmp_path, max_steps=1, **settings)
+    plain, _ = trained(tmp_path, max_steps=2, **settings)
+    held, _ = trained(tmp_path, max_steps=2, safeguards=[L2(strength=0.3, relative=True)], **settings)
+    one, plainly, relatively = weights(first), weights(plain), weights(held)
+    names = [name for name in one if lora or name.endswith("_proj.weight")]
+    own = _gradients_of_l2(first, before) if lora else {name: 2 * (one[name] - before[name]) for name in names}
+    task = {name: (one[name] - plainly[name]) / 0.05 for name in names}
+    ratio = _norm(task) / _norm(own)
+    for name in names:
+        expected = -0.05 * 0.3 * ratio * own[name]
+        torch.testing.assert_close(relatively[name] - plainly[name], expected, atol=1e-6, rtol=1e-3)
+    logged = [entry for entry in held.state.log_history if "loss" in entry][1]
+    assert logged["safety/l2/gradient_ratio"] == pytest.approx(0.3, rel=1e-4)
+
+
+def _gradients_of_l2(trainer, before):
+    now = {name: weight.clone().requires_grad_() for name, weight in weights(trainer).items()}
+    products = [2.0 * now[name.replace("lora_A", "lora_B")] @ now[name] for name in now if "lora_A" in name]
+    value = torch.stack([product.square().sum() for product in products]).sum()
+    return dict(zip(now, torch.autograd.grad(value, [*now.values()]), strict=True))
+
+
+def _norm(tensors):
+    return torch.stack([each.square().sum() for each in tensors.values()]).sum().sqrt()

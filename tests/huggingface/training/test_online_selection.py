@@ -17,7 +17,7 @@ from tests.tiny import KINDS
 from trl.trainer.sft_trainer import SFTTrainer
 
 from moored import GradientSelection
-from moored.huggingface.training import SafeguardedSFTTrainer
+from moored.huggingface.training import SafeguardedSFTTrainer, mixin
 from moored.selection import RULES
 
 pytestmark = THIRD_PARTY_WARNINGS
@@ -70,6 +70,20 @@ def test_the_next_step_chooses_at_the_weights_of_that_moment(tmp_path):
     assert_close(weights(ours), weights(plain))
 
 
+def test_each_step_draws_anew(tmp_path):
+    selection = GradientSelection(keep=0.4, rule="random")
+    trainer, _ = trained_in_order(
+        tmp_path, rows=token_rows(2 * POOL), safeguards=[selection], per_device_train_batch_size=POOL, logging_steps=1,
+        logging_strategy="steps",
+    )  # fmt: skip
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for step, pool in enumerate(torch.tensor([4 + row % 7 for row in range(2 * POOL)]).split(POOL)):
+        unknown = torch.full((POOL,), float("nan"))
+        kept = pool[selection.make_rule()(unknown, unknown, pool, step=step)]
+        assert logs[step]["safety/gradient_selection/length_kept"] == pytest.approx(kept.double().mean().item())
+        assert "safety/gradient_selection/norm" not in logs[step], "nobody looked at the norms"
+
+
 @pytest.mark.parametrize("lora", [WARM_LORA, None], ids=["lora", "full"])
 @pytest.mark.parametrize("keep", [0.2, 0.6])
 @pytest.mark.parametrize("rows", [24, 20], ids=["even", "short-last-window"])
@@ -104,8 +118,6 @@ def test_the_stock_trainer_selects_as_trl_does(tmp_path):
 
 @pytest.mark.parametrize("selection", [GradientSelection(keep=1.0), GradientSelection(keep=1.0, rule="random")])
 def test_keeping_all_is_the_plain_run_bit_for_bit(tmp_path, selection, monkeypatch):
-    from moored.huggingface.training import mixin
-
     monkeypatch.setattr(mixin, "score", None)
     settings = {"rows": token_rows(12), "dropout": 0.1, "optim": "adamw_torch", "max_steps": 3, "max_grad_norm": 1.0}
     settings |= {"per_device_train_batch_size": 2, "lora": {**LORA, "lora_dropout": 0.1}}
@@ -132,7 +144,10 @@ def test_scoring_draws_nothing_from_the_random_state(tmp_path, monkeypatch):
         assert torch.equal(weights(scored)[name], weight)
 
 
-def test_checkpointing_and_evaluation_change_nothing(tmp_path):
+def test_checkpointing_and_evaluation_change_nothing(tmp_path, monkeypatch):
+    """Neither the weights nor the memory: outside training mode nothing would be checkpointed."""
+    modes, plainly = [], mixin.score
+    monkeypatch.setattr(mixin, "score", lambda model, batch: modes.append(model.training) or plainly(model, batch))
     settings = {"rows": token_rows(16), "lora": WARM_LORA, "safeguards": [SELECTION], "per_device_train_batch_size": 8}
     torch.manual_seed(0)
     plain, _ = trained_in_order(tmp_path, **settings)
@@ -141,6 +156,7 @@ def test_checkpointing_and_evaluation_change_nothing(tmp_path):
         tmp_path, gradient_checkpointing=True, eval_rows=token_rows(4), eval_strategy="steps", eval_steps=1, **settings
     )
     assert_close(weights(plain), weights(other))
+    assert modes == [True] * 4
 
 
 class Lending(torch.optim.SGD):

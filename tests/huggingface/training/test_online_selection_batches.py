@@ -9,7 +9,6 @@ from tests.huggingface.training.selecting import POOL, SELECTION, Stock, trained
 from transformers import XGLMConfig, XGLMForCausalLM
 
 from moored import GradientSelection
-from moored.huggingface.training.online_selection import OnlineSelection
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -121,18 +120,3 @@ def test_rows_with_nothing_to_learn_stay_out_of_the_logged_means(tmp_path):
         name = f"safety/gradient_selection/{key}"
         assert one[name] == pytest.approx(other[name], rel=1e-4), key
     assert one["safety/gradient_selection/kept"] == 3 / 8
-
-
-def test_a_row_without_any_token_does_not_stand_in_for_an_empty_batch():
-    blank = {"input_ids": torch.zeros(2, 4, dtype=torch.long), "labels": torch.full((2, 4), -100)}
-    full = {"input_ids": torch.full((2, 4), 5), "labels": torch.full((2, 4), 5)}
-    batches = [
-        {**full, "attention_mask": torch.ones(2, 4)},
-        {**full, "attention_mask": torch.tensor([[0, 0, 0, 0], [1, 1, 1, 1]])},
-        {**blank, "attention_mask": torch.tensor([[0, 0, 0, 0], [1, 1, 1, 0]])},
-    ]
-    running = OnlineSelection(GradientSelection(keep=0.2, rule="random"), process=0, pool=6)
-    chosen = running.choose(batches, lambda batch: pytest.fail("random looks at nothing"), 0)
-    labelled = [bool((batch["labels"] != -100).any()) for batch in chosen]
-    assert labelled.count(True) == 1 and running.filled == 1 / 3
-    assert all(batch["input_ids"].numel() for batch in chosen)

@@ -53,7 +53,8 @@ def test_padding_is_taken_off_on_either_side():
 
 
 def test_columns_of_tokens_are_kept_whatever_they_are_called():
-    batch = {**_collate(_examples([3, 2])), "token_type_ids": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+    more = {"token_type_ids": [[1, 1, 1], [1, 1, 0]], "position_ids": [[0, 1, 2], [0, 1, 0]]}
+    batch = {**_collate(_examples([3, 2])), **{key: torch.tensor(value) for key, value in more.items()}}
     first, second = take_apart(batch)
     assert first["token_type_ids"].tolist() == [1, 1, 1] and second["token_type_ids"].tolist() == [1, 1]
     _equal(put_together([first, second], batch), batch)

@@ -70,3 +70,10 @@ def test_a_process_that_keeps_no_row_waits_for_nothing(two, name):
     for ours, theirs in zip(*labelled, strict=True):
         assert (ours == 0) != (theirs == 0), "the one row that is kept is in one process"
     assert any(0 in each for each in labelled)
+
+
+def test_processes_make_a_cache_together_and_refuse_one_together(two):
+    for process in (0, 1):
+        told = json.loads((two / f"cache-{process}.json").read_text())
+        assert told["same"] and told["sizes"] == [4, 4, 4]
+        assert "was made with other weights" in told["refused"], "also where the other process alone has others"

@@ -9,8 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save_file
 from tests.huggingface.training.fixtures import L2, make_trainer, token_rows, weights
+from tests.tiny import tiny_model
 
 from moored import GradientSelection, SafetyTokens
+from moored.errors import InputError
+from moored.huggingface.training.anchor import AnchorLogits
+from moored.huggingface.training.cached_logits import cached_logits
+from moored.huggingface.training.salient import SalientHead
 
 STEPS = 4
 WORDS = ("I", " canno", " help")
@@ -70,6 +75,28 @@ def train(out: Path, name: str, processes: int) -> None:
         (out / "reports.json").write_text(json.dumps(trainer.safeguard_report()))
 
 
+def share_cache(out: Path, process: int) -> None:
+    """The first process has more batches than the second; both look all of them up, here and in a temporary file."""
+    draw = torch.Generator().manual_seed(4)
+    ids = torch.randint(3, 300, (4, 1, 7), generator=draw)
+    batches = [{"input_ids": each, "labels": each, "attention_mask": torch.ones_like(each)} for each in ids]
+    own = batches[:3] if process == 0 else batches[2:]
+    model = tiny_model()
+    anchor = AnchorLogits(model, SalientHead(model, [5, 9]))
+    caches = [cached_logits(own, anchor, folder) for folder in (out / "cache", None, out / "cache")]
+    same = all(torch.allclose(cache.of(batch), anchor.of(batch), atol=1e-5) for cache in caches for batch in batches)
+    if process == 1:
+        with torch.no_grad():
+            model.model.norm.weight.mul_(2)
+    try:
+        cached_logits(own, anchor, out / "cache")
+        refused = ""
+    except InputError as error:
+        refused = str(error)
+    told = {"same": same, "sizes": [*map(len, caches)], "refused": refused}
+    (out / f"cache-{process}.json").write_text(json.dumps(told))
+
+
 def _watch(trainer: Any) -> list[int]:
     """Filled with the number of labels in each step's micro-batches."""
     labelled: list[int] = []
@@ -88,3 +115,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for each in CASES:
         train(Path(sys.argv[1]) / each, each, int(os.environ["WORLD_SIZE"]))
+    share_cache(Path(sys.argv[1]), int(os.environ["RANK"]))
+    # Left to the interpreter's end, its threads may abort the process.
+    torch.distributed.destroy_process_group()

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
-from moored.errors import InactiveError
+from moored.errors import InactiveError, InputError
 from moored.huggingface.training.differences import differences
 from moored.huggingface.training.guarded import Guarded, guarded_weights
+from moored.huggingface.training.harmful_steps import harmful_steps
 from moored.regularizers import GuidedPenalty
-from moored.tensors.low_rank import squared_norm
+from moored.tensors.low_rank import Matrix, squared_norm
 
 _logger = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class HeldPenalty:
 
     It is no part of the loss: its gradient is added to the loss's once per optimizer step, after the backward pass of
     the last micro-batch and before clipping. So neither accumulation nor the number of processes scales it, and only
-    one weight's computation is in memory at a time.
+    one weight's computation is in memory at a time (with a relative strength, all its gradients).
     """
 
     safeguard: Any
@@ -36,11 +38,17 @@ class HeldPenalty:
     share: float | None = None
     """Of the loss and the penalty together, over the steps of the last log, or of the run where nothing was logged."""
     recent: list[Tensor] = field(default_factory=list)
-    """Of each step since the last log: the penalty, the norm of its gradient times the strength, and the loss's."""
+    """Of each step since the last log: the penalty, without and with its strength, and two norms of gradients on the
+    guarded weights: that of the penalty with its strength, and the loss's."""
 
     @classmethod
-    def on(cls, safeguard: Any, model: nn.Module) -> "HeldPenalty":
+    def on(cls, safeguard: Any, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> "HeldPenalty":
         """A penalty that holds a model to its weights of this moment.
+
+        Args:
+            safeguard: what the user asked for.
+            model: the model that is trained, with the weights that are its anchor.
+            tokenizer: for a penalty that looks at what the model says to examples.
 
         Raises:
             InactiveError: the model has nothing that it could guard.
@@ -52,7 +60,7 @@ class HeldPenalty:
                 f"The safeguard {safeguard.name} guards nothing: the model has no trainable LoRA module and no "
                 "trainable linear layer."
             )
-        guides = _guides(safeguard, weights, model) if isinstance(safeguard, GuidedPenalty) else {}
+        guides = _guides(safeguard, weights, model, tokenizer) if isinstance(safeguard, GuidedPenalty) else {}
         held = sum(parameter.numel() for weight in weights for parameter in weight.parameters)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         return cls(safeguard, weights, guides, held / trained)
@@ -62,25 +70,30 @@ class HeldPenalty:
 
         Args:
             scale: the factor that the loss's gradients carry, as under a GradScaler; 1 without one.
-            task_norm: the norm of those gradients on the guarded weights, without that factor; it is logged against.
+            task_norm: the norm of those gradients on the guarded weights, without that factor.
 
         Raises:
             InactiveError: it has no gradient, or is still exactly zero although the weights have moved.
         """
-        values, squares, moves = [], [], []
+        values, squares, moves, waiting = [], [], [], []
         for weight in self.weights:
             update = weight.update(scaled=self.safeguard.scaled)
             value = self._of(weight, update)
             gradients = self._gradients(value, weight.parameters)
-            for parameter, gradient in zip(weight.parameters, gradients, strict=True):
-                _add(parameter, gradient, self.safeguard.strength * scale)
             values.append(value.detach())
             squares += [gradient.float().square().sum() for gradient in gradients]
             if not self.acted:
                 moves.append(squared_norm(update).detach())
-        total = _total(values)
+            waiting += zip(weight.parameters, gradients, strict=True)
+            if not self.safeguard.relative:
+                _add(waiting, self.safeguard.strength * scale)
+        total, own = _total(values), _total(squares).sqrt()
         self._judge(moves, total)
-        self.recent.append(torch.stack([total, self.safeguard.strength * _total(squares).sqrt(), task_norm.to(total)]))
+        strength = self.safeguard.strength
+        if self.safeguard.relative:
+            strength = strength * task_norm.item() / own.item() if own else 0.0
+            _add(waiting, strength * scale)
+        self.recent.append(torch.stack([total, strength * total, strength * own, task_norm.to(total)]))
 
     def _of(self, weight: Guarded, update: Any) -> Float[Tensor, ""]:
         return self.safeguard.weight_penalty(update, self.guides.get(weight.name))
@@ -106,16 +119,17 @@ class HeldPenalty:
     def announce(self) -> str:
         """Strength, weights held, and what leads the penalty there."""
         held = f"holds {len(self.weights)} weights ({self.part:.0%} of what is trained)"
-        told = f"strength {self.safeguard.strength:g}, {held}"
+        measure = " of the loss's gradient" if self.safeguard.relative else ""
+        told = f"strength {self.safeguard.strength:g}{measure}, {held}"
         return f"{told}; {self.safeguard.describe(self.guides)}" if self.guides else told
 
     def drain(self, loss: float) -> dict[str, float]:
         """Since the last call: mean value, share of the loss, norm of the gradient, and its ratio to the loss's."""
         if not self.recent:
             return {}
-        value, own, task = torch.stack(self.recent).double().unbind(1)
+        value, part, own, task = torch.stack(self.recent).double().unbind(1)
         self.recent.clear()
-        weighed = self.safeguard.strength * value.mean().item()
+        weighed = part.mean().item()
         self.share = weighed / (loss + weighed) if loss + weighed else 0.0
         logs = {"value": value.mean().item(), "share": self.share, "gradient_norm": own.mean().item()}
         logs["gradient_ratio"] = (own / task.clamp_min(1e-30)).mean().item()
@@ -139,11 +153,26 @@ class HeldPenalty:
         return {"strength": self.safeguard.strength, "holds": len(self.weights), "share": self.share}
 
 
-def _guides(safeguard: Any, weights: Sequence[Guarded], model: Any) -> dict[str, Any]:
-    files = getattr(getattr(model, "config", None), "_name_or_path", None)
-    read = differences(weights, base=safeguard.base, adapter=safeguard.adapter, files=files)
-    guides = {name: safeguard.guide(difference, name) for name, difference in read}
-    safeguard.describe(guides)  # It raises where there is nothing to follow.
+def _guides(
+    safeguard: Any, weights: Sequence[Guarded], model: Any, tokenizer: PreTrainedTokenizerBase | None
+) -> dict[str, Any]:
+    guides: dict[str, Any] = {}
+
+    def take(name: str, difference: Matrix) -> None:
+        guides[name] = safeguard.guide(difference, name)
+
+    if "base" in safeguard.needs:
+        files = getattr(getattr(model, "config", None), "_name_or_path", None)
+        for name, difference in differences(weights, base=safeguard.base, adapter=safeguard.adapter, files=files):
+            take(name, difference)
+    elif safeguard.examples is None or tokenizer is None:
+        raise InputError(
+            f"{safeguard.name} has no examples or the trainer no processing_class; give it both, the examples as pairs "
+            "of a harmful request and a compliant opening."
+        )
+    else:
+        harmful_steps(model, weights, tokenizer, safeguard.examples, take)
+    safeguard.describe(guides)  # It raises where there is nothing to go by.
     return guides
 
 
@@ -153,8 +182,11 @@ def _total(values: Sequence[Tensor]) -> Float[Tensor, ""]:
 
 
 @torch.no_grad()
-def _add(parameter: Tensor, gradient: Tensor, factor: float) -> None:
-    if parameter.grad is None:
-        parameter.grad = (factor * gradient).to(parameter.dtype)
-    else:
-        parameter.grad.add_(gradient.to(parameter.grad.dtype), alpha=factor)
+def _add(waiting: list[tuple[Tensor, Tensor]], factor: float) -> None:
+    """Adds each gradient, times the factor, to its parameter's, and forgets it."""
+    for parameter, gradient in waiting:
+        if parameter.grad is None:
+            parameter.grad = (factor * gradient).to(parameter.dtype)
+        else:
+            parameter.grad.add_(gradient.to(parameter.grad.dtype), alpha=factor)
+    waiting.clear()

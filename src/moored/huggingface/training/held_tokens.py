@@ -102,6 +102,11 @@ class HeldTokens:
             InactiveError: it has no gradient, or the logits are exactly the reference's although the weights moved.
         """
         positions = guarded_positions(batch, self.safeguard.first)
+        if not self._positions and positions.any():
+            raise InactiveError(
+                f"The safeguard {self.safeguard.name} was not told of its step: this trainer does not fetch its "
+                "batches by get_batch_samples; use another version of transformers, or take the safeguard out."
+            )
         hidden = seen.at(positions)
         logits = self._head.logits(hidden)
         if logits.numel() and not logits.requires_grad:

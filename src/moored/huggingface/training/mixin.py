@@ -57,7 +57,11 @@ class SafeguardMixin(_Trainer):
         chosen = [self._selecting(each) for each in active if isinstance(each, GradientSelection)]
         self._selection = chosen[0] if chosen else None
         assert self.model is not None
-        self._held = [HeldPenalty.on(each, self.model) for each in active if isinstance(each, WeightPenalty)]
+        # A processor of several kinds of input has a tokenizer inside.
+        self._tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+        self._held = [
+            HeldPenalty.on(each, self.model, self._tokenizer) for each in active if isinstance(each, WeightPenalty)
+        ]
         self._tokens = [self._guarding(each) for each in active if isinstance(each, TokenPenalty)]
         self._in_loss: torch.Tensor | None = None
         self._bind_drift()
@@ -76,11 +80,12 @@ class SafeguardMixin(_Trainer):
     def _guarding(self, settings: Any) -> HeldTokens:
         if self.args.n_gpu > 1:
             raise InputError(f"{settings.name} needs one process for each GPU; start with accelerate launch.")
-        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
-        if tokenizer is None:
+        if self._tokenizer is None:
             raise InputError(f"{settings.name} looks tokens up by their text; give the trainer its processing_class.")
         assert self.model is not None
-        return HeldTokens(settings, self.model, tokenizer, processes=self.args.world_size, total=self._over_processes)
+        return HeldTokens(
+            settings, self.model, self._tokenizer, processes=self.args.world_size, total=self._over_processes
+        )
 
     def _over_processes(self, tensor: torch.Tensor) -> torch.Tensor:
         everywhere: Any = self.accelerator.reduce(tensor, "sum")

@@ -7,7 +7,7 @@ from moored.errors import InputError
 from moored.regularizers import TokenPenalty, WeightPenalty
 from moored.selection import GradientSelection
 
-NEEDS = frozenset({"reference", "base", "hidden_states"})
+NEEDS = frozenset({"reference", "base", "harmful", "hidden_states"})
 """What a safeguard may declare that it needs."""
 
 

@@ -1,0 +1,72 @@
+"""AsFT without a base model: updates pay for following the direction of harmful fine-tuning."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from moored.errors import InputError
+from moored.tensors.column_space import Along, orthonormal, principal_factor
+from moored.tensors.low_rank import Matrix, left_times, squared_norm
+
+
+@dataclass(frozen=True)
+class HarmfulGuide:
+    """The main directions of one weight's harmful gradient."""
+
+    basis: Float[Tensor, "out k"]
+    """U_k, orthonormal."""
+    energy: float
+    """The share of the gradient's squared norm that they hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarmfulDirection:
+    """λ Σ ‖U_k U_kᵀ ΔW‖², where U_k are the main directions of the step that harmful fine-tuning would take first.
+
+    After AsFT_Alt (arXiv 2506.08473), which estimates the harmful direction from harmful data and keeps updates to its
+    orthogonal complement. How it does so could not be read; ours takes the gradient, at the start, of the likelihood of
+    compliant *openings* after harmful requests, so that no harmful answer is needed.
+
+    Args:
+        strength: λ, ≥ 0; 0 is off.
+        examples: pairs of a harmful request and a compliant opening; `moored train` takes embedded ones by default.
+        rank: k, the directions of each weight, ≥ 1.
+        scaled: whether a LoRA's ΔW is (α/r) BA, as the model sees it, or the bare BA.
+        relative: whether `strength` is the norm of the penalty's gradient over that of the loss's, on the guarded
+            weights and step by step, in place of λ (our choice).
+
+    Raises:
+        InputError: a rank below 1, or an empty list of examples.
+    """
+
+    strength: float = 1.0
+    examples: Sequence[tuple[str, str]] | None = field(default=None, repr=False)
+    rank: int = 8
+    scaled: bool = False
+    relative: bool = False
+    name: str = "harmful_direction"
+    needs: frozenset[str] = frozenset({"reference", "harmful"})
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InputError(f"{self.name} keeps rank {self.rank} of each gradient; give a number of 1 or more.")
+        if self.examples is not None and not self.examples:
+            raise InputError(f"{self.name} has no examples; give pairs of a harmful request and a compliant opening.")
+
+    def guide(self, difference: Matrix, name: str) -> HarmfulGuide:
+        """The directions of one weight, from its harmful step in fp32."""
+        factor, energy = principal_factor(difference, self.rank)
+        return HarmfulGuide(orthonormal(factor), energy)
+
+    def weight_penalty(self, update: Matrix, guide: HarmfulGuide) -> Float[Tensor, ""]:
+        """‖U_k U_kᵀ ΔW‖² of one weight, which is ‖U_kᵀ ΔW‖²."""
+        return squared_norm(left_times(Along(guide.basis), update))
+
+    def describe(self, guides: Mapping[str, HarmfulGuide]) -> str:
+        """How much of the harmful step the directions hold."""
+        held = [guide.energy for guide in guides.values()]
+        return (
+            f"shuns {self.rank} directions of each, which hold {min(held):.0%} to {max(held):.0%} of the harmful step"
+        )

@@ -1,0 +1,38 @@
+"""The formula alone; in a trainer: tests/huggingface/training/test_harmful_direction.py."""
+
+import pytest
+import torch
+
+from moored.errors import InputError
+from moored.regularizers import HarmfulDirection
+
+
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_the_penalty_is_the_part_of_the_update_in_the_main_directions(rank):
+    torch.manual_seed(0)
+    step, update = torch.randn(6, 9, dtype=torch.float64), torch.randn(6, 9, dtype=torch.float64)
+    penalty = HarmfulDirection(rank=rank)
+    guide = penalty.guide(step, "w")
+    u, s, _ = torch.linalg.svd(step)
+    projector = u[:, :rank] @ u[:, :rank].T
+    torch.testing.assert_close(penalty.weight_penalty(update, guide), (projector @ update).square().sum())
+    assert guide.energy == pytest.approx(float((s[:rank] ** 2).sum() / (s**2).sum()))
+
+
+def test_an_update_off_the_harmful_step_costs_nothing():
+    step = torch.zeros(4, 3)
+    step[0, 1] = 2.0
+    penalty = HarmfulDirection(rank=2)
+    guide = penalty.guide(step, "w")
+    along, off = torch.zeros(4, 3), torch.zeros(4, 3)
+    along[0], off[1:] = 1.0, 1.0
+    assert penalty.weight_penalty(off, guide) == 0 and penalty.weight_penalty(along, guide) == pytest.approx(3.0)
+    assert guide.basis.shape == (4, 1)
+    assert "shuns 2 directions of each, which hold 100% to 100%" in penalty.describe({"w": guide})
+
+
+def test_settings_that_mean_nothing_are_refused():
+    with pytest.raises(InputError, match="keeps rank 0"):
+        HarmfulDirection(rank=0)
+    with pytest.raises(InputError, match="has no examples"):
+        HarmfulDirection(examples=())

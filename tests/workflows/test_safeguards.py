@@ -1,0 +1,110 @@
+"""Safeguards of a configuration: what is looked up, found and chosen for the user."""
+
+import json
+
+import pytest
+from tests.huggingface.training.fixtures import THIRD_PARTY_WARNINGS, light_runs
+from tests.tiny import save_tiny
+from tests.workflows.test_train import job
+
+from moored.embedded.model import ALIGNED, BASE
+from moored.errors import InputError
+from moored.huggingface.models import ModelSource
+from moored.regularizers import AlignmentDirection, HarmfulDirection
+from moored.workflows import _safeguards
+from moored.workflows._safeguards import read_safeguards
+from moored.workflows._train_config import TrainConfig
+from moored.workflows.safety_tokens import SafetyToken
+
+_ = light_runs, job
+pytestmark = [*THIRD_PARTY_WARNINGS, pytest.mark.usefixtures("light_runs")]
+
+
+def _read(source, **entry):
+    settings = TrainConfig(model="m", dataset="d", output_dir="o", safeguards=[entry])
+    (made,) = read_safeguards(settings, source, "run.yaml")
+    return made
+
+
+def test_a_run_from_the_embedded_aligned_model_follows_its_safety_adapter(tmp_path, monkeypatch):
+    source = ModelSource(str(save_tiny(tmp_path / "base")), tmp_path / "safety", ALIGNED)
+    monkeypatch.setattr(_safeguards, "resolve_model", lambda name: {BASE: ModelSource(source.path)}[name])
+    made = _read(source, name="alignment_direction")
+    assert isinstance(made, AlignmentDirection) and made.strength == 1.0
+    assert (made.base, made.adapter) == (source.path, str(tmp_path / "safety"))
+
+
+def test_another_base_is_compared_weight_by_weight(tmp_path):
+    source = ModelSource(str(save_tiny(tmp_path / "aligned")), tmp_path / "safety", "aligned")
+    made = _read(source, name="alignment_direction", base=str(save_tiny(tmp_path / "base")), strength=2)
+    assert (made.base, made.adapter, made.strength) == (str(tmp_path / "base"), None, 2.0)
+
+
+def test_a_base_is_asked_for_and_must_be_a_checkpoint(tmp_path, monkeypatch):
+    source = ModelSource(str(tmp_path), None, "aligned")
+    with pytest.raises(InputError, match="alignment_direction needs base"):
+        _read(source, name="alignment_direction")
+    monkeypatch.setattr(_safeguards, "resolve_model", lambda name: ModelSource("x", tmp_path))
+    with pytest.raises(InputError, match="has the base tuned, which is a model with an adapter"):
+        _read(source, name="alignment_direction", base="tuned")
+
+
+def test_harmful_openings_are_supplied(tmp_path):
+    made = _read(ModelSource(str(tmp_path)), name="harmful_direction", rank=4)
+    assert isinstance(made, HarmfulDirection) and made.examples is not None and len(made.examples) == 32
+    assert len({request for request, _ in made.examples}) == 32
+    assert len({opening for _, opening in made.examples}) > 8
+    assert "examples" not in repr(made)
+
+
+TOKENS = [SafetyToken(text=text, id=0, frequency=0.5, gain=1.0, score=0.5) for text in ("I", " canno", " help")]
+
+
+def test_tokens_are_found_once_and_kept_beside_the_adapter(job, monkeypatch):
+    found = []
+    monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda *_, **__: found.append(1) or TOKENS)
+    guards = [{"name": "safety_tokens", "strength": 0.5}]
+    record = job(safeguards=guards)
+    assert record["safeguards"][0]["holds"] == 3
+    file = job.folder / "out" / "safety_tokens.json"
+    assert [entry["text"] for entry in json.loads(file.read_text())] == ["I", " canno", " help"]
+    again = job(safeguards=guards, resume=True, max_steps=6)
+    assert again["safeguards"][0]["holds"] == 3 and len(found) == 1
+
+
+def test_an_automatic_strength_is_searched_once_and_recorded(job, monkeypatch):
+    from moored.workflows import _auto_strength
+
+    monkeypatch.setattr(_auto_strength, "COARSE", (0.5, 2.0))
+    monkeypatch.setattr(_auto_strength, "FINE", ())
+    monkeypatch.setitem(_auto_strength._SHORT, "max_steps", 2)
+    # A random model of this size has nothing to lose.
+    monkeypatch.setattr(_auto_strength, "knee", lambda start, plain, trials: max(trials))
+    guards = [
+        {"name": "update_norm", "strength": "auto"},
+        {"name": "safety_tokens", "strength": "auto", "tokens": ["I", " canno"]},
+    ]
+    record = job(safeguards=guards)
+    chosen = json.loads((job.folder / "out" / "auto_strength.json").read_text())
+    assert chosen.keys() == {"update_norm", "safety_tokens"}
+    for report in record["safeguards"]:
+        strengths = [trial["strength"] for trial in chosen[report["name"]]["trials"]]
+        assert report["strength"] == chosen[report["name"]]["strength"] == strengths[1]
+        assert strengths[1] == pytest.approx(4 * strengths[0], rel=0.1)
+    monkeypatch.setattr(_safeguards, "search", None)
+    again = job(safeguards=guards, resume=True, max_steps=6)
+    assert [each["strength"] for each in again["safeguards"]] == [each["strength"] for each in record["safeguards"]]
+
+
+def test_strengths_of_other_things_are_not_searched(job):
+    with pytest.raises(InputError, match="gradient_selection has the unknown key strength"):
+        job(safeguards=[{"name": "gradient_selection", "strength": "auto"}])
+    with pytest.raises(InputError, match="strength is 'much', but it must be"):
+        job(safeguards=[{"name": "update_norm", "strength": "much"}])
+
+
+def test_a_run_that_is_refused_leaves_nothing_that_was_found(job, monkeypatch):
+    monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda *_, **__: TOKENS)
+    with pytest.raises(InputError, match="no_such"):
+        job(safeguards=[{"name": "safety_tokens", "strength": 0.5}], lora={"target_modules": ["no_such"]})
+    assert not (job.folder / "out").exists()
