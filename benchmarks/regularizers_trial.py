@@ -19,21 +19,20 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from rich.console import Console
 
 from _regularizers_arms import ARMS, DATA, FIRST, Arm
 from _regularizers_table import write_table
 from _trial_measure import Asked, Measure
 from _trial_runs import Run, Trial, key_of
 from _trial_training import Plan, configuration, training_rows
-from moored.embedded.model import ALIGNED
+from moored.embedded.model import ALIGNED, BASE
 from moored.files import sha256_of
-from moored.huggingface.models import load_tokenizer
-from moored.regularizers import SafetyTokens
+from moored.huggingface.models import load_model, load_tokenizer
 from moored.workflows._models import resolve_model
-from moored.workflows._safeguards import TOKENS, with_tokens
+from moored.workflows.safety_tokens import find_safety_tokens, write_safety_tokens
 
 Row = dict[str, Any]
+TOKENS = "safety_tokens.json"
 SEEDS = (0, 1, 2)
 PLAN = Plan(pool=8, rank=8)
 ASKED = Asked(harmful=("JailbreakBench",), choices=False, kl_to=("aligned",), losses=True)
@@ -67,11 +66,12 @@ def run_of(name: str, arm: Arm, seed: int, *, data: Path, tokens: Path) -> Run:
 
 def find_tokens(out: Path, work: Path) -> Path:
     """The aligned model's safety tokens, found once for all arms."""
-    for folder in (out, work):
-        folder.mkdir(parents=True, exist_ok=True)
-    source = resolve_model(ALIGNED)
+    work.mkdir(parents=True, exist_ok=True)
     with FileLock(work / f"{TOKENS}.lock"):
-        with_tokens([SafetyTokens(strength=1.0)], source, load_tokenizer(source), out, console=Console(stderr=True))
+        if not (out / TOKENS).is_file():
+            source = resolve_model(ALIGNED)
+            model, base = load_model(source, dtype="auto", merge=True), load_model(resolve_model(BASE), dtype="auto")
+            write_safety_tokens(find_safety_tokens(model, load_tokenizer(source), base=base), out / TOKENS)
     return out / TOKENS
 
 
