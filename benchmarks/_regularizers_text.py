@@ -43,7 +43,8 @@ def _setting(table: Row) -> str:
         f"behind an arm is its strength; *safety_tokens* holds {len(table['tokens'])} of them. *direction_projector* "
         "is alignment_direction with `form: projector, rank: 16`; *update_norm* and *random_direction* are its "
         "controls, *random_tokens* and *full_kl* those of safety_tokens, each at one strength that matches the middle "
-        "one; *both* has the two middle strengths."
+        "one; *both* has the two middle strengths. Alignment moved the last three of this model's 30 layers: in the "
+        "others there is no direction to follow, and alignment_direction is update_norm."
     )
 
 
