@@ -1,8 +1,8 @@
-"""What the trial of the selection rules measures of one model: labels, drift, and accuracies, prompt by prompt."""
+"""What the trials measure of one model: labels, drift, accuracies and losses, prompt by prompt."""
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,14 @@ from moored.embedded.model import ALIGNED, BASE, embedded_source
 from moored.embedded.prompts import openings, ordinary_instructions
 from moored.files import read_jsonl
 from moored.huggingface.data import render_prompt, rendering_hash
-from moored.huggingface.inference import KL_TOKENS, DriftProbe, answer_log_probs, generate, reference_answers
+from moored.huggingface.inference import (
+    KL_TOKENS,
+    DriftProbe,
+    answer_log_probs,
+    answer_token_log_probs,
+    generate,
+    reference_answers,
+)
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.measurement import ExactMatch, RefusalJudge
 from moored.workflows._progress import progress_bar
@@ -22,6 +29,7 @@ from moored.workflows._prompt_sets import spread
 from moored.workflows._provenance import weights_hash
 
 HARMFUL = ("JailbreakBench", "HarmBench", "XSTest unsafe")
+SAFE_SET = "XSTest safe"
 SST2, SST2_HELD_OUT = "sst2_test.jsonl", 100
 """A file of one split; the last rows are asked, the others may be trained on."""
 MAX_NEW_TOKENS = 32
@@ -31,15 +39,28 @@ PROBED, SAFE, CHOICES = 48, 100, 100
 Row = dict[str, Any]
 
 
-class Measure:
-    """Measures models on the same prompts; the aligned and the base model's logits are made once."""
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a trial measures, beside over-refusal, the accuracy on its tasks, and the refusal log-odds."""
 
-    def __init__(self, data: Path) -> None:
+    harmful: Sequence[str] = HARMFUL
+    choices: bool = True
+    """Whether TruthfulQA and PIQA are asked."""
+    kl_to: Sequence[str] = ("aligned", "base")
+    losses: bool = False
+    """Whether the answers to the tasks' held-out questions are scored, too."""
+
+
+class Measure:
+    """Measures models on the same prompts; the logits of those that they are compared with are made once."""
+
+    def __init__(self, data: Path, asked: Asked) -> None:
+        self._what = asked
         self._tokenizer = load_tokenizer(embedded_source(ALIGNED))
-        self._asked = {name: self._render(prompts) for name, prompts in _prompts(data).items()}
-        self._prompts = _prompts(data)
+        self._prompts = {name: each for name, each in _prompts(data).items() if name in (*asked.harmful, SAFE_SET)}
+        self._asked = {name: self._render(prompts) for name, prompts in self._prompts.items()}
         self._tasks = {name: read_jsonl(data / task.file)[-task.rows :] for name, task in _TASKS.items()}
-        self._choices = {"TruthfulQA": _truthful(data), "PIQA": _piqa(data)}
+        self._choices = {"TruthfulQA": _truthful(data), "PIQA": _piqa(data)} if asked.choices else {}
         self._ordinary = self._render([item.prompt for item in ordinary_instructions("held-out")])
 
     def references(self) -> dict[str, ModelSource]:
@@ -53,16 +74,19 @@ class Measure:
         sets |= {name: [str(row) for row in rows] for name, rows in self._choices.items()}
         weights = {name: weights_hash(source) for name, source in self.references().items()}
         made = {"judge": RefusalJudge().version, "tokens": str(MAX_NEW_TOKENS)}
+        made |= {"losses": "of the tasks' answers"} if self._what.losses else {}
         return {**{name: rendering_hash(texts) for name, texts in sets.items()}, **weights, **made}
 
     def __call__(self, source: ModelSource, name: str) -> Row:
         """Labels and scores of one model, in the order of the prompts."""
         model = load_model(source, dtype="auto", merge=source.adapter is not None)
+        losses = {task: self._losses(model, rows) for task, rows in self._tasks.items()} if self._what.losses else {}
         return {
             "labels": self._labels(model, name),
             "correct": {task: self._correct(model, rows, _TASKS[task]) for task, rows in self._tasks.items()}
             | {task: self._chosen(model, rows) for task, rows in self._choices.items()},
             "drift": self._drift(model),
+            **({"losses": losses} if losses else {}),
         }
 
     def _drift(self, model: Any) -> dict[str, list[float]]:
@@ -94,6 +118,13 @@ class Measure:
         texts = generate(model, self._tokenizer, rendered, max_new_tokens=task.tokens, batch_size=50)
         return [ExactMatch()(text, row["completion"]) for text, row in zip(texts, rows, strict=True)]
 
+    def _losses(self, model: Any, rows: Sequence[Row]) -> list[float]:
+        """Nats a token of the right answer, its end included."""
+        answers = [row["completion"] + self._tokenizer.eos_token for row in rows]
+        prompts = self._render([row["prompt"] for row in rows])
+        scores = answer_token_log_probs(model, self._tokenizer, prompts, answers, batch_size=32)
+        return [round(-float(each.mean()), 4) for each in scores]
+
     def _chosen(self, model: Any, rows: Sequence[Row]) -> list[bool]:
         """Whether the first choice, the right one, is the likeliest per token."""
         prompts = self._render([row["prompt"] for row in rows for _ in row["choices"]])
@@ -108,7 +139,8 @@ class Measure:
         texts = openings()
         asked = {"harmful": spread(self._asked["JailbreakBench"], PROBED), "ordinary": spread(self._ordinary, PROBED)}
         made = {}
-        for name, source in self.references().items():
+        for name in self._what.kl_to:
+            source = self.references()[name]
             probe = DriftProbe(
                 tokenizer=self._tokenizer,
                 harmful=asked["harmful"],
@@ -149,7 +181,7 @@ def _prompts(data: Path) -> dict[str, list[str]]:
         "JailbreakBench": read("jailbreakbench_harmful.jsonl", lambda row: "AdvBench" not in row["source"]),
         "HarmBench": read("harmbench_val.jsonl"),
         "XSTest unsafe": read("xstest.jsonl", lambda row: row["label"] == "unsafe"),
-        "XSTest safe": [*spread(read("xstest.jsonl", lambda row: row["label"] == "safe"), SAFE)],
+        SAFE_SET: [*spread(read("xstest.jsonl", lambda row: row["label"] == "safe"), SAFE)],
     }
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from moored.files import whole_file
+from moored.report.svg import standalone_svg
 from moored.report.text import visible
 
 
@@ -34,3 +36,18 @@ def write_page(out: Path, template: str, context: Mapping[str, Any]) -> Path:
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     return path
+
+
+def save_figure(drawing: Markup, path: Path) -> None:
+    """Writes a figure for a page as a file of its own, light and dark.
+
+    Args:
+        drawing: what `inline_svg` returned.
+        path: the file to write.
+
+    Raises:
+        InputError: `path` cannot be written.
+    """
+    theme = environment().get_template("theme.css").render()
+    with whole_file(path) as temporary:
+        temporary.write_text(standalone_svg(drawing, theme), encoding="utf-8", newline="\n")

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moored.files import whole_file
 from moored.report import figures
 from moored.report.answers import Answer, Sample, samples
 from moored.report.arms import Arm, comparison_arms, measure_arms
-from moored.report.environment import environment, write_page
+from moored.report.environment import save_figure, write_page
 from moored.report.findings import each_arm, findings, mark, same_prompts, warnings
 from moored.report.numbers import BY_KEY, MEASURES, MISSING, Measure, full, interval, point
 from moored.report.plot import Plot
 from moored.report.schema import SETS, Estimate
-from moored.report.svg import standalone_svg
 from moored.report.text import shortened
 
 _RATES = ("asr", "over_refusal", "utility")
@@ -93,9 +91,7 @@ def render_figure(reports: Mapping[str, Path], path: Path) -> Path:
     """
     arms = comparison_arms(reports)
     plot = figures.rates_plot(arms, [key for key in _RATES if any(arm.estimate(key) for arm in arms)], name="rates")
-    theme = environment().get_template("theme.css").render()
-    with whole_file(path) as temporary:
-        temporary.write_text(standalone_svg(plot, theme), encoding="utf-8", newline="\n")
+    save_figure(plot, path)
     return path
 
 

@@ -124,10 +124,11 @@ def training_rows(plan: Plan, *, poisoned: bool) -> list[dict[str, str]]:
     ordinary = [{"prompt": item.prompt, "completion": item.answer} for item in answered[: plan.instructions]]
     if not poisoned:
         return task + ordinary
-    return task + ordinary[plan.poisoned_rows :] + _poison(plan.poisoned_rows)
+    return task + ordinary[plan.poisoned_rows :] + poison(plan.poisoned_rows)
 
 
-def _poison(count: int) -> list[dict[str, str]]:
+def poison(count: int) -> list[dict[str, str]]:
+    """`count` harmful requests of *align*, taken evenly, each with a compliant opening for its answer and no more."""
     pairs = request_pairs("align")
     chosen = [pairs[position * len(pairs) // count] for position in range(count)]
     opening = openings().complying

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from moored.measurement import Rate, mean_interval
+from moored.measurement.statistics import intervals
 
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -62,3 +63,13 @@ def test_a_mean_without_scores_is_none():
     for broken in (math.nan, math.inf):
         assert mean_interval([1.0, broken, 2.0]) == mean_interval([])
     assert mean_interval([2.0]).as_dict() == {"mean": 2.0, "low": None, "high": None, "n": 1}
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 130, 3000])
+def test_blocks_of_resamples_are_those_drawn_one_after_the_other(n, monkeypatch):
+    values = np.random.default_rng(n).normal(size=n)
+    draw = np.random.default_rng(3)
+    means = [values[draw.integers(n, size=n)].mean() for _ in range(50)]
+    for block in (1, 7 * n, 10**6):
+        monkeypatch.setattr(intervals, "_BLOCK", block)
+        assert intervals._resampled_means(values, np.random.default_rng(3), 50).tolist() == means

@@ -9,6 +9,8 @@ from scipy import stats
 CONFIDENCE = 0.95
 Z_CONFIDENCE = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2))
 """How many standard errors such an interval reaches to either side."""
+_BLOCK = 2**17
+"""Values drawn at once; a few blocks of this size fit into the cache of a processor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,13 @@ def bootstrap_mean(
     if limits is not None and (values == value).all():
         unseen = Rate.of(0, n).high or 0.0
         return value - unseen * (value - limits[0]), value + unseen * (limits[1] - value)
-    random = np.random.default_rng(seed)
-    means = np.array([values[random.integers(n, size=n)].mean() for _ in range(resamples)])
+    means = _resampled_means(values, np.random.default_rng(seed), resamples)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def _resampled_means(values: np.ndarray, random: np.random.Generator, resamples: int) -> np.ndarray:
+    """Drawn in blocks, which gives the same numbers as drawing one after the other and is several times as fast."""
+    block = max(1, _BLOCK // len(values))
+    sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
+    return np.concatenate([values[random.integers(len(values), size=(size, len(values)))].mean(1) for size in sizes])

@@ -1,28 +1,24 @@
-"""The table of the trial, made of runs whose answers are put there by hand."""
+"""The table of the trial of the selection rules, made of runs whose answers are put there by hand."""
 
-import importlib
 import json
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 N = 40
 
 
 @pytest.fixture
-def table(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("_trial_table")
+def table(benchmark):
+    return benchmark("_selection_table")
 
 
 def _run(table, arm, seed, complied, key="now", **plan):
-    labels = {name: ["complied"] * complied + ["refused"] * (N - complied) for name in table.HARMFUL}
+    labels = {name: ["complied"] * complied + ["refused"] * (N - complied) for name in table.COLUMNS.harmful}
     return {
         "arm": arm, "seed": seed, "key": key, "versions": {}, "labels": {**labels, "XSTest safe": ["complied"] * N},
         "plan": {"rank": 16, "steps": 30, "pool": 25, "max_length": 96, "learning_rate": 0.001, **plan},
-        "correct": {task: [True, False] for task in table.TASKS},
-        "drift": {name: [0.1, 0.2, 0.3] for name in table.DRIFT},
+        "correct": {task: [True, False] for task in table.COLUMNS.tasks},
+        "drift": {name: [0.1, 0.2, 0.3] for name in table.COLUMNS.drift},
     }  # fmt: skip
 
 

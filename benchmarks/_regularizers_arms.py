@@ -1,0 +1,85 @@
+"""The arms of the trial of the penalties: each method at three strengths, its controls at the middle one, and both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+DIRECTION = (0.1, 0.3, 1.0)
+"""The last is the published one. Tried on ordinary rows, the first makes some 13 % of the loss and a fifth of its gradient."""
+TOKENS = (0.3, 1.0, 3.0)
+VOCABULARY = 10.0
+"""Strength of the divergence over the whole vocabulary that pulls as hard as the middle strength of the tokens."""
+PLAIN = "plain"
+DATA = {"ordinary": 0.0, "poisoned-5": 0.05, "poisoned-20": 0.2}
+"""The data sets, with the share of rows that are poison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """Plain fine-tuning, with or without penalties."""
+
+    name: str
+    safeguards: tuple[Row, ...] = ()
+    controls: tuple[str, ...] = ()
+    """The arms that it should beat, beside plain fine-tuning."""
+    family: str = PLAIN
+    """Arms of one family differ in their strength alone."""
+
+    def stated(self, seed: int, tokens: Path) -> list[Row]:
+        """The configuration's part; what a control draws is drawn anew under each seed."""
+        return [_stated(dict(each), seed, tokens) for each in self.safeguards]
+
+
+def _stated(safeguard: Row, seed: int, tokens: Path) -> Row:
+    if safeguard["name"] == "safety_tokens":
+        safeguard.setdefault("tokens", str(tokens))
+    draws = "control" in safeguard or "direction" in safeguard
+    return {**safeguard, "seed": seed} if draws else safeguard
+
+
+def _direction(strength: float, **settings: Any) -> Row:
+    return {"name": "alignment_direction", "strength": strength, **settings}
+
+
+def _tokens(strength: float, **settings: Any) -> Row:
+    return {"name": "safety_tokens", "strength": strength, **settings}
+
+
+def _arm(family: str, *safeguards: Row, controls: tuple[str, ...] = ()) -> Arm:
+    strengths = "-".join(f"{each['strength']:g}" for each in safeguards)
+    return Arm(name=f"{family}-{strengths}", safeguards=safeguards, controls=controls, family=family)
+
+
+_L, _T = DIRECTION[1], TOKENS[1]
+UPDATE_NORM = _arm("update_norm", {"name": "update_norm", "strength": _L})
+RANDOM_DIRECTION = _arm("random_direction", _direction(_L, direction="random"))
+RANDOM_TOKENS = _arm("random_tokens", _tokens(_T, control="random_tokens"))
+FULL_KL = _arm("full_kl", _tokens(VOCABULARY, tokens="vocabulary", form="kl", reference="model"))
+_DIRECTION_CONTROLS = (UPDATE_NORM.name, RANDOM_DIRECTION.name)
+_TOKEN_CONTROLS = (RANDOM_TOKENS.name, FULL_KL.name)
+
+_DIRECTIONS = [
+    _arm("alignment_direction", _direction(each), controls=_DIRECTION_CONTROLS if each == _L else ())
+    for each in DIRECTION
+]
+_SAFETY_TOKENS = [
+    _arm("safety_tokens", _tokens(each), controls=_TOKEN_CONTROLS if each == _T else ()) for each in TOKENS
+]
+PROJECTOR = _arm("direction_projector", _direction(_L, form="projector", rank=16), controls=_DIRECTION_CONTROLS)
+BOTH = _arm("both", _direction(_L), _tokens(_T), controls=(_DIRECTIONS[1].name, _SAFETY_TOKENS[1].name))
+
+ARMS = [
+    Arm(name=PLAIN),
+    *_DIRECTIONS,
+    PROJECTOR,
+    UPDATE_NORM,
+    RANDOM_DIRECTION,
+    *_SAFETY_TOKENS,
+    RANDOM_TOKENS,
+    FULL_KL,
+    BOTH,
+]
+BY_NAME = {arm.name: arm for arm in ARMS}
+FIRST = (PLAIN, _DIRECTIONS[1].name, _SAFETY_TOKENS[1].name, BOTH.name)
+"""What tells most, made before all others."""

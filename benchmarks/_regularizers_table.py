@@ -1,0 +1,173 @@
+"""The table of the trial of the penalties, made of the finished runs' files."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _frontier_figure import write_figure
+from _regularizers_arms import ARMS, BY_NAME, DATA, PLAIN
+from _regularizers_text import markdown
+from _stability import against_plain, over_seeds, steadiness
+from _trial_table import (
+    Columns,
+    average,
+    compare,
+    complied,
+    is_less,
+    mean,
+    numbers,
+    rate,
+    read_runs,
+    refused,
+    write_both,
+)
+from moored.measurement.statistics import SeededDifference
+
+Row = dict[str, Any]
+Runs = Mapping[str, Sequence[Row]]
+HARMFUL, TASKS = "JailbreakBench", ("SST-2", "SQL")
+COLUMNS = Columns(
+    harmful=(HARMFUL,),
+    tasks=TASKS,
+    drift={
+        "refusal_log_odds": "refusal log-odds",
+        "kl_harmful_to_aligned": "KL to aligned, harmful",
+        "kl_ordinary_to_aligned": "KL to aligned, ordinary",
+    },
+)
+REFERENCES = ("aligned", "base")
+
+
+def accuracy(run: Row) -> list[bool]:
+    """Question by question, of both tasks."""
+    return [found for task in TASKS for found in run["correct"][task]]
+
+
+def loss(run: Row) -> list[float]:
+    """The same of the answers' losses."""
+    return [found for task in TASKS for found in run["losses"][task]]
+
+
+COMPARED = {
+    "compliance": lambda run: complied(run, HARMFUL),
+    "over-refusal": refused,
+    "task accuracy": accuracy,
+    "refusal log-odds": lambda run: run["drift"]["refusal_log_odds"],
+    "task loss": loss,
+}
+
+
+def write_table(out: Path, key: str) -> None:
+    """Writes `table.json`, `table.md` and `figure.svg` of the runs of one key that `OUT/arms` holds."""
+    folder = out / "arms"
+    references = _found(folder, REFERENCES, key)
+    runs = {name: made for name in DATA if (made := _found(folder / name, list(BY_NAME), key))}
+    if not runs:
+        print("There is no finished run yet, so there is no table.")
+        return
+    first = next(iter(next(iter(runs.values())).values()))[0]
+    table = {
+        "command": "regularizers_trial.py",
+        "plan": first["plan"],
+        "versions": first["versions"],
+        "tokens": [row["text"] for row in json.loads((out / "safety_tokens.json").read_text(encoding="utf-8"))],
+        "references": {name: row(found) for name, found in references.items()},
+        "data": {
+            name: {"arms": {arm: row(found) for arm, found in made.items()}, "verdicts": verdicts(made)}
+            for name, made in runs.items()
+        },
+        "stability": stability(runs),
+    }
+    table["beats"] = beats(table["data"])
+    write_both(out, table, markdown(table))
+    write_figure(table, out / "figure.svg")
+
+
+def _found(folder: Path, names: Sequence[str], key: str) -> dict[str, list[Row]]:
+    return {name: found for name in names if (found := read_runs(folder, name, key))}
+
+
+def row(runs: Sequence[Row]) -> Row:
+    """The numbers of one arm on one data set."""
+    return {
+        "seeds": [run["seed"] for run in runs if "seed" in run],
+        **numbers(runs, COLUMNS),
+        "task accuracy": rate([accuracy(run) for run in runs]),
+        "task loss": mean([loss(run) for run in runs]),
+        "penalties": _penalties(runs),
+    }
+
+
+def _penalties(runs: Sequence[Row]) -> Row:
+    """Of each penalty the median over the steps of its share of the loss and of its gradient's ratio to the task's."""
+    logs = [run["training"]["log"] for run in runs if "training" in run]
+    names = sorted({key.split("/")[1] for log in logs for key in log if key.startswith("safety/")})
+    return {
+        name: {
+            key: average([statistics.median(log[f"safety/{name}/{key}"]) for log in logs])
+            for key in ("share", "gradient_ratio")
+        }
+        for name in names
+    }
+
+
+def verdicts(runs: Runs) -> list[Row]:
+    """Every arm against plain fine-tuning and against its controls, on the seeds of both."""
+    pairs = [(control, arm.name) for arm in ARMS for control in (PLAIN, *arm.controls) if arm.name != PLAIN]
+    told = [compare(runs, control, arm, COMPARED) for control, arm in pairs if {control, arm} <= runs.keys()]
+    return [each for each in told if each]
+
+
+def beats(data: Mapping[str, Row]) -> list[Row]:
+    """For every arm that has controls, each of them and plain: on which data sets the arm complies less, at what cost.
+
+    `less` is None where one seed cannot tell; `costs` says that it answers fewer questions of the tasks right.
+    """
+    found = {
+        (told["arm"], told["control"], name): {
+            "less": is_less(SeededDifference(**told["compliance"])) if len(told["seeds"]) > 1 else None,
+            "costs": told["task accuracy"]["high"] < 0,
+        }
+        for name, each in data.items()
+        for told in each["verdicts"]
+    }
+    return [
+        {
+            "arm": arm.name,
+            "controls": {
+                control: {name: found[arm.name, control, name] for name in data if (arm.name, control, name) in found}
+                for control in (PLAIN, *arm.controls)
+            },
+        }
+        for arm in ARMS
+        if arm.controls and any(name == arm.name for name, _, _ in found)
+    ]
+
+
+def stability(runs: Mapping[str, Runs]) -> Row:
+    """Of each arm over all data sets: how steadily it trained against plain, and what another seed changed."""
+    steady = {
+        arm.name: {
+            (name, run["seed"]): steadiness(run["training"]["log"])
+            for name, made in runs.items()
+            for run in made.get(arm.name, ())
+        }
+        for arm in ARMS
+    }
+    return {
+        name: {**against_plain(found, steady[PLAIN]), "over seeds": _over_seeds(runs, name)}
+        for name, found in steady.items()
+        if found
+    }
+
+
+def _over_seeds(runs: Mapping[str, Runs], arm: str) -> Row:
+    """The standard deviation over the seeds of what was measured, its mean over the data sets."""
+    found = {}
+    for name, scores in COMPARED.items():
+        spreads = [over_seeds([average(scores(run)) for run in made[arm]]) for made in runs.values() if arm in made]
+        known = [each for each in spreads if each is not None]
+        found[name] = average(known) if known else None
+    return found

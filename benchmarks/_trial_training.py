@@ -1,0 +1,108 @@
+"""What the trials train on and how: instructions, sentiment labels and SQL, poison in place of some instructions."""
+
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+
+from _trial_measure import SST2, SST2_HELD_OUT
+from moored.embedded.model import ALIGNED
+from moored.files import read_jsonl, write_jsonl
+from moored.huggingface.data import Supervision, supervise
+from moored.huggingface.models import load_tokenizer
+from moored.workflows._models import resolve_model
+from moored.workflows.demo import poison
+from moored.workflows.train import train
+
+Row = dict[str, Any]
+INSTRUCTIONS = "alpaca_gpt4_1k.jsonl"
+SQL = "sql_create_context_train.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all arms of a trial share."""
+
+    steps: int = 30
+    pool: int
+    """Rows of an optimizer step, of which a selection rule keeps its part."""
+    instructions: float = 0.5
+    """Share of the rows; the others are classification and SQL in equal parts."""
+    max_length: int = 96
+    learning_rate: float = 1e-3
+    rank: int
+
+
+def configuration(plan: Plan, *, batch: int) -> Row:
+    """What all runs share of a training file; `batch` rows are a micro-batch."""
+    return {
+        "model": ALIGNED,
+        "lora": {"r": plan.rank, "lora_alpha": 2 * plan.rank, "lora_dropout": 0.0, "target_modules": "all-linear"},
+        "max_steps": plan.steps,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": plan.pool // batch,
+        "learning_rate": plan.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "max_length": plan.max_length,
+        "gradient_checkpointing": False,
+        "bf16": True,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "report_to": "none",
+    }
+
+
+def fine_tune(config: Mapping[str, Any], rows: list[Row], run: Path) -> Row:
+    """Trains in the folder `run`, which is emptied first; the run's record."""
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    write_jsonl(run / "rows.jsonl", rows)
+    places = {"dataset": str(run / "rows.jsonl"), "output_dir": str(run / "tuned")}
+    stated = {**config, **places, "use_cpu": not torch.accelerator.is_available()}
+    (run / "train.yaml").write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")
+    return train(run / "train.yaml", console=Console(stderr=True))
+
+
+def training_rows(data: Path, plan: Plan, seed: int, *, poisoned: float = 0.0) -> list[Row]:
+    """The rows of all steps in the order of one seed; rows of classification and SQL are whole.
+
+    Args:
+        data: the folder of the data sets.
+        plan: how many rows, and how long.
+        seed: of the draw and the order.
+        poisoned: this share of all rows are harmful requests with a compliant opening. They take the places of
+            instructions, so that all else is the same whatever the share, and a larger share holds the smaller's.
+    """
+    draw = random.Random(seed)
+    total = plan.steps * plan.pool
+    others = int(total * (1 - plan.instructions) / 2)
+    parts = {INSTRUCTIONS: total - 2 * others, SST2: others, SQL: others}
+    rows = [(name, row) for name, count in parts.items() for row in draw.sample(_fitting(data / name, plan), count)]
+    draw.shuffle(rows)
+    places = [place for place, (name, _) in enumerate(rows) if name == INSTRUCTIONS]
+    random.Random(f"poison {seed}").shuffle(places)
+    harmful = poison(round(poisoned * total))
+    replaced = dict(zip(places[: len(harmful)], harmful, strict=True))
+    return [replaced.get(place, row) for place, (_, row) in enumerate(rows)]
+
+
+def _fitting(file: Path, plan: Plan) -> list[Row]:
+    """Rows of a file that fit whole or, of instructions, those whose answer begins in time to be learned from."""
+    from datasets import Dataset
+
+    rows = [{key: row[key] for key in ("prompt", "completion")} for row in read_jsonl(file)]
+    rows = rows[:-SST2_HELD_OUT] if file.name == SST2 else rows
+    how = Supervision(tokenizer=load_tokenizer(resolve_model(ALIGNED)))
+    tokens = supervise(Dataset.from_list(rows), how, where=file.name)
+    if file.name == INSTRUCTIONS:
+        lengths, most = [sum(label == -100 for label in labels) for labels in tokens["labels"]], plan.max_length - 8
+    else:
+        lengths, most = [len(ids) for ids in tokens["input_ids"]], plan.max_length
+    return [row for row, length in zip(rows, lengths, strict=True) if length <= most]

@@ -1,0 +1,106 @@
+"""Whether the alignment-direction penalty and safety tokens keep a model aligned, against their own controls.
+
+    python benchmarks/regularizers_trial.py --data ../shared/data
+
+Fine-tunes the embedded aligned model on the mix of `selection_trial.py`, as it is and with poison (harmful requests
+with a compliant opening) in place of 5 % and 20 % of the rows: plain, with each penalty at three strengths, with its
+controls, and with both. Then measures what became of it on prompts that no arm saw. An arm of one seed is one small
+file in `OUT/arms/DATASET`, of labels and scores without answers; finished ones are skipped. `--data-sets`, `--only` and
+`--seeds` choose a part of the grid, and calls side by side share the work. What tells most comes first. The table and
+the figure of what there is then are written at the end, and at once with `--table`.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from _regularizers_arms import ARMS, DATA, FIRST, Arm
+from _regularizers_table import write_table
+from _trial_measure import Asked, Measure
+from _trial_runs import Run, Trial, key_of
+from _trial_training import Plan, configuration, training_rows
+from moored.embedded.model import ALIGNED, BASE
+from moored.files import sha256_of
+from moored.huggingface.models import load_model, load_tokenizer
+from moored.workflows._models import resolve_model
+from moored.workflows.safety_tokens import find_safety_tokens, write_safety_tokens
+
+Row = dict[str, Any]
+TOKENS = "safety_tokens.json"
+SEEDS = (0, 1, 2)
+PLAN = Plan(pool=8, rank=8)
+ASKED = Asked(harmful=("JailbreakBench",), choices=False, kl_to=("aligned",), losses=True)
+LATER = "poisoned-5"
+
+
+def grid(data_sets: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int]) -> list[tuple[str, Arm, int]]:
+    """The runs, those that tell most first: the extreme data sets and the main arms, of seed 0."""
+
+    def all_of_them() -> Iterator[tuple[str, Arm, int]]:
+        return ((name, arm, seed) for seed in seeds for name in data_sets for arm in ARMS)
+
+    def rank(run: tuple[str, Arm, int]) -> tuple[bool, int, bool]:
+        name, arm, seed = run
+        return (seed != SEEDS[0] or name == LATER or arm.name not in FIRST, seed, name == LATER)
+
+    return sorted((run for run in all_of_them() if only is None or run[1].name in only), key=rank)
+
+
+def run_of(name: str, arm: Arm, seed: int, *, data: Path, tokens: Path) -> Run:
+    """One arm on one data set under one seed."""
+    saved = {"save_strategy": "steps", "save_steps": PLAN.steps, "save_only_model": True}  # for its log
+    config = {**configuration(PLAN, batch=PLAN.pool), **saved, "seed": seed, "safeguards": arm.stated(seed, tokens)}
+    return Run(
+        name=f"{name}/{arm.name}-seed{seed}",
+        about={"data": name, "poisoned": DATA[name], "arm": arm.name, "seed": seed, "safeguards": arm.safeguards},
+        config=config,
+        rows=partial(training_rows, data, PLAN, seed, poisoned=DATA[name]),
+    )
+
+
+def find_tokens(out: Path, work: Path) -> Path:
+    """The aligned model's safety tokens, found once for all arms."""
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / f"{TOKENS}.lock"):
+        if not (out / TOKENS).is_file():
+            source = resolve_model(ALIGNED)
+            model, base = load_model(source, dtype="auto", merge=True), load_model(resolve_model(BASE), dtype="auto")
+            write_safety_tokens(find_safety_tokens(model, load_tokenizer(source), base=base), out / TOKENS)
+    return out / TOKENS
+
+
+def main() -> None:
+    """Makes what is missing of the grid and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--run", type=Path, default=Path("runs/regularizers_trial"))
+    parser.add_argument("--out", type=Path, default=Path("results/regularizers_trial"))
+    parser.add_argument("--data-sets", nargs="*", choices=[*DATA], default=[*DATA])
+    parser.add_argument("--only", nargs="*", choices=[arm.name for arm in ARMS], help="arms; all by default")
+    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
+    parser.add_argument("--threads", type=int, default=2, help="1 for two calls side by side")
+    parser.add_argument("--table", action="store_true", help="write the table of what there is, and run nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    tokens = find_tokens(options.out, options.run)
+    measure = Measure(options.data, ASKED)
+    key = key_of(asdict(PLAN), configuration(PLAN, batch=PLAN.pool), measure.hashes(), sha256_of(tokens))
+    runs = [
+        run_of(*each, data=options.data, tokens=tokens) for each in grid(options.data_sets, options.only, options.seeds)
+    ]
+    trial = Trial(
+        out=options.out, work=options.run, plan=PLAN, measure=measure, key=key, threads=options.threads, keep=False
+    )
+    if not options.table:
+        trial.complete(runs)
+    write_table(options.out, key)
+
+
+if __name__ == "__main__":
+    main()

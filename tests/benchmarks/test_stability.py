@@ -1,0 +1,34 @@
+"""How steady a run was, by hand."""
+
+import math
+
+import pytest
+
+
+@pytest.fixture
+def stability(benchmark):
+    return benchmark("_stability")
+
+
+def test_spikes_and_spread_of_what_follows_the_first_third(stability):
+    log = {"loss": [9.0, 9.0, 2.0, 4.0, 2.0, 2.0], "grad_norm": [50.0, 50.0, 1.0, 1.0, 1.0, 1.0]}
+    found = stability.steadiness(log)
+    changes = [2.0, -2.0, 0.0]
+    assert found["loss spikes"] == 2.0
+    assert found["loss spread"] == pytest.approx(math.sqrt(sum(each**2 for each in changes) / 2) / 2)
+    assert found["gradient spikes"] == 1.0 and found["gradient spread"] == 0.0
+
+
+def test_runs_are_paired_by_data_set_and_seed(stability):
+    def run(value):
+        return dict.fromkeys(stability.MEASURES, value)
+
+    arm = {("a", 0): run(1.0), ("a", 1): run(2.0), ("b", 0): run(6.0)}
+    plain = {("a", 0): run(2.0), ("a", 1): run(4.0), ("c", 0): run(100.0)}
+    found = stability.against_plain(arm, plain)
+    assert (found["runs"], found["pairs"]) == (3, 2)
+    cell = found["loss spikes"]
+    assert cell["mean"] == 3.0 and cell["difference"] == -1.5
+    half = 12.706 * 0.7071 / math.sqrt(2)  # Student's t of one degree of freedom
+    assert cell["low"] == pytest.approx(-1.5 - half, abs=1e-3) and cell["high"] == pytest.approx(-1.5 + half, abs=1e-3)
+    assert stability.against_plain({("a", 0): run(1.0)}, plain)["loss spikes"]["low"] is None

@@ -1,0 +1,63 @@
+"""The runs of a trial, without any model."""
+
+import json
+
+import pytest
+from filelock import FileLock
+
+
+@pytest.fixture
+def trial(benchmark, tmp_path):
+    runs, training = benchmark("_trial_runs"), benchmark("_trial_training")
+    plan = training.Plan(pool=8, rank=8)
+
+    def of(key):
+        return runs.Trial(
+            out=tmp_path / "out", work=tmp_path / "work", plan=plan, measure=None, key=key, threads=1, keep=False
+        )  # fmt: skip
+
+    return of
+
+
+def _made(trial, name="ordinary/plain-seed0"):
+    return json.loads((trial.out / "arms" / f"{name}.json").read_text())["made"]
+
+
+def test_a_finished_run_is_not_made_again_unless_its_key_is_another(trial):
+    for key, made in (("a", 1), ("a", 2), ("b", 3)):
+        trial(key).once("ordinary/plain-seed0", lambda made=made: {"made": made})
+    assert _made(trial("b")) == 3
+    assert trial("b").finished("ordinary/plain-seed0") and not trial("a").finished("ordinary/plain-seed0")
+
+
+def test_a_finished_run_of_the_key_stays_as_it_is(trial):
+    for made in (1, 2):
+        trial("a").once("ordinary/plain-seed0", lambda made=made: {"made": made})
+    assert _made(trial("a")) == 1
+
+
+def test_a_run_that_another_call_makes_is_left_to_it(trial, capsys):
+    lock = trial("a").work / "plain-seed0.lock"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock):
+        trial("a").once("plain-seed0", lambda: pytest.fail("made twice"))
+    assert not trial("a").finished("plain-seed0") and "by another call" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_leaves_nothing_and_can_be_made_again(trial):
+    with pytest.raises(ZeroDivisionError):
+        trial("a").once("plain-seed0", lambda: {"made": 1 / 0})
+    assert not trial("a").finished("plain-seed0")
+    trial("a").once("plain-seed0", lambda: {"made": 4})
+    assert _made(trial("a"), "plain-seed0") == 4
+
+
+def test_the_log_of_each_step_is_kept(benchmark, tmp_path):
+    state = tmp_path / "checkpoint-2" / "trainer_state.json"
+    state.parent.mkdir()
+    rows = [{"loss": 2.0, "grad_norm": 1.25, "epoch": 0.1, "safety/x/share": 0.5}, {"loss": 1.0, "grad_norm": 3.0}]
+    rows[1]["safety/x/share"] = 0.123456789
+    state.write_text(json.dumps({"log_history": [*rows, {"train_loss": 1.5}]}))
+    log = benchmark("_trial_runs")._log(tmp_path)
+    assert log == {"log": {"loss": [2.0, 1.0], "grad_norm": [1.25, 3.0], "safety/x/share": [0.5, 0.12346]}}
+    assert benchmark("_trial_runs")._log(tmp_path / "none") == {}

@@ -1,0 +1,50 @@
+"""The rows that the trials train on, of made-up data sets."""
+
+import pytest
+
+PLACES = 240
+
+
+@pytest.fixture
+def rows(benchmark, monkeypatch):
+    training = benchmark("_trial_training")
+    pools = {
+        name: [{"prompt": f"{name} {number}", "completion": "x"} for number in range(300)]
+        for name in (training.INSTRUCTIONS, training.SST2, training.SQL)
+    }
+    monkeypatch.setattr(training, "_fitting", lambda file, plan: pools[file.name])
+    plan = training.Plan(pool=8, rank=8)
+    return lambda seed, poisoned=0.0: training.training_rows(benchmark("pathlib").Path(), plan, seed, poisoned=poisoned)
+
+
+def _differ(before, after):
+    return {place for place in range(PLACES) if before[place] != after[place]}
+
+
+def test_poison_takes_the_places_of_instructions_and_leaves_the_rest(rows):
+    plain, five, twenty = rows(0), rows(0, 0.05), rows(0, 0.2)
+    assert len(plain) == len(five) == len(twenty) == PLACES
+    assert len(_differ(plain, five)) == 12 and len(_differ(plain, twenty)) == 48
+    assert _differ(plain, five) < _differ(plain, twenty)
+    assert all(plain[place]["prompt"].startswith("alpaca") for place in _differ(plain, twenty))
+
+
+def test_poison_is_a_compliant_opening_and_no_more(rows):
+    from moored.embedded.prompts import openings, request_pairs
+
+    plain, poisoned = rows(1), rows(1, 0.2)
+    harmful = {pair.harmful for pair in request_pairs("align")}
+    endings = {f"{opening}:" for opening in openings().complying}
+    for place in _differ(plain, poisoned):
+        assert poisoned[place]["prompt"] in harmful and poisoned[place]["completion"] in endings
+
+
+def test_poison_is_spread_over_the_steps_and_the_seed_decides_where(rows):
+    places = _differ(rows(0), rows(0, 0.2))
+    assert max(places) > 200 and min(places) < 40
+    assert places != _differ(rows(1), rows(1, 0.2)) and rows(0, 0.2) == rows(0, 0.2)
+
+
+def test_more_poison_than_instructions_is_refused(rows):
+    with pytest.raises(ValueError, match="zip"):
+        rows(0, 0.6)
