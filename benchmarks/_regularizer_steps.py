@@ -142,10 +142,10 @@ class StepCase:
 
 
 def _begin(trainer: Any) -> None:
+    draw, parameters = torch.Generator().manual_seed(3), trainer.model.named_parameters()
     if isinstance(trainer, Rival):
         trainer.begin()
-    draw = torch.Generator().manual_seed(3)
-    for name, parameter in trainer.model.named_parameters():
+    for name, parameter in parameters:
         if "lora_B" in name:
             # Where they stay: the learning rate is zero.
             nn.init.normal_(parameter, std=0.01, generator=draw)
