@@ -61,7 +61,7 @@ class LayerCase:
 
 
 def _limit(layer: _Layer, inputs: Tensor) -> Run:
-    gradient = torch.randn(_TOKENS, layer.model(inputs[:1]).shape[1])
+    gradient = torch.randn(_TOKENS, len(layer.difference))
 
     def run() -> None:
         with torch.autocast("cpu", torch.bfloat16):

@@ -65,11 +65,12 @@ def steps(
         begin: called with the trainer before each step, when all is set up; its time does not count.
         end: called with the trainer after each step, while it still holds what it found; nor does that.
     """
-    settings = {"max_steps": 1, "learning_rate": 0.0, "bf16": bf16, "report_to": "none", "disable_tqdm": True}
+    settings = {"max_steps": 1, "learning_rate": 0.0, "use_cpu": True, "bf16": bf16, "disable_tqdm": True}
     arguments = SFTConfig(
         tempfile.mkdtemp(),
         per_device_train_batch_size=_ROWS_AT_ONCE,
         gradient_accumulation_steps=len(pool) // _ROWS_AT_ONCE,
+        report_to="none",
         save_strategy="no",
         logging_strategy="no",
         **settings,
