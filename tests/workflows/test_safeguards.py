@@ -107,7 +107,8 @@ def test_short_runs_train_in_the_precision_of_the_run_whatever_evaluations_take(
         types.update(parameter.dtype for parameter in trainer.model.parameters())
         return outcome
 
-    monkeypatch.setattr(_auto_strength, "FACTORS", (1.0,))
+    monkeypatch.setattr(_auto_strength, "COARSE", (1.0,))
+    monkeypatch.setattr(_auto_strength, "FINE", ())
     monkeypatch.setitem(_auto_strength._SHORT, "max_steps", 2)
     monkeypatch.setattr(_auto_strength, "knee", lambda start, plain, trials: max(trials))
     monkeypatch.setattr(_auto_strength.ShortRuns, "_measured", noting)

@@ -1,0 +1,51 @@
+"""What penalties cost during training, ours and as papers' code has them, in multiples of what they are added to.
+
+    python benchmarks/regularizers.py --json results/regularizers/speed.json
+
+Writes a list of rows `{"case", "variant", "seconds", "ratio", "peak_mib", …}`, and beside it the same for people;
+`_paired.py` tells how they are measured. In a case called `step` the limit is an optimizer step of plain TRL on the
+embedded model, with LoRA on all linear layers, bf16 autocast and micro-batches of 8 × 128 tokens. `moored-direction`
+has a direction of full rank, the worst case, `moored-direction-lowrank` that of an adapter; `moored-both` is
+`moored-direction` and `moored-tokens-cached`. In a case called `layer` the limit is that layer's own forward and
+backward for 1024 tokens, and the others are the penalty and its gradient alone. A penalty that is not ours is not
+timed. The peak of memory counts all that a variant keeps beyond the loaded model.
+"""
+
+from _paired import Benchmark, Case, main
+from _regularizer_layers import LayerCase
+from _regularizer_steps import WAYS, StepCase
+
+CASES: dict[str, Case] = {
+    "step-accumulation-1": StepCase(1, tuple(WAYS), seconds=30),
+    "step-accumulation-4": StepCase(4, ("limit", "moored-direction", "moored-both"), seconds=36),
+    "layer-4096x4096": LayerCase(4096, 4096, seconds=4),
+    "layer-11008x4096": LayerCase(11008, 4096, seconds=20),
+}
+TWINS = {
+    "dense-direction": "moored-direction",
+    "moored-tokens-cached": "moored-tokens-uncached",
+    "full-logits-tokens": "moored-tokens-uncached",
+    "moored-bf16": "moored-fp32",
+    "dense": "moored-fp32",
+}
+"""Variants that compute one thing in two ways."""
+AIMS = (
+    "Aims for ours: the direction ≤ 1.05 at accumulation 1 and ≤ 1.02 at 4, tokens ≤ 1.05 cached and ≤ 1.40 uncached, "
+    "both ≤ 1.08; at 4096×4096 a tenth of the dense form's seconds."
+)
+
+if __name__ == "__main__":
+    main(
+        Benchmark(
+            script=__file__,
+            about=__doc__,
+            title="What penalties cost",
+            aims=AIMS,
+            folder="regularizers",
+            cases=CASES,
+            finds="penalties",
+            twin=lambda variant: TWINS.get(variant, variant),
+            tolerance=lambda options: 5e-2,  # Products are in bf16.
+            preparation_counts=True,
+        )
+    )

@@ -1,0 +1,28 @@
+"""The rival of the direction penalty computes the very same."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from moored import AlignmentDirection
+from moored.tensors.low_rank import LowRank
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def rivals(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("_regularizer_rivals")
+
+
+def test_the_whole_matrices_give_the_penalty_and_the_gradient_of_the_factors(rivals):
+    torch.manual_seed(0)
+    d, b, a = torch.randn(6, 4), torch.randn(6, 2, requires_grad=True), torch.randn(2, 4, requires_grad=True)
+    penalty = AlignmentDirection(base="made up", precision="float32")
+    ours = penalty.weight_penalty(LowRank(b, a), penalty.guide(d, "weight"))
+    theirs = rivals.off_direction(rivals.complement(d), b, a)
+    torch.testing.assert_close(theirs, ours)
+    torch.testing.assert_close(torch.autograd.grad(theirs, [a, b]), torch.autograd.grad(ours, [a, b]))
