@@ -39,6 +39,8 @@ Run = Callable[[], tuple[float, Tensor | None]]
 """Runs a variant once: the seconds that count, and what it found, if that can be compared."""
 _NO_SETTINGS = ("json", "run", "cases", "part")
 """The options that change nothing in what a case finds."""
+_START = 10
+"""Seconds that a process takes to load libraries and model."""
 
 
 class Case(Protocol):
@@ -219,6 +221,11 @@ def markdown(benchmark: Benchmark, rows: Sequence[Row], threads: int) -> str:
     return "\n".join([*lines, "", benchmark.aims, ""])
 
 
+def estimate(cases: Sequence[Case], rounds: int) -> float:
+    """The seconds of some cases: of each variant a probe and a warm-up before the rounds, and of all their processes."""
+    return sum(case.seconds * (rounds + 2) + _START * (len(case.variants) + 1) for case in cases)
+
+
 def _options(benchmark: Benchmark) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=benchmark.about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -245,8 +252,7 @@ def main(benchmark: Benchmark) -> None:
         part, name, *variants = options.part
         print(json.dumps(PARTS[part](benchmark, benchmark.cases[name], variants, options)))
         return
-    # A probe and a warm-up come before the rounds.
-    work = sum(benchmark.cases[name].seconds for name in options.cases) * (options.rounds + 2)
+    work = estimate([benchmark.cases[name] for name in options.cases], options.rounds)
     print(f"About {work:.0f} seconds on two cores, less what is finished.", flush=True)
     rows = [row for name in options.cases for row in finished(benchmark, name, options)]
     write_json(options.json, rows)

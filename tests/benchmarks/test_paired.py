@@ -78,6 +78,10 @@ def test_a_finished_case_is_measured_again_only_with_other_settings(paired, monk
     assert len(calls) == 8
 
 
+def test_the_estimate_counts_a_probe_a_warm_up_and_the_processes(paired):
+    assert paired.estimate(_benchmark(paired).cases.values(), 7) == 9 * 1.0 + 10 * 4
+
+
 def test_the_table_tells_ratios_and_errors_and_aims(paired, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["s.py"])
     spread = {"ratio_low": 1.4, "ratio_high": 1.6}
