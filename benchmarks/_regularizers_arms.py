@@ -6,10 +6,11 @@ from typing import Any
 
 Row = dict[str, Any]
 DIRECTION = (0.1, 0.3, 1.0)
-"""The last is the published one. On ordinary rows the first makes some 13 % of the loss and a fifth of its gradient."""
+"""The last is the published one; with the first, the penalty's gradient was a fifth of the loss's in a first try."""
 TOKENS = (0.3, 1.0, 3.0)
-VOCABULARY = 10.0
-"""Strength of the divergence over the whole vocabulary that pulls as hard as the middle strength of the tokens."""
+"""With the middle one, about half of the loss's, at the last hidden state."""
+VOCABULARY = 49152.0
+"""As many as the model has tokens, so that the divergence counts in nats; its share of the loss was as `TOKENS[1]`'s."""
 PLAIN = "plain"
 DATA = {"ordinary": 0.0, "poisoned-5": 0.05, "poisoned-20": 0.2}
 """The data sets, with the share of rows that are poison."""
