@@ -222,7 +222,7 @@ def markdown(benchmark: Benchmark, rows: Sequence[Row], threads: int) -> str:
 
 
 def estimate(cases: Sequence[Case], rounds: int) -> float:
-    """The seconds of some cases: of each variant a probe and a warm-up before the rounds, and of all their processes."""
+    """The seconds of some cases, with a probe and a warm-up of each variant and the start of all processes."""
     return sum(case.seconds * (rounds + 2) + _START * (len(case.variants) + 1) for case in cases)
 
 
