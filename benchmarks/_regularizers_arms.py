@@ -10,7 +10,7 @@ DIRECTION = (0.1, 0.3, 1.0)
 TOKENS = (0.3, 1.0, 3.0)
 """With the middle one, about half of the loss's, at the last hidden state."""
 VOCABULARY = 49152.0
-"""As many as the model has tokens: the divergence counts in nats. Its share of the loss was as that of `TOKENS[1]`."""
+"""As many as the model has tokens, so that it counts in nats; its share of the loss was as `TOKENS[1]`'s."""
 PLAIN = "plain"
 DATA = {"ordinary": 0.0, "poisoned-5": 0.05, "poisoned-20": 0.2}
 """The data sets, with the share of rows that are poison."""
