@@ -68,3 +68,11 @@ def test_the_search_tries_multiples_of_the_strength_at_which_penalty_and_loss_ar
     told = console.export_text()
     assert "update_norm, strength: auto: 7 short runs of 30 steps" in told and "chosen: 4" in told
     json.dumps(found)
+
+
+def test_a_strength_that_gives_up_more_than_it_undoes_is_not_chosen():
+    def run(safeguards, name):
+        return START, PLAIN if safeguards[0].strength < 1e-6 else Outcome(0.4, 2.5, 0.1)
+
+    with pytest.raises(InputError, match=r"that pays: the best, .* undoes 10% of the drift and gives up 50% of the"):
+        search(run, [UpdateNorm(strength=1.0)], "update_norm", None)

@@ -81,6 +81,7 @@ def test_an_automatic_strength_is_searched_once_and_recorded(job, monkeypatch):
     monkeypatch.setitem(_auto_strength._SHORT, "max_steps", 2)
     # A random model of this size has nothing to lose.
     monkeypatch.setattr(_auto_strength, "knee", lambda start, plain, trials: max(trials))
+    monkeypatch.setattr(_auto_strength, "_require_gain", lambda *_: None)
     guards = [
         {"name": "update_norm", "strength": "auto"},
         {"name": "safety_tokens", "strength": "auto", "tokens": ["I", " canno"]},
@@ -111,6 +112,7 @@ def test_short_runs_train_in_the_precision_of_the_run_whatever_evaluations_take(
     monkeypatch.setattr(_auto_strength, "FINE", ())
     monkeypatch.setitem(_auto_strength._SHORT, "max_steps", 2)
     monkeypatch.setattr(_auto_strength, "knee", lambda start, plain, trials: max(trials))
+    monkeypatch.setattr(_auto_strength, "_require_gain", lambda *_: None)
     monkeypatch.setattr(_auto_strength.ShortRuns, "_measured", noting)
     job(safeguards=[{"name": "update_norm", "strength": "auto"}], bf16_full_eval=True)
     assert types == {torch.float32}

@@ -144,7 +144,8 @@ def search(
         `penalty`, and of the trials `undone` and `given_up` (see `bargain`).
 
     Raises:
-        InputError: see `knee`; or a strength that is relative, or a penalty that the plain run leaves at 0.
+        InputError: see `knee`; or a strength that is relative, or a penalty that the plain run leaves at 0;
+            or no strength undoes a larger share of the drift than it gives up of the learning.
     """
     if any(getattr(each, "relative", False) for each in safeguards if each.name == name):
         raise InputError(f"{name} has strength: auto and relative: true, which do not go together; drop one of them.")
@@ -164,12 +165,22 @@ def search(
             trials[strength] = run(at(strength), name)[1]
             _tell(console, f"  strength {strength:g}: {_in_words(trials[strength])}")
         chosen = knee(start, plain, trials)
+    _require_gain(name, chosen, bargain(start, plain, trials[chosen]))
     _tell(console, f"  chosen: {chosen:g}")
     described = []
     for strength, found in sorted(trials.items()):
         undone, given_up = bargain(start, plain, found)
         described.append({"strength": strength, **found._asdict(), "undone": undone, "given_up": given_up})
     return {"strength": chosen, "start": start._asdict(), "plain": plain._asdict(), "trials": described}
+
+
+def _require_gain(name: str, strength: float, shares: tuple[float, float]) -> None:
+    undone, given_up = shares
+    if not undone > given_up:
+        raise InputError(
+            f"strength: auto finds no strength of {name} that pays: the best, {strength:g}, undoes {undone:.0%} of the "
+            f"drift and gives up {given_up:.0%} of the learning; give a number, or use another safeguard."
+        )
 
 
 def _rounded(strength: float) -> float:

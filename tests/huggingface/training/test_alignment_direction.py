@@ -166,6 +166,8 @@ def test_a_continued_adapter_is_held_to_its_start(tmp_path, monkeypatch):
     settings["logging_strategy"] = "steps"
     trainer, before = _trained(tmp_path, safeguards=[AlignmentDirection(strength=1.0, base=base, **EXACT)], **settings)
     first, second = (entry for entry in trainer.state.log_history if "loss" in entry)
+    guide, *_ = trainer.safeguard_report()[0]["guides"].values()
+    assert guide.keys() == {"energy", "eigenvalue", "norm"} and 0 < guide["eigenvalue"] < guide["norm"]
     assert first["safety/alignment_direction/value"] == 0.0 == first["safety/alignment_direction/gradient_norm"]
     assert second["safety/alignment_direction/value"] > 0 < second["safety/alignment_direction/gradient_ratio"]
     free, _ = _trained(tmp_path, **settings)

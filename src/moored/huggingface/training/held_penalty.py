@@ -149,8 +149,10 @@ class HeldPenalty:
         return "took no step" if self.share is None else f"was {self.share:.2%} of the loss at the end"
 
     def report(self) -> dict[str, Any]:
-        """Its strength, the weights that it holds, and its share of the loss when last logged."""
-        return {"strength": self.safeguard.strength, "holds": len(self.weights), "share": self.share}
+        """Its strength, the weights that it holds, its share of the loss when last logged, and each guide's numbers."""
+        told = {"strength": self.safeguard.strength, "holds": len(self.weights), "share": self.share}
+        guides = {name: _numbers(guide) for name, guide in self.guides.items()}
+        return {**told, "guides": guides} if guides else told
 
 
 def _guides(
@@ -174,6 +176,10 @@ def _guides(
         harmful_steps(model, weights, tokenizer, safeguard.examples, take)
     safeguard.describe(guides)  # It raises where there is nothing to go by.
     return guides
+
+
+def _numbers(guide: Any) -> dict[str, float]:
+    return {name: value for name, value in vars(guide).items() if isinstance(value, float)}
 
 
 def _total(values: Sequence[Tensor]) -> Float[Tensor, ""]:
