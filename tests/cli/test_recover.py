@@ -58,3 +58,26 @@ def test_a_setting_that_cannot_be_meant_leaves_nothing(tmp_path, recovered):
         done, record = recovered(base, *arguments)
         assert done.exit_code == 1 and type(done.exception).__name__ == "InputError" and record is None
     assert not (tmp_path / "out").exists()
+
+
+def test_a_repair_by_a_formula_tells_what_is_left_of_the_update(tmp_path, recovered):
+    base, adapter = save_tiny(tmp_path / "base"), save_adapter(tmp_path / "adapter")
+    done, record = recovered(base, "--adapter", adapter, "--method", "linear_pull", "--share", 0.25)
+    assert done.exit_code == 0, done.output
+    assert record["method"] == {"name": "linear_pull", "share": 0.25} and record["against"] == str(base)
+    assert "linear_pull changed 6 of 6 updated weights; 75% of the update's norm is left." in done.output
+    assert f"Next: moored measure {base} --adapter {tmp_path / 'out'} --out measured" in done.output
+
+
+def test_safe_lora_takes_the_direction_from_the_base(tmp_path, recovered):
+    aligned, base = save_tiny(tmp_path / "aligned"), save_tiny(tmp_path / "base", seed=1)
+    adapter = save_adapter(tmp_path / "adapter")
+    arguments = ("--adapter", adapter, "--method", "safe_lora", "--threshold", 1, "--form", "projector", "--rank", 3)
+    done, record = recovered(aligned, *arguments, "--base", base)
+    assert done.exit_code == 0, done.output
+    assert record["method"] == {"name": "safe_lora", "threshold": 1.0, "form": "projector", "rank": 3}
+
+
+def test_a_setting_of_another_method_is_refused(tmp_path, recovered):
+    done, record = recovered(save_tiny(tmp_path / "base"), "--method", "linear_pull", "--stop-at", 0.1)
+    assert str(done.exception) == "--stop-at is no setting of --method linear_pull; leave it out." and record is None

@@ -1,17 +1,23 @@
 """`moored recover`."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
 from moored.cli._options import Console, quiet_libraries
+from moored.errors import InputError
 
 
 def recover_command(
     model: Annotated[str, Argument(help="The fine-tuned checkpoint, or the base of the adapter.")],
     out: Annotated[Path, Option(help="Where the repaired adapter or checkpoint goes; must be empty or absent.")],
     adapter: Annotated[Path | None, Option(help="The PEFT folder to repair; only its factors move.")] = None,
+    method: Annotated[
+        Literal["one_shot", "safe_lora", "linear_pull"],
+        Option(help="A safety example; projection onto alignment's direction; or a part of the way back."),
+    ] = "one_shot",
     preset: Annotated[
         str | None,
         Option(help="`published` (full checkpoints) or `adapter`; by default what fits.", show_default=False),
@@ -23,40 +29,76 @@ def recover_command(
     learning_rate: Annotated[float | None, Option(help="Of AdamW; else the preset's.", show_default=False)] = None,
     steps: Annotated[int | None, Option(help="At most; else the preset's.", show_default=False)] = None,
     stop_at: Annotated[float | None, Option(help="Loss at which it counts as learned.", show_default=False)] = None,
+    against: Annotated[
+        str | None,
+        Option(help="The aligned model (safe_lora, linear_pull); else what the adapter lies over.", show_default=False),
+    ] = None,
+    base: Annotated[str | None, Option(help="The checkpoint before alignment (safe_lora).", show_default=False)] = None,
+    threshold: Annotated[
+        float | None, Option(help="Cosine below which safe_lora projects; 0.35 by default.", show_default=False)
+    ] = None,
+    form: Annotated[str | None, Option(help="Of safe_lora: `published` or `projector`.", show_default=False)] = None,
+    rank: Annotated[int | None, Option(help="Directions of that projector.", show_default=False)] = None,
+    share: Annotated[
+        float | None, Option(help="Part of the way that linear_pull goes; 0.5 by default.", show_default=False)
+    ] = None,
     overwrite: Annotated[bool, Option(help="Replace what is in the output folder.")] = False,
 ) -> None:
-    """Repairs a fine-tuned adapter or checkpoint with one safety example."""
+    """Repairs a fine-tuned adapter or checkpoint: with one safety example, or back towards the aligned weights."""
     quiet_libraries()
-    from moored.recovery import OneShot
     from moored.workflows.recover import recover
 
-    given = {
+    settings = {
         "prompt": prompt,
         "refusal": refusal,
         "learning_rate": learning_rate,
         "steps": steps,
         "stop_at": stop_at,
+        "threshold": threshold,
+        "form": form,
+        "rank": rank,
+        "share": share,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
-    chosen = preset or (
-        "adapter" if adapter is not None or (Path(model) / "adapter_config.json").is_file() else "published"
-    )
-    method = OneShot.preset(chosen, **changes)  # pyright: ignore[reportArgumentType]
-    record = recover(model, out=out, adapter=adapter, method=method, overwrite=overwrite)
+    given = {name: value for name, value in settings.items() if value is not None}
+    is_adapter = adapter is not None or (Path(model) / "adapter_config.json").is_file()
+    chosen = _method(method, preset or ("adapter" if is_adapter else "published"), given)
+    record = recover(model, out=out, adapter=adapter, method=chosen, against=against, base=base, overwrite=overwrite)
     _print(Console(), record, model, adapter, out)
 
 
-def _print(console: Console, record: dict, model: str, adapter: Path | None, out: Path) -> None:
-    losses = record["steps"]["loss"]
-    if not losses:
-        console.print(f"0 steps: {out} is a copy, bit for bit.", soft_wrap=True)
+def _method(name: str, preset: str, given: dict[str, Any]) -> Any:
+    """The repair with the settings that were given, each of which it must know."""
+    from moored.recovery import REPAIRS, OneShot
+
+    known = {each.name for each in fields(REPAIRS[name])}
+    foreign = sorted(given.keys() - known)
+    if foreign:
+        raise InputError(f"--{foreign[0].replace('_', '-')} is no setting of --method {name}; leave it out.")
+    return OneShot.preset(preset, **given) if name == "one_shot" else REPAIRS[name](**given)
+
+
+def _print(console: Console, record: dict[str, Any], model: str, adapter: Path | None, out: Path) -> None:
+    if "updates" in record:
+        console.print(_of_updates(record["method"]["name"], record["updates"]), highlight=False, soft_wrap=True)
+    elif not record["steps"]["loss"]:
+        console.print(f"Nothing to do: {out} is a copy, bit for bit.", soft_wrap=True)
         return
-    console.print(
-        f"{record['steps']['taken']} steps: loss of the safety example {losses[0]:.3f} → "
-        f"{record['steps']['loss_as_written']:.3f}, "
-        f"weights moved by {record['steps']['moved']:.2%}.",
-        highlight=False,
-    )
+    else:
+        console.print(_of_steps(record["steps"]), highlight=False, soft_wrap=True)
     console.print(f"Repaired: {out}", highlight=False, soft_wrap=True)
     measured = f"{model} --adapter {out}" if adapter is not None else str(out)
     console.print(f"Next: moored measure {measured} --out measured", highlight=False, soft_wrap=True)
+
+
+def _of_steps(steps: dict[str, Any]) -> str:
+    return (
+        f"{steps['taken']} steps: loss of the safety example {steps['loss'][0]:.3f} → "
+        f"{steps['loss_as_written']:.3f}, weights moved by {steps['moved']:.2%}."
+    )
+
+
+def _of_updates(name: str, updates: dict[str, Any]) -> str:
+    return (
+        f"{name} changed {updates['changed']} of {updates['of']} updated weights; {updates['kept']:.0%} of the "
+        "update's norm is left."
+    )

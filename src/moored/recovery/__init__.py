@@ -1,8 +1,20 @@
 """After training: one file per repair that turns a fine-tuned model's weights back towards safety."""
 
-from moored.recovery._interface import Repair
+from moored.recovery._interface import Repair, RepairedUpdate, UpdateRepair
+from moored.recovery.linear_pull import LinearPull
 from moored.recovery.one_shot import PUBLISHED_PROMPT, PUBLISHED_REFUSAL, OneShot
+from moored.recovery.safe_lora import SafeLora
 
-REPAIRS = {"one_shot": OneShot}
+REPAIRS = {"one_shot": OneShot, "safe_lora": SafeLora, "linear_pull": LinearPull}
 
-__all__ = ["PUBLISHED_PROMPT", "PUBLISHED_REFUSAL", "REPAIRS", "OneShot", "Repair"]
+__all__ = [
+    "PUBLISHED_PROMPT",
+    "PUBLISHED_REFUSAL",
+    "REPAIRS",
+    "LinearPull",
+    "OneShot",
+    "Repair",
+    "RepairedUpdate",
+    "SafeLora",
+    "UpdateRepair",
+]

@@ -1,10 +1,13 @@
-"""What a repair is: weights that are to be moved and a loss over them in, the same weights repaired out."""
+"""What a repair is, of two kinds: by steps on an example, and by a formula on the update of each weight."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.nn import Parameter
+
+from moored.tensors.low_rank import Matrix
 
 
 class Repair(Protocol):
@@ -12,4 +15,32 @@ class Repair(Protocol):
 
     def repair(self, parameters: Iterable[Parameter], loss: Callable[[], Tensor]) -> list[float]:
         """Returns the loss before the first step and after each one."""
+        ...
+
+
+@dataclass(frozen=True)
+class RepairedUpdate:
+    """What became of one weight's update."""
+
+    update: Matrix
+    changed: bool = False
+    cosine: float | None = None
+    """Of the update with what the repair would make of it, where that decides."""
+
+
+@runtime_checkable
+class UpdateRepair(Protocol):
+    """Turns the update of each weight, by itself, into another one."""
+
+    name: str
+    needs_base: bool
+    """Whether it looks at the direction aligned − base."""
+
+    @property
+    def off(self) -> bool:
+        """Whether it is declared to change nothing."""
+        ...
+
+    def repair_update(self, update: Matrix, difference: Matrix | None) -> RepairedUpdate:
+        """The update W_tuned − W_aligned of one weight, repaired; `difference` is W_aligned − W_base."""
         ...

@@ -50,6 +50,11 @@ class OneShot:
         if not self.prompt.strip() or not self.refusal.strip():
             raise InputError("OneShot needs a prompt and a refusal; neither may be empty.")
 
+    @property
+    def off(self) -> bool:
+        """Whether it is declared to change nothing."""
+        return self.steps == 0
+
     @classmethod
     def preset(cls, name: str, **changes: object) -> "OneShot":
         """The settings `published` (all parameters of a full checkpoint) or `adapter` (ours for LoRA factors)."""
@@ -71,7 +76,7 @@ class OneShot:
             InactiveError: no parameter was given, or none received a gradient.
             InputError: the loss is not a number.
         """
-        if self.steps == 0:
+        if self.off:
             return []
         moving = list(parameters)
         if not moving:

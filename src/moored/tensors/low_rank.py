@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_ROUNDING = 1e-12
+"""Of decompositions in fp64, as a share of the factors' norms."""
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -32,6 +35,10 @@ class LowRank:
     def __add__(self, other: "LowRank") -> "LowRank":
         """The sum, of the ranks together."""
         return LowRank(torch.cat([self.b, other.b], 1), torch.cat([self.a, other.a]))
+
+    def __sub__(self, other: "LowRank") -> "LowRank":
+        """The difference, of the ranks together."""
+        return self + LowRank(-other.b, other.a)
 
 
 Matrix = Float[Tensor, "out in"] | LowRank
@@ -71,3 +78,23 @@ def inner(one: Matrix, other: Matrix) -> Float[Tensor, ""]:
 def squared_norm(matrix: Matrix) -> Float[Tensor, ""]:
     """‖X‖², the sum of the squared entries."""
     return inner(matrix, matrix)
+
+
+def compressed(matrix: LowRank, *, tolerance: float = 1e-6) -> LowRank:
+    """The same matrix with no more columns in B than its rank, which sums and differences of products often exceed.
+
+    Args:
+        matrix: B A.
+        tolerance: singular values below this share of the largest are taken for zeros; > 0.
+
+    Returns:
+        U Σ½ and Σ½ Vᵀ of its singular value decomposition, found from two thin QR decompositions in fp64, without the
+        product. A zero matrix, and what rounding leaves where products cancel, is one column of zeros.
+    """
+    left, right = torch.linalg.qr(matrix.b.double()), torch.linalg.qr(matrix.a.T.double())
+    u, s, v = torch.linalg.svd(left.R @ right.R.T)
+    floor = torch.maximum(tolerance * s[:1], _ROUNDING * left.R.norm() * right.R.norm())
+    kept = max(1, int((s > floor).sum()))
+    root = (s * (s > floor))[:kept].sqrt()
+    b, a = left.Q @ (u[:, :kept] * root), (root[:, None] * v[:kept]) @ right.Q.T
+    return LowRank(b.to(matrix.b.dtype), a.to(matrix.a.dtype))

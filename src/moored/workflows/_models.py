@@ -4,9 +4,9 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from moored.embedded.model import embedded_source
+from moored.embedded.model import ALIGNED, BASE, embedded_source
 from moored.errors import InputError, ModelError
-from moored.huggingface.models import ModelSource, adapter_base
+from moored.huggingface.models import ModelSource, adapter_base, checkpoint_folder
 
 
 def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
@@ -49,3 +49,33 @@ def as_arguments(source: ModelSource) -> str:
     adapter = laid_over(source)
     words = [source.name or source.path, *([] if adapter is None else ["--adapter", str(adapter)])]
     return shlex.join(words)
+
+
+def reference_of(
+    source: ModelSource, adapter: Path | None, against: str | None, against_adapter: Path | None = None
+) -> ModelSource | None:
+    """The model to compare one with, or to go back to: what is named or, for an adapter, what it is laid over."""
+    if against is not None or against_adapter is not None:
+        return resolve_model(against or source.name, against_adapter)
+    if adapter is not None:
+        return resolve_model(source.name)
+    is_adapter_folder = source.adapter is not None and Path(source.name) == source.adapter
+    return resolve_model(adapter_base(source.name)) if is_adapter_folder else None
+
+
+def base_name(source: ModelSource, base: str | None) -> str | None:
+    """The base that was named, or the one that the embedded aligned model is known to come from."""
+    return BASE if base is None and source.name == ALIGNED else base
+
+
+def base_folder(name: str) -> Path:
+    """The checkpoint folder of a base.
+
+    Raises:
+        InputError: it is a checkpoint with an adapter.
+        ModelError: it is not there.
+    """
+    source = resolve_model(name)
+    if source.adapter is not None:
+        raise InputError(f"--base {name} is a model with an adapter; name the checkpoint before alignment.")
+    return checkpoint_folder(source.path)

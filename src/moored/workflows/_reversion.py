@@ -1,7 +1,6 @@
 """How the updates of samples lie to the way back to the base, matrix by matrix."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,35 +8,14 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from moored.embedded.model import ALIGNED, BASE
-from moored.errors import InputError
-from moored.huggingface.models import ModelSource, Reversion, checkpoint_folder, place_of
+from moored.huggingface.models import Reversion, place_of
 from moored.huggingface.training.scoring import coordinate_gradients
 from moored.measurement import alignment, shuffled_cosines, update_cosines
-from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
 from moored.workflows._sample import Sample
 
 _DRAWS = 200
 """Directions of the control for each matrix."""
-
-
-def base_name(source: ModelSource, base: str | None) -> str | None:
-    """The base that was named, or the one that the embedded aligned model is known to come from."""
-    return BASE if base is None and source.name == ALIGNED else base
-
-
-def base_folder(name: str) -> Path:
-    """The checkpoint folder of a base.
-
-    Raises:
-        InputError: it is a checkpoint with an adapter.
-        ModelError: it is not there.
-    """
-    source = resolve_model(name)
-    if source.adapter is not None:
-        raise InputError(f"--base {name} is a model with an adapter; name the checkpoint before alignment.")
-    return checkpoint_folder(source.path)
 
 
 def describe_reversion(

@@ -28,10 +28,10 @@ from moored.huggingface.training.scoring import Scores, score_rows
 from moored.report import render_gradients
 from moored.selection import High, Low, Moderate
 from moored.workflows._gradient_scores import correlations, quartiles, require_finite, sample_lines, shares
-from moored.workflows._models import resolve_model
+from moored.workflows._models import base_folder, base_name, resolve_model
 from moored.workflows._progress import progress_bar
 from moored.workflows._provenance import command_line, describe_model, now, versions
-from moored.workflows._reversion import base_folder, base_name, describe_reversion
+from moored.workflows._reversion import describe_reversion
 from moored.workflows._sample import Sample, draw_sample
 
 _LORA = (

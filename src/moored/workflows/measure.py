@@ -10,7 +10,7 @@ from rich.console import Console
 
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json, write_jsonl
-from moored.huggingface.models import ModelSource, adapter_base, require_fit
+from moored.huggingface.models import ModelSource, require_fit
 from moored.measurement import RefusalJudge, verdict
 from moored.workflows._comparison import broken_in_words, compare
 from moored.workflows._measured import (
@@ -22,7 +22,7 @@ from moored.workflows._measured import (
     require_room,
     require_same_tokens,
 )
-from moored.workflows._models import as_arguments, resolve_model
+from moored.workflows._models import as_arguments, reference_of, resolve_model
 from moored.workflows._prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows._provenance import command_line, now, versions
 
@@ -79,7 +79,7 @@ def measure(
     started = time.perf_counter()
     source = resolve_model(model, adapter)
     sets = load_prompt_sets({"harmful": harmful, "harmless": harmless, "ordinary": ordinary, "task": task}, limit=limit)
-    reference_source = _reference(source, adapter, against, against_adapter)
+    reference_source = reference_of(source, adapter, against, against_adapter)
     compared = [source] if reference_source is None else [source, reference_source]
     for each in compared:
         require_fit(each)
@@ -99,18 +99,6 @@ def measure(
     report = build_report(measured, reference, asked, seconds=time.perf_counter() - started)
     write_report(out, report, measured, reference, overwrite=overwrite)
     return report
-
-
-def _reference(
-    source: ModelSource, adapter: Path | None, against: str | None, against_adapter: Path | None
-) -> ModelSource | None:
-    """What is named or, for an adapter, what it is laid over."""
-    if against is not None or against_adapter is not None:
-        return resolve_model(against or source.name, against_adapter)
-    if adapter is not None:
-        return resolve_model(source.name)
-    is_adapter_folder = source.adapter is not None and Path(source.name) == source.adapter
-    return resolve_model(adapter_base(source.name)) if is_adapter_folder else None
 
 
 def build_report(measured: Measured, reference: Measured | None, asked: Asked, *, seconds: float) -> dict[str, Any]:

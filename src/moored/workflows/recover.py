@@ -1,7 +1,6 @@
 """`moored recover`: repairs an adapter or a full checkpoint with one safety example."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from moored.huggingface.models import (
     stored_dtypes,
 )
 from moored.huggingface.training.example_loss import example_loss
-from moored.recovery import OneShot
-from moored.workflows._models import resolve_model
+from moored.recovery import OneShot, UpdateRepair
+from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
 from moored.workflows._provenance import command_line, now, versions, weights_hash
+from moored.workflows._repaired_updates import Lineage, repair_updates
 
 RECORD = "moored_recovery.json"
 
@@ -33,7 +33,9 @@ def recover(
     *,
     out: Path,
     adapter: Path | None = None,
-    method: OneShot | None = None,
+    method: OneShot | UpdateRepair | None = None,
+    against: str | None = None,
+    base: str | None = None,
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -43,13 +45,16 @@ def recover(
         model: the fine-tuned checkpoint, or the base of `adapter`; it is never written to.
         out: the folder for the repaired adapter or checkpoint; must be empty or absent unless `overwrite`.
         adapter: the PEFT folder to repair; its factors alone move.
-        method: the repair; by default the `adapter` preset with an adapter and the `published` one without.
-        dtype: precision while the steps are taken.
+        method: the repair; by default one example, with the preset `adapter` or, for a checkpoint, `published`.
+        against: the aligned model that a repair by a formula goes back to; by default what the adapter lies over.
+        base: the checkpoint that it was aligned from, for a repair that looks at that direction.
+        dtype: precision while steps are taken.
         overwrite: replace what is in `out`.
 
     Returns:
-        What is written to `moored_recovery.json`: method, loss before and after each step and as written (in the
-        files' precision), distance moved, hashes.
+        What is written to `moored_recovery.json`: method, hashes and, under `steps`, loss before and after each step
+        and as written (in the files' precision), and distance moved; of a repair by a formula, under `updates`, what
+        became of each weight.
 
     Raises:
         UserError: whatever the user can put right; nothing is written then.
@@ -61,14 +66,31 @@ def recover(
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
     method = method or OneShot.preset("published" if source.adapter is None else "adapter")
-    record = _record(source, method)
+    lineage = None if isinstance(method, OneShot) else _lineage(source, adapter, method, against, base)
+    record = _record(source, method, lineage)
     with whole_folder(out, overwrite=overwrite) as folder:
-        record["steps"] = _repair_into(folder, source, method, dtype)
+        record |= _repair_into(folder, source, method, lineage, dtype)
         write_json(folder / RECORD, record)
     return record
 
 
-def _record(source: ModelSource, method: OneShot) -> dict[str, Any]:
+def _lineage(
+    source: ModelSource, adapter: Path | None, method: UpdateRepair, against: str | None, base: str | None
+) -> Lineage:
+    """The models between which updates are taken, as far as they were named or are known."""
+    aligned = reference_of(source, adapter, against)
+    if aligned is None:
+        raise InputError(
+            f"{method.name} needs the aligned model that {source.describe()} was tuned from; use --against."
+        )
+    named = base_name(aligned, base)
+    if method.needs_base and named is None:
+        raise InputError(f"{method.name} needs the checkpoint that was aligned, before alignment; name it with --base.")
+    start = ModelSource(str(base_folder(named))) if method.needs_base and named is not None else None
+    return Lineage(tuned=source, aligned=aligned, base=start)
+
+
+def _record(source: ModelSource, method: OneShot | UpdateRepair, lineage: Lineage | None) -> dict[str, Any]:
     return {
         "kind": "recovery",
         "created": now(),
@@ -77,20 +99,38 @@ def _record(source: ModelSource, method: OneShot) -> dict[str, Any]:
         "model": source.path,
         "adapter": None if source.adapter is None else str(source.adapter),
         "weights_sha256": weights_hash(source),
-        "method": {"name": "one_shot", **asdict(method)},
+        "against": None if lineage is None else lineage.aligned.describe(),
+        "base": None if lineage is None or lineage.base is None else lineage.base.describe(),
+        "method": _described(method),
     }
 
 
-def _repair_into(folder: Path, source: ModelSource, method: OneShot, dtype: torch.dtype) -> dict[str, Any]:
+def _described(method: OneShot | UpdateRepair) -> dict[str, Any]:
+    name = "one_shot" if isinstance(method, OneShot) else method.name
+    settings = {key: value for key, value in vars(method).items() if key not in ("name", "needs_base")}
+    return {"name": name, **settings}
+
+
+def _repair_into(
+    folder: Path, source: ModelSource, method: OneShot | UpdateRepair, lineage: Lineage | None, dtype: torch.dtype
+) -> dict[str, Any]:
     start = Path(source.path) if source.adapter is None else source.adapter
-    if method.steps == 0:
+    if method.off:
         # The null effect is exact: nothing is loaded, nothing is cast.
         copy_companions(start, folder, weights=True)
-        return {"taken": 0, "loss": []}
+        return {"steps": {"taken": 0, "loss": []}}
+    if isinstance(method, OneShot):
+        return {"steps": _take_steps_into(folder, source, method, dtype)}
+    assert lineage is not None
+    return {"updates": repair_updates(folder, lineage, method)}
+
+
+def _take_steps_into(folder: Path, source: ModelSource, method: OneShot, dtype: torch.dtype) -> dict[str, Any]:
     tokenizer = load_tokenizer(source)
     require_chat_template(tokenizer, source.describe())
     model: Any = load_model(source, dtype=dtype, trainable=True).eval()
     model.to(best_device())
+    start = Path(source.path) if source.adapter is None else source.adapter
     steps = _take_steps(model, example_loss(model, tokenizer, method.prompt, method.refusal), method, start)
     if source.adapter is not None:
         save_adapter_like(start, model, folder)

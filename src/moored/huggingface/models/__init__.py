@@ -1,13 +1,18 @@
 """Models as files and in memory: loading, adapters, names, weights read key by key."""
 
+from moored.huggingface.models.adapter_updates import (
+    adapter_updates,
+    lies_over_transposed,
+    stack_adapters,
+    write_updates,
+)
 from moored.huggingface.models.adapters import (
     check_fits,
     read_adapter_config,
     refuse_lm_head,
     save_adapter_like,
-    scaled_factors,
-    stack_adapters,
 )
+from moored.huggingface.models.folded import FoldedWeights, difference
 from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
@@ -28,23 +33,28 @@ from moored.huggingface.models.weights import (
     disk_errors,
     iterate_weights,
     require_finite,
+    rewrite_weights,
     stored_dtypes,
     weight_files,
 )
 
 __all__ = [
+    "FoldedWeights",
     "ModelSource",
     "Place",
     "Reversion",
     "StoredWeights",
     "adapter_base",
+    "adapter_updates",
     "best_device",
     "check_fits",
     "checkpoint_folder",
     "context_length",
     "copy_companions",
+    "difference",
     "disk_errors",
     "iterate_weights",
+    "lies_over_transposed",
     "load_model",
     "load_tokenizer",
     "place_of",
@@ -56,9 +66,10 @@ __all__ = [
     "require_finite",
     "require_fit",
     "reversion",
+    "rewrite_weights",
     "save_adapter_like",
-    "scaled_factors",
     "stack_adapters",
     "stored_dtypes",
     "weight_files",
+    "write_updates",
 ]

@@ -1,26 +1,21 @@
-"""LoRA adapter folders: do they fit, and two of them as one."""
+"""LoRA adapter folders: what they hold, and whether it fits."""
 
 import json
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
-from peft.utils.other import get_pattern_key
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from moored.errors import InputError, ModelError
-from moored.files import read_text, whole_folder
+from moored.files import read_text
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.weights import copy_companions, disk_errors, iterate_file, weight_files
 
-_FILE = "adapter_model.safetensors"
-_CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
-"""Initializations that take something off the base weights, so that the adapter alone is not the whole update."""
+ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -38,7 +33,8 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{file} is not valid JSON; fetch the adapter again.") from None
 
 
-def _load_config(folder: Path) -> PeftConfig:
+def load_adapter_config(folder: Path) -> PeftConfig:
+    """The same as PEFT reads it; raises ModelError where PEFT cannot."""
     read_adapter_config(folder)
     try:
         return PeftConfig.from_pretrained(str(folder))
@@ -48,7 +44,7 @@ def _load_config(folder: Path) -> PeftConfig:
 
 def _load_tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors of an adapter as its file names them; pickled ones are refused."""
-    file = Path(folder) / _FILE
+    file = Path(folder) / ADAPTER_FILE
     return dict(iterate_file(file if file.is_file() else weight_files(folder)[0]))
 
 
@@ -96,99 +92,6 @@ def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftMo
             ) from error
 
 
-def stack_adapters(below: Path, above: Path, out: Path) -> None:
-    """Writes one adapter whose update is the sum of two, for the base of `below`.
-
-    The ranks are concatenated and both scales are folded into B, so that s₀B₀A₀ + s₁B₁A₁ = [s₀B₀, s₁B₁][A₀; A₁]
-    holds (DESIGN, contract 11; our choice), in fp32 so that no scale costs precision. Modules that only one of the
-    two touches keep its rank.
-
-    Raises:
-        InputError: `out` is not empty.
-        ModelError: one of them is no plain LoRA (DoRA, a trained bias or other tensors cannot be summed).
-    """
-    parts = [(_plain_lora(folder), load_factors(folder)) for folder in (below, above)]
-    stacked: dict[str, Tensor] = {}
-    for module in _modules({name: tensor for _, factors in parts for name, tensor in factors.items()}):
-        pairs = [_scaled_pair(module, config, factors) for config, factors in parts]
-        present = [pair for pair in pairs if pair is not None]
-        stacked[f"{module}.lora_A.weight"] = torch.cat([a for a, _ in present]).contiguous()
-        stacked[f"{module}.lora_B.weight"] = torch.cat([b for _, b in present], dim=1).contiguous()
-    config = _stacked_config(parts[0][0], stacked)
-    with whole_folder(out) as folder, disk_errors():
-        save_file({f"base_model.model.{n}": t for n, t in stacked.items()}, folder / _FILE)
-        config.save_pretrained(str(folder))
-
-
-def scaled_factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """A and s·B of each module that an adapter moves, by plain name, in fp32: ΔW = (s·B) A.
-
-    Raises:
-        ModelError: it is no plain LoRA.
-    """
-    config, factors = _plain_lora(folder), load_factors(folder)
-    pairs = {module: _scaled_pair(module, config, factors) for module in _modules(factors)}
-    return {module: pair for module, pair in pairs.items() if pair is not None}
-
-
-def _modules(factors: Mapping[str, Tensor]) -> list[str]:
-    return sorted({name.rpartition(".lora_")[0] for name in factors})
-
-
-def _scaled_pair(module: str, config: LoraConfig, factors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-    a = factors.get(f"{module}.lora_A.weight")
-    if a is None:
-        return None
-    return a.float(), factors[f"{module}.lora_B.weight"].float() * _scale(config, module, rank=a.shape[0])
-
-
-def _scale(config: LoraConfig, module: str, *, rank: int) -> float:
-    """The factor between BA and ΔW. The keys of PEFT's patterns are regular expressions, so PEFT matches them."""
-    patterns = config.alpha_pattern or {}
-    alpha = patterns.get(get_pattern_key(list(patterns), module), config.lora_alpha)
-    return alpha / rank**0.5 if config.use_rslora else alpha / rank
-
-
-def _plain_lora(folder: Path) -> LoraConfig:
-    """The configuration of an adapter that is its two factors and a scale, nothing more."""
-    config = _load_config(folder)
-    names = load_factors(folder)
-    found = sorted({_kind(name) for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))})
-    if not isinstance(config, LoraConfig):
-        found = [str(config.peft_type)]
-    elif config.use_dora:
-        found = ["DoRA"]
-    elif str(config.init_lora_weights).startswith(_CHANGES_BASE):
-        found = [f"initialized by {config.init_lora_weights}"]
-    if found or not isinstance(config, LoraConfig):
-        raise ModelError(
-            f"{folder} is more than a plain LoRA ({', '.join(found)}) and cannot be stacked with another adapter."
-        )
-    return config
-
-
-def _kind(name: str) -> str:
-    return ".".join(name.split(".")[-2:])
-
-
-def _stacked_config(below: LoraConfig, stacked: Mapping[str, Tensor]) -> LoraConfig:
-    """Every module is named in full: two adapters seldom agree on shorter patterns."""
-    ranks = {n.removesuffix(".lora_A.weight"): t.shape[0] for n, t in stacked.items() if n.endswith(".lora_A.weight")}
-    usual = max(set(ranks.values()), key=list(ranks.values()).count)
-    uneven = {module: rank for module, rank in ranks.items() if rank != usual}
-    return LoraConfig(
-        base_model_name_or_path=below.base_model_name_or_path,
-        task_type=below.task_type,
-        fan_in_fan_out=below.fan_in_fan_out,
-        target_modules=list(ranks),
-        r=usual,
-        lora_alpha=usual,
-        rank_pattern=uneven,
-        alpha_pattern=dict(uneven),
-        inference_mode=True,
-    )
-
-
 def refuse_lm_head(target_modules: object) -> None:
     """Raises InputError when LoRA is asked for on the output head, which SFTTrainer cannot train."""
     names = [target_modules] if isinstance(target_modules, str) else list(target_modules or ())  # type: ignore[call-overload]
@@ -213,4 +116,4 @@ def save_adapter_like(original: Path, model: nn.Module, folder: Path) -> None:
         tensors[name] = now[plain_name(name)].detach().to("cpu", tensor.dtype).contiguous()
     copy_companions(original, folder)
     with disk_errors():
-        save_file(tensors, folder / _FILE, metadata={"format": "pt"})
+        save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})

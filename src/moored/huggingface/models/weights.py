@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import strerror
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from moored.errors import ModelError
@@ -84,6 +85,25 @@ def iterate_weights(folder: Path | str) -> Iterator[tuple[str, Tensor]]:
     """
     for file in weight_files(folder):
         yield from iterate_file(file)
+
+
+def rewrite_weights(start: Path, folder: Path, change: Callable[[str, Tensor], Tensor]) -> None:
+    """Writes the tensors of one folder to another, changed one by one; a file of them is in memory at a time.
+
+    Args:
+        start: a checkpoint folder.
+        folder: gets files of the same names, and the index if there is one.
+        change: makes the new tensor of a stored name and its tensor.
+
+    Raises:
+        ModelError: a file is missing, pickled, or no valid safetensors file.
+    """
+    for file in weight_files(start):
+        tensors = {name: change(name, tensor).contiguous() for name, tensor in iterate_file(file)}
+        with disk_errors():
+            save_file(tensors, folder / file.name, metadata={"format": "pt"})
+    if (start / _INDEX).is_file():
+        shutil.copyfile(start / _INDEX, folder / _INDEX)
 
 
 class StoredWeights:

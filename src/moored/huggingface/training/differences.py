@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from moored.errors import InputError, ModelError
-from moored.huggingface.models import StoredWeights, checkpoint_folder, scaled_factors
+from moored.huggingface.models import StoredWeights, adapter_updates, checkpoint_folder
 from moored.huggingface.training.guarded import Guarded, is_quantized
 from moored.tensors.low_rank import LowRank, Matrix, whole, zero
 
@@ -49,15 +49,15 @@ def differences(
 
 
 def _of_adapter(weights: Sequence[Guarded], adapter: Path) -> Iterator[tuple[str, Matrix]]:
-    factors = scaled_factors(adapter)
-    if not factors.keys() & {weight.name for weight in weights}:
+    updates = adapter_updates(adapter)
+    if not updates.keys() & {weight.name for weight in weights}:
         name = weights[0].name
         raise ModelError(f"The adapter {adapter} moves none of the guarded weights ({name}, say); name another one.")
     for weight in weights:
         device = weight.parameters[0].device
-        if weight.name in factors:
-            a, b = factors[weight.name]
-            yield weight.name, LowRank(b.to(device), a.to(device))
+        if weight.name in updates:
+            update = updates[weight.name]
+            yield weight.name, LowRank(update.b.to(device), update.a.to(device))
         else:
             out, into = weight.update(scaled=False).shape
             yield weight.name, zero(out, into, device)

@@ -1,0 +1,117 @@
+"""LoRA adapters as the updates that they are: sums of them, and adapters written from updates."""
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+from peft import LoraConfig
+from peft.utils.other import get_pattern_key
+from safetensors.torch import save_file
+from torch import Tensor
+
+from moored.errors import ModelError
+from moored.files import whole_folder
+from moored.huggingface.models.adapters import ADAPTER_FILE, load_adapter_config, load_factors, read_adapter_config
+from moored.huggingface.models.weights import disk_errors
+from moored.tensors.low_rank import LowRank
+
+_CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
+"""Initializations that take something off the base weights, so that the adapter alone is not the whole update."""
+
+
+def stack_adapters(below: Path, above: Path, out: Path) -> None:
+    """Writes one adapter whose update is the sum of two, for the base of `below`.
+
+    The ranks are concatenated and both scales are folded into B, so that s₀B₀A₀ + s₁B₁A₁ = [s₀B₀, s₁B₁][A₀; A₁]
+    holds (DESIGN, contract 11; our choice), in fp32 so that no scale costs precision. Modules that only one of the
+    two touches keep its rank.
+
+    Raises:
+        InputError: `out` is not empty.
+        ModelError: one of them is no plain LoRA (DoRA, a trained bias or other tensors cannot be summed).
+    """
+    parts = [adapter_updates(folder) for folder in (below, above)]
+    modules = sorted({module for part in parts for module in part})
+    sums = {module: reduce(add, [part[module] for part in parts if module in part]) for module in modules}
+    with whole_folder(out) as folder:
+        write_updates(sums, folder, like=below)
+
+
+def write_updates(updates: Mapping[str, LowRank], folder: Path, *, like: Path) -> None:
+    """Writes an adapter whose updates are these, by module, in fp32; for the base and task of the adapter `like`."""
+    tensors = {}
+    for module, update in updates.items():
+        tensors[f"{module}.lora_A.weight"] = update.a.contiguous()
+        tensors[f"{module}.lora_B.weight"] = update.b.contiguous()
+    with disk_errors():
+        save_file({f"base_model.model.{name}": tensor for name, tensor in tensors.items()}, folder / ADAPTER_FILE)
+        _stacked_config(_plain_lora(like), tensors).save_pretrained(str(folder))
+
+
+def adapter_updates(folder: Path) -> dict[str, LowRank]:
+    """ΔW = (s·B) A of each module that an adapter moves, by plain name, in fp32.
+
+    Raises:
+        ModelError: it is no plain LoRA.
+    """
+    config, factors = _plain_lora(folder), load_factors(folder)
+    modules = sorted({name.rpartition(".lora_")[0] for name in factors})
+    return {module: _update(module, config, factors) for module in modules}
+
+
+def lies_over_transposed(folder: Path) -> bool:
+    """Whether weights under an adapter are kept as `in × out`, as GPT-2's are; updates are `out × in` all the same."""
+    return bool(read_adapter_config(folder).get("fan_in_fan_out"))
+
+
+def _update(module: str, config: LoraConfig, factors: Mapping[str, Tensor]) -> LowRank:
+    a, b = (factors[f"{module}.lora_{kind}.weight"].float() for kind in "AB")
+    return LowRank(b * _scale(config, module, rank=len(a)), a)
+
+
+def _scale(config: LoraConfig, module: str, *, rank: int) -> float:
+    """The factor between BA and ΔW. The keys of PEFT's patterns are regular expressions, so PEFT matches them."""
+    patterns = config.alpha_pattern or {}
+    alpha = patterns.get(get_pattern_key(list(patterns), module), config.lora_alpha)
+    return alpha / rank**0.5 if config.use_rslora else alpha / rank
+
+
+def _plain_lora(folder: Path) -> LoraConfig:
+    """The configuration of an adapter that is its two factors and a scale, nothing more."""
+    config = load_adapter_config(folder)
+    names = load_factors(folder)
+    found = sorted({_kind(name) for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))})
+    if not isinstance(config, LoraConfig):
+        found = [str(config.peft_type)]
+    elif config.use_dora:
+        found = ["DoRA"]
+    elif str(config.init_lora_weights).startswith(_CHANGES_BASE):
+        found = [f"initialized by {config.init_lora_weights}"]
+    if found or not isinstance(config, LoraConfig):
+        raise ModelError(
+            f"{folder} is more than a plain LoRA ({', '.join(found)}) and cannot be stacked with another adapter."
+        )
+    return config
+
+
+def _kind(name: str) -> str:
+    return ".".join(name.split(".")[-2:])
+
+
+def _stacked_config(below: LoraConfig, stacked: Mapping[str, Tensor]) -> LoraConfig:
+    """Every module is named in full: two adapters seldom agree on shorter patterns."""
+    ranks = {n.removesuffix(".lora_A.weight"): t.shape[0] for n, t in stacked.items() if n.endswith(".lora_A.weight")}
+    usual = max(set(ranks.values()), key=list(ranks.values()).count)
+    uneven = {module: rank for module, rank in ranks.items() if rank != usual}
+    return LoraConfig(
+        base_model_name_or_path=below.base_model_name_or_path,
+        task_type=below.task_type,
+        fan_in_fan_out=below.fan_in_fan_out,
+        target_modules=list(ranks),
+        r=usual,
+        lora_alpha=usual,
+        rank_pattern=uneven,
+        alpha_pattern=dict(uneven),
+        inference_mode=True,
+    )

@@ -1,0 +1,200 @@
+"""Repairs by a formula, against dense arithmetic on the merged models."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.adapters import save_adapter
+from tests.tiny import KINDS, save_tiny, tiny_model, tiny_tokenizer
+from tests.workflows.files import digests
+
+from moored.errors import InactiveError, InputError, ModelError
+from moored.huggingface.models import ModelSource, iterate_weights, load_model, stack_adapters
+from moored.recovery import LinearPull, SafeLora
+from moored.workflows.recover import recover
+
+EVERY = SafeLora(threshold=1.0)
+
+
+def _merged(base, adapter=None):
+    return {
+        name: weight.detach()
+        for name, weight in load_model(ModelSource(str(base), adapter), merge=True).named_parameters()
+    }
+
+
+@pytest.fixture(params=KINDS)
+def stacked(request, tmp_path):
+    """A base, an adapter that aligns it, and one adapter that is that and a fine-tune together."""
+    kind = request.param
+    base = save_tiny(tmp_path / "base", kind)
+    aligned = save_adapter(tmp_path / "aligned", kind, dtype=torch.bfloat16, base=str(base))
+    more = save_adapter(tmp_path / "more", kind, seed=1, base=str(base), target_modules=["q_proj", "o_proj"])
+    stack_adapters(aligned, more, tmp_path / "tuned")
+    return base, aligned, tmp_path / "tuned"
+
+
+def _dense_safe_lora(tuned, aligned, base):
+    found = {}
+    for name, weight in tuned.items():
+        v, update = aligned[name] - base[name], weight - aligned[name]
+        found[name] = weight
+        if v.ndim == 2 and v.any() and update.any():
+            found[name] = aligned[name] + v @ v.T / v.norm() @ update
+    return found
+
+
+def test_safe_lora_is_the_dense_formula_and_gives_one_adapter(tmp_path, stacked):
+    base, aligned, tuned = stacked
+    before = digests(base), digests(aligned), digests(tuned)
+    record = recover(str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out", method=EVERY)
+    assert (digests(base), digests(aligned), digests(tuned)) == before
+    want = _dense_safe_lora(_merged(base, tuned), _merged(base, aligned), _merged(base))
+    got = _merged(base, tmp_path / "out")
+    for name, weight in want.items():
+        torch.testing.assert_close(got[name], weight, rtol=1e-4, atol=1e-5)
+    changed = {each["name"] for each in record["updates"]["weights"] if each["changed"]}
+    # Where alignment moved nothing there is no direction; where the fine-tune moved nothing, no update.
+    assert changed == {name for name in want if "q_proj.weight" in name}
+    assert record["updates"]["changed"] == 2 and record["updates"]["of"] == 8
+
+
+def test_a_linear_pull_is_the_mean_of_the_merged_models(tmp_path, stacked):
+    base, aligned, tuned = stacked
+    record = recover(
+        str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull(share=0.25)
+    )
+    start, end, got = (_merged(base, each) for each in (tuned, aligned, tmp_path / "out"))
+    for name, weight in got.items():
+        torch.testing.assert_close(weight, 0.75 * start[name] + 0.25 * end[name], rtol=1e-4, atol=1e-5)
+    assert record["updates"]["kept"] == pytest.approx(0.75)
+    # No more ranks than the two need.
+    factors = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert max(min(tensor.shape) for tensor in factors.values()) <= 4
+
+
+def test_the_whole_way_back_is_the_aligned_model(tmp_path, stacked):
+    base, aligned, tuned = stacked
+    recover(str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull(share=1.0))
+    end, got = _merged(base, aligned), _merged(base, tmp_path / "out")
+    for name, weight in got.items():
+        torch.testing.assert_close(weight, end[name], rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapter_over_an_aligned_checkpoint_has_a_dense_direction(tmp_path):
+    base, aligned = save_tiny(tmp_path / "base"), save_tiny(tmp_path / "aligned", seed=1)
+    adapter = save_adapter(tmp_path / "adapter", seed=2)
+    recover(str(aligned), adapter=adapter, base=str(base), out=tmp_path / "out", method=EVERY)
+    want = _dense_safe_lora(_merged(aligned, adapter), _merged(aligned), _merged(base))
+    got = _merged(aligned, tmp_path / "out")
+    for name, weight in want.items():
+        torch.testing.assert_close(got[name], weight, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [EVERY, LinearPull(share=0.5)], ids=lambda each: each.name)
+def test_a_checkpoint_comes_out_as_a_checkpoint(tmp_path, method):
+    base, aligned = save_tiny(tmp_path / "base"), save_tiny(tmp_path / "aligned", seed=1)
+    tiny_model(seed=2).to(torch.bfloat16).save_pretrained(tmp_path / "tuned", max_shard_size="20KB")
+    tiny_tokenizer().save_pretrained(tmp_path / "tuned")
+    recover(str(tmp_path / "tuned"), against=str(aligned), base=str(base), out=tmp_path / "out", method=method)
+    tuned = {name: weight.float() for name, weight in iterate_weights(tmp_path / "tuned")}
+    start, end = dict(iterate_weights(base)), dict(iterate_weights(aligned))
+    got = dict(iterate_weights(tmp_path / "out"))
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        *(file.name for file in (tmp_path / "tuned").iterdir()),
+        "moored_recovery.json",
+    }
+    for name, weight in got.items():
+        v, update = end[name] - start[name], tuned[name] - end[name]
+        want = tuned[name] - 0.5 * update
+        if method is EVERY:
+            inside = "layers" in name and v.ndim == 2
+            want = end[name] + v @ v.T / v.norm() @ update if inside else tuned[name]
+            assert inside or torch.equal(weight.float(), tuned[name])
+        assert weight.dtype == torch.bfloat16
+        torch.testing.assert_close(weight.float(), want, rtol=1e-2, atol=1e-2)
+    load_model(ModelSource(str(tmp_path / "out")))
+
+
+@pytest.mark.parametrize("method", [SafeLora(threshold=0.0), LinearPull(share=0.0)], ids=lambda each: each.name)
+def test_what_is_declared_off_copies_every_file(tmp_path, stacked, method):
+    base, aligned, tuned = stacked
+    recover(str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out", method=method)
+    found = digests(tmp_path / "out")
+    del found["moored_recovery.json"]
+    assert found == digests(tuned)
+
+
+def test_the_record_names_the_models_and_the_settings(tmp_path, stacked):
+    base, aligned, tuned = stacked
+    recover(str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out", method=EVERY)
+    record = json.loads((tmp_path / "out" / "moored_recovery.json").read_text())
+    assert record["method"] == {"name": "safe_lora", "threshold": 1.0, "form": "published", "rank": None}
+    assert record["against"] == str(aligned) and record["base"] == str(base)
+
+
+def test_files_beside_an_adapter_come_along(tmp_path, stacked):
+    base, aligned, tuned = stacked
+    (tuned / "safety_tokens.json").write_text("[]")
+    recover(str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull())
+    assert (tmp_path / "out" / "safety_tokens.json").is_file()
+
+
+def _equal(tmp_path, base, aligned, tuned):
+    return {"adapter": aligned, "against": str(aligned), "method": LinearPull()}, InactiveError, "nothing to repair"
+
+
+def _above(tmp_path, base, aligned, tuned):
+    return (
+        {"adapter": tuned, "against": str(aligned), "base": str(base), "method": SafeLora(threshold=1e-6)},
+        InactiveError,
+        "smallest cosine with alignment is 0",
+    )
+
+
+def _unaligned(tmp_path, base, aligned, tuned):
+    return {"adapter": tuned, "base": str(base), "method": EVERY}, InactiveError, "equals its base"
+
+
+def _no_base(tmp_path, base, aligned, tuned):
+    return {"adapter": tuned, "against": str(aligned), "method": EVERY}, InputError, "name it with --base"
+
+
+def _adapter_as_base(tmp_path, base, aligned, tuned):
+    return (
+        {"adapter": tuned, "against": str(aligned), "base": str(aligned), "method": EVERY},
+        InputError,
+        "before alignment",
+    )
+
+
+def _other_checkpoint(tmp_path, base, aligned, tuned):
+    other = shutil.copytree(base, tmp_path / "other")
+    return {"adapter": tuned, "against": str(other), "method": LinearPull()}, ModelError, "is no adapter"
+
+
+def _no_reference(tmp_path, base, aligned, tuned):
+    return {"method": LinearPull()}, InputError, "use --against"
+
+
+def _wider(tmp_path, base, aligned, tuned):
+    save_tiny(tmp_path / "wide", hidden_size=32)
+    return {"against": str(tmp_path / "wide"), "method": LinearPull()}, ModelError, "is not what .* was tuned from"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_equal, _above, _unaligned, _no_base, _adapter_as_base, _other_checkpoint, _no_reference, _wider],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_what_cannot_be_repaired_is_one_sentence_and_leaves_nothing(tmp_path, spoil):
+    base = save_tiny(tmp_path / "base")
+    aligned = save_adapter(tmp_path / "aligned", base=str(base))
+    stack_adapters(aligned, save_adapter(tmp_path / "more", seed=1, base=str(base)), tmp_path / "tuned")
+    given, error, sentence = spoil(tmp_path, base, aligned, tmp_path / "tuned")
+    before = digests(tmp_path)
+    with pytest.raises(error, match=sentence) as raised:
+        recover(str(base), **given, out=tmp_path / "new" / "out")
+    assert "\n" not in str(raised.value) and digests(tmp_path) == before and not (tmp_path / "new").exists()
