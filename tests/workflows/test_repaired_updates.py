@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from tests.adapters import save_adapter
 from tests.tiny import KINDS, save_tiny, tiny_model, tiny_tokenizer
 from tests.workflows.files import digests
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.models import ModelSource, iterate_weights, load_model, stack_adapters
@@ -91,6 +93,30 @@ def test_an_adapter_over_an_aligned_checkpoint_has_a_dense_direction(tmp_path):
     got = _merged(aligned, tmp_path / "out")
     for name, weight in want.items():
         torch.testing.assert_close(got[name], weight, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_that_keep_their_weights_transposed_are_turned(tmp_path):
+    """Also where the weight is square, so that no shape would tell."""
+    sizes = GPT2Config(vocab_size=32, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    for seed, name in enumerate(("base", "aligned")):
+        torch.manual_seed(seed)
+        GPT2LMHeadModel(sizes).save_pretrained(tmp_path / name)
+    config = LoraConfig(r=2, target_modules=["attn.c_proj"], fan_in_fan_out=True, init_lora_weights=False)
+    model = GPT2LMHeadModel.from_pretrained(tmp_path / "aligned")
+    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    recover(
+        str(tmp_path / "aligned"),
+        adapter=tmp_path / "adapter",
+        base=str(tmp_path / "base"),
+        out=tmp_path / "out",
+        method=EVERY,
+    )
+    name = "transformer.h.0.attn.c_proj.weight"
+    aligned = _merged(tmp_path / "aligned")[name].T
+    v = aligned - _merged(tmp_path / "base")[name].T
+    update = _merged(tmp_path / "aligned", tmp_path / "adapter")[name].T - aligned
+    got = _merged(tmp_path / "aligned", tmp_path / "out")[name].T
+    torch.testing.assert_close(got, aligned + v @ v.T / v.norm() @ update, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [EVERY, LinearPull(share=0.5)], ids=lambda each: each.name)
