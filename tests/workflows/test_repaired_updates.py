@@ -13,7 +13,7 @@ from tests.workflows.files import digests
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from moored.errors import InactiveError, InputError, ModelError
-from moored.huggingface.models import ModelSource, iterate_weights, load_model, stack_adapters
+from moored.huggingface.models import ModelSource, adapter_updates, iterate_weights, load_model, stack_adapters
 from moored.recovery import LinearPull, SafeLora
 from moored.workflows.recover import recover
 
@@ -72,9 +72,22 @@ def test_a_linear_pull_is_the_mean_of_the_merged_models(tmp_path, stacked):
     for name, weight in got.items():
         torch.testing.assert_close(weight, 0.75 * start[name] + 0.25 * end[name], rtol=1e-4, atol=1e-5)
     assert record["updates"]["kept"] == pytest.approx(0.75)
-    # No more ranks than the two need.
+
+
+def test_no_more_ranks_are_written_than_the_sum_has(tmp_path):
+    base = save_tiny(tmp_path / "base")
+    aligned, tuned = (save_adapter(tmp_path / str(seed), seed=seed, base=str(base)) for seed in (0, 1))
+    recover(str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull())
     factors = load_file(tmp_path / "out" / "adapter_model.safetensors")
-    assert max(min(tensor.shape) for tensor in factors.values()) <= 4
+    assert {min(tensor.shape) for tensor in factors.values()} == {4}
+
+
+def test_what_is_not_changed_keeps_its_factors(tmp_path, stacked):
+    base, aligned, tuned = stacked
+    recover(str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out", method=EVERY)
+    old, new = (adapter_updates(folder) for folder in (tuned, tmp_path / "out"))
+    same = {name for name in old if torch.equal(old[name].a, new[name].a) and torch.equal(old[name].b, new[name].b)}
+    assert same == {name for name in old if not name.endswith("q_proj")}
 
 
 def test_the_whole_way_back_is_the_aligned_model(tmp_path, stacked):
@@ -202,7 +215,7 @@ def _other_checkpoint(tmp_path, base, aligned, tuned):
 
 
 def _no_reference(tmp_path, base, aligned, tuned):
-    return {"method": LinearPull()}, InputError, "use --against"
+    return {"method": LinearPull()}, InputError, "Name the aligned model"
 
 
 def _wider(tmp_path, base, aligned, tuned):

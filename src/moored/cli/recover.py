@@ -31,9 +31,19 @@ def recover_command(
     stop_at: Annotated[float | None, Option(help="Loss at which it counts as learned.", show_default=False)] = None,
     against: Annotated[
         str | None,
-        Option(help="The aligned model (safe_lora, linear_pull); else what the adapter lies over.", show_default=False),
+        Option(
+            help="The aligned model, to go back to or to choose by; else what the adapter lies over.",
+            show_default=False,
+        ),
     ] = None,
     base: Annotated[str | None, Option(help="The checkpoint before alignment (safe_lora).", show_default=False)] = None,
+    choose_from: Annotated[
+        str | None, Option(help="A pool of examples to choose from: a file or `embedded`.", show_default=False)
+    ] = None,
+    choose_by: Annotated[
+        Literal["halving", "bilevel"], Option(help="Short repairs, the worst leaving; or the paper's bi-level method.")
+    ] = "halving",
+    task: Annotated[str, Option(help="Prompts on which the choice keeps the model as it is.")] = "embedded",
     threshold: Annotated[
         float | None, Option(help="Cosine below which safe_lora projects; 0.35 by default.", show_default=False)
     ] = None,
@@ -62,7 +72,19 @@ def recover_command(
     given = {name: value for name, value in settings.items() if value is not None}
     is_adapter = adapter is not None or (Path(model) / "adapter_config.json").is_file()
     chosen = _method(method, preset or ("adapter" if is_adapter else "published"), given)
-    record = recover(model, out=out, adapter=adapter, method=chosen, against=against, base=base, overwrite=overwrite)
+    record = recover(
+        model,
+        out=out,
+        adapter=adapter,
+        method=chosen,
+        against=against,
+        base=base,
+        choose_from=choose_from,
+        choose_by=choose_by,
+        task=task,
+        overwrite=overwrite,
+        console=Console(stderr=True),
+    )
     _print(Console(), record, model, adapter, out)
 
 
@@ -85,6 +107,8 @@ def _print(console: Console, record: dict[str, Any], model: str, adapter: Path |
         return
     else:
         console.print(_of_steps(record["steps"]), highlight=False, soft_wrap=True)
+    if (out / "example_choice.json").is_file():
+        console.print(f"Example chosen: {record['method']['prompt']}", highlight=False, soft_wrap=True)
     console.print(f"Repaired: {out}", highlight=False, soft_wrap=True)
     measured = f"{model} --adapter {out}" if adapter is not None else str(out)
     console.print(f"Next: moored measure {measured} --out measured", highlight=False, soft_wrap=True)

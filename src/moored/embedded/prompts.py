@@ -5,12 +5,15 @@ Requests and instructions are split once: what tunes or attacks a model uses *al
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
 Split = Literal["align", "held-out"]
+_OF_EACH_CATEGORY = 7
+"""Requests in the pool of safety examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,16 @@ class RequestPair:
     twin: str
     kind: str
     """Why the twin is harmless: homonym, figurative, safe_target, safe_context, definition, history, …"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleRequest:
+    """A harmful request that a safety example may be made of, with whatever a model refuses it by."""
+
+    id: str
+    category: str
+    """The hazard, or `general` where it asks for no particular harm."""
+    prompt: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +63,17 @@ class Openings:
 def request_pairs(split: Split) -> list[RequestPair]:
     """All pairs of one side, in the order of the file."""
     return [pair for row in _rows("requests.jsonl") if (pair := RequestPair(**row)).split == split]
+
+
+def example_pool() -> list[ExampleRequest]:
+    """Requests of which one may repair a model: general ones, and the first of *align* in each category."""
+    seen: Counter[str] = Counter()
+    pool = [ExampleRequest(**row) for row in _rows("general_requests.jsonl")]
+    for pair in request_pairs("align"):
+        seen[pair.category] += 1
+        if seen[pair.category] <= _OF_EACH_CATEGORY:
+            pool.append(ExampleRequest(id=pair.id, category=pair.category, prompt=pair.harmful))
+    return pool
 
 
 def ordinary_instructions(split: Split) -> list[Instruction]:

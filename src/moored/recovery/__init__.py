@@ -1,6 +1,8 @@
-"""After training: one file per repair that turns a fine-tuned model's weights back towards safety."""
+"""After training: one file per repair that turns a fine-tuned model back, and per way to choose its example."""
 
 from moored.recovery._interface import Repair, RepairedUpdate, UpdateRepair
+from moored.recovery.bilevel import BilevelChoice
+from moored.recovery.halving import Round, Standing, halve, schedule
 from moored.recovery.linear_pull import LinearPull
 from moored.recovery.one_shot import PUBLISHED_PROMPT, PUBLISHED_REFUSAL, OneShot
 from moored.recovery.safe_lora import SafeLora
@@ -11,10 +13,15 @@ __all__ = [
     "PUBLISHED_PROMPT",
     "PUBLISHED_REFUSAL",
     "REPAIRS",
+    "BilevelChoice",
     "LinearPull",
     "OneShot",
     "Repair",
     "RepairedUpdate",
+    "Round",
     "SafeLora",
+    "Standing",
     "UpdateRepair",
+    "halve",
+    "schedule",
 ]

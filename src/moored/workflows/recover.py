@@ -1,10 +1,12 @@
 """`moored recover`: repairs an adapter or a full checkpoint with one safety example."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from moored.errors import InactiveError, InputError
 from moored.files import require_place, whole_folder, write_json
@@ -21,11 +23,14 @@ from moored.huggingface.models import (
 )
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot, UpdateRepair
+from moored.workflows._example_choice import By, choose_example
 from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
+from moored.workflows._prompt_sets import EMBEDDED
 from moored.workflows._provenance import command_line, now, versions, weights_hash
 from moored.workflows._repaired_updates import Lineage, repair_updates
 
 RECORD = "moored_recovery.json"
+RANKING = "example_choice.json"
 
 
 def recover(
@@ -36,8 +41,12 @@ def recover(
     method: OneShot | UpdateRepair | None = None,
     against: str | None = None,
     base: str | None = None,
+    choose_from: str | None = None,
+    choose_by: By = "halving",
+    task: str = EMBEDDED,
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Repairs a fine-tuned model: adapter in, adapter out; a full checkpoint comes out as a full checkpoint.
 
@@ -46,15 +55,19 @@ def recover(
         out: the folder for the repaired adapter or checkpoint; must be empty or absent unless `overwrite`.
         adapter: the PEFT folder to repair; its factors alone move.
         method: the repair; by default one example, with the preset `adapter` or, for a checkpoint, `published`.
-        against: the aligned model that a repair by a formula goes back to; by default what the adapter lies over.
+        against: the aligned model, for a repair by a formula and for the choice; by default what the adapter lies over.
         base: the checkpoint that it was aligned from, for a repair that looks at that direction.
+        choose_from: a pool of examples, `embedded` or a file, of which the best takes the place of the method's.
+        choose_by: how that is found; see `choose_example`.
+        task: prompts on which the repaired model should stay as it was; `embedded` for ordinary instructions.
         dtype: precision while steps are taken.
         overwrite: replace what is in `out`.
+        console: where progress is shown; None is silent.
 
     Returns:
         What is written to `moored_recovery.json`: method, hashes and, under `steps`, loss before and after each step
         and as written (in the files' precision), and distance moved; of a repair by a formula, under `updates`, what
-        became of each weight.
+        became of each weight. The ranking of a pool is written to `example_choice.json`.
 
     Raises:
         UserError: whatever the user can put right; nothing is written then.
@@ -67,8 +80,19 @@ def recover(
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
     method = method or OneShot.preset("published" if source.adapter is None else "adapter")
     lineage = None if isinstance(method, OneShot) else _lineage(source, adapter, method, against, base)
+    ranking: list[dict[str, Any]] = []
+    if choose_from is not None:
+        if not isinstance(method, OneShot):
+            raise InputError(f"{method.name} repairs without an example; leave --choose-from out.")
+        aligned = _aligned(source, adapter, against)
+        ranking = choose_example(
+            source, aligned, pool=choose_from, method=method, by=choose_by, task=task, dtype=dtype, console=console
+        )
+        method = replace(method, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"])
     record = _record(source, method, lineage)
     with whole_folder(out, overwrite=overwrite) as folder:
+        if ranking:
+            write_json(folder / RANKING, ranking)
         record |= _repair_into(folder, source, method, lineage, dtype)
         write_json(folder / RECORD, record)
     return record
@@ -78,16 +102,19 @@ def _lineage(
     source: ModelSource, adapter: Path | None, method: UpdateRepair, against: str | None, base: str | None
 ) -> Lineage:
     """The models between which updates are taken, as far as they were named or are known."""
-    aligned = reference_of(source, adapter, against)
-    if aligned is None:
-        raise InputError(
-            f"{method.name} needs the aligned model that {source.describe()} was tuned from; use --against."
-        )
+    aligned = _aligned(source, adapter, against)
     named = base_name(aligned, base)
     if method.needs_base and named is None:
         raise InputError(f"{method.name} needs the checkpoint that was aligned, before alignment; name it with --base.")
     start = ModelSource(str(base_folder(named))) if method.needs_base and named is not None else None
     return Lineage(tuned=source, aligned=aligned, base=start)
+
+
+def _aligned(source: ModelSource, adapter: Path | None, against: str | None) -> ModelSource:
+    aligned = reference_of(source, adapter, against)
+    if aligned is None:
+        raise InputError(f"Name the aligned model that {source.describe()} was tuned from with --against.")
+    return aligned
 
 
 def _record(source: ModelSource, method: OneShot | UpdateRepair, lineage: Lineage | None) -> dict[str, Any]:

@@ -1,6 +1,15 @@
 """Models that answer and are scored: generation, log-probabilities, drift."""
 
-from moored.huggingface.inference.drift_probe import KL_TOKENS, Answers, DriftProbe, ReferenceAnswers, reference_answers
+from moored.huggingface.inference.drift_probe import (
+    KL_TOKENS,
+    Answers,
+    DriftProbe,
+    ReferenceAnswers,
+    divergence,
+    divergence_in_parts,
+    record_answers,
+    reference_answers,
+)
 from moored.huggingface.inference.generation import generate
 from moored.huggingface.inference.log_probabilities import (
     answer_log_probs,
@@ -18,6 +27,9 @@ __all__ = [
     "answer_logits",
     "answer_token_log_probs",
     "continuation_log_probs",
+    "divergence",
+    "divergence_in_parts",
     "generate",
+    "record_answers",
     "reference_answers",
 ]

@@ -1,6 +1,6 @@
 """Two low-noise measures of drift from forward passes alone: refusal log-odds and KL to a reference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from moored.errors import InputError
-from moored.huggingface.inference.log_probabilities import answer_logits, continuation_log_probs
+from moored.huggingface.inference.log_probabilities import (
+    answer_logits,
+    answer_logits_in_parts,
+    continuation_log_probs,
+)
 from moored.measurement import kl_divergence, refusal_log_odds
 
 KL_TOKENS = 16
@@ -55,15 +59,10 @@ class DriftProbe:
         log_probs = continuation_log_probs(model, self.tokenizer, self.harmful, [*refusing, *complying])
         found = {"refusal_log_odds": refusal_log_odds(*log_probs.split([len(refusing), len(complying)], dim=1))}
         if self.reference is not None:
-            found["kl_harmful"] = self._kl(model, self.harmful, self.reference.harmful)
+            found["kl_harmful"] = divergence(model, self.tokenizer, self.harmful, self.reference.harmful)
             if self.ordinary:
-                found["kl_ordinary"] = self._kl(model, self.ordinary, self.reference.ordinary)
+                found["kl_ordinary"] = divergence(model, self.tokenizer, self.ordinary, self.reference.ordinary)
         return found
-
-    def _kl(self, model: torch.nn.Module, rendered: Sequence[str], answers: "Answers") -> Float[Tensor, " prompt"]:
-        logits = answer_logits(model, self.tokenizer, rendered, answers.texts)
-        pairs = zip(answers.logits, logits, strict=True)
-        return torch.stack([kl_divergence(reference.float(), own).mean() for reference, own in pairs])
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,33 @@ class Answers:
 
     texts: Sequence[str]
     logits: Sequence[Tensor] = field(repr=False)
+
+
+def divergence(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rendered: Sequence[str], answers: Answers
+) -> Float[Tensor, " prompt"]:
+    """KL(reference ‖ model) of each prompt in nats, the mean over the positions of the reference's answer."""
+    logits = answer_logits(model, tokenizer, rendered, answers.texts)
+    return torch.stack([_mean_kl(*each) for each in zip(answers.logits, logits, strict=True)])
+
+
+def divergence_in_parts(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rendered: Sequence[str],
+    answers: Answers,
+    *,
+    batch_size: int = 8,
+) -> Iterator[Float[Tensor, ""]]:
+    """Yields the addends of the mean of `divergence`, each with its own graph, so that one is in memory at a time."""
+    parts = answer_logits_in_parts(model, tokenizer, rendered, answers.texts, batch_size=batch_size)
+    for rows, logits in parts:
+        values = [_mean_kl(answers.logits[row].to(own.device), own) for row, own in zip(rows, logits, strict=True)]
+        yield torch.stack(values).sum() / len(rendered)
+
+
+def _mean_kl(reference: Tensor, own: Tensor) -> Float[Tensor, ""]:
+    return kl_divergence(reference.float(), own.float()).mean()
 
 
 @dataclass(frozen=True)
@@ -92,15 +118,18 @@ def reference_answers(
         probe: whose prompts are meant.
         answers_of: the model's greedy answers under `harmful` and `ordinary`, one a prompt, in order.
     """
-
-    def record(rendered: Sequence[str], texts: Sequence[str]) -> Answers:
-        cut = [_first_tokens(probe.tokenizer, text) for text in texts]
-        logits = answer_logits(model, probe.tokenizer, rendered, cut)
-        return Answers(cut, [each.to(torch.bfloat16) for each in logits])
-
     return ReferenceAnswers(
-        harmful=record(probe.harmful, answers_of["harmful"]), ordinary=record(probe.ordinary, answers_of["ordinary"])
+        harmful=record_answers(model, probe.tokenizer, probe.harmful, answers_of["harmful"]),
+        ordinary=record_answers(model, probe.tokenizer, probe.ordinary, answers_of["ordinary"]),
     )
+
+
+def record_answers(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rendered: Sequence[str], texts: Sequence[str]
+) -> Answers:
+    """A model's own answers to prompts, cut to their first tokens, with its logits at each of them."""
+    cut = [_first_tokens(tokenizer, text) for text in texts]
+    return Answers(cut, [each.to(torch.bfloat16) for each in answer_logits(model, tokenizer, rendered, cut)])
 
 
 def _first_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:

@@ -98,13 +98,26 @@ def answer_logits(
     batch_size: int = 16,
 ) -> list[Float[Tensor, "position vocab"]]:
     """The logits that predict each token of a given answer to a given prompt, in fp32 on the CPU."""
-    pairs = list(zip(_tokenize(tokenizer, rendered), _tokenize(tokenizer, answers), strict=True))
-    found: list[Tensor] = [torch.empty(0)] * len(pairs)
+    found: list[Tensor] = [torch.empty(0)] * len(rendered)
     with evaluating(model):
-        for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
-            for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows]), strict=True):
-                found[row] = logits.float().cpu()
+        for rows, logits in answer_logits_in_parts(model, tokenizer, rendered, answers, batch_size=batch_size):
+            for row, each in zip(rows, logits, strict=True):
+                found[row] = each.float().cpu()
     return found
+
+
+def answer_logits_in_parts(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rendered: Sequence[str],
+    answers: Sequence[str],
+    *,
+    batch_size: int = 16,
+) -> Iterator[tuple[list[int], list[Float[Tensor, "position vocab"]]]]:
+    """Yields rows and their logits a batch at a time, with their graph if gradients are on, in the model's mode."""
+    pairs = list(zip(_tokenize(tokenizer, rendered), _tokenize(tokenizer, answers), strict=True))
+    for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
+        yield rows, _logits_of(model, [pairs[row] for row in rows])
 
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Ids]:

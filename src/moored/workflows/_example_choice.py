@@ -1,0 +1,243 @@
+"""Which example of a pool repairs a model best, by what it leaves of safety and of the task."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.nn import Parameter
+
+from moored.embedded.prompts import example_pool, ordinary_instructions, request_pairs
+from moored.errors import InputError
+from moored.huggingface.data import read_rows, render_prompt
+from moored.huggingface.inference import (
+    Answers,
+    divergence,
+    divergence_in_parts,
+    generate,
+    record_answers,
+)
+from moored.huggingface.models import ModelSource, best_device, load_model, load_tokenizer
+from moored.huggingface.training.example_loss import example_loss
+from moored.measurement import Label, RefusalJudge
+from moored.recovery import BilevelChoice, OneShot, Round, halve, schedule
+from moored.workflows._progress import progress_bar
+from moored.workflows._prompt_sets import EMBEDDED, spread
+
+By = Literal["halving", "bilevel"]
+_PROMPTS = 32
+"""Of each kind, at most, that candidates are judged on."""
+_ANSWER = 48
+"""The longest refusal that the aligned model is asked for, in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A request and the refusal to learn."""
+
+    prompt: str
+    refusal: str
+    category: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probe:
+    """Prompts of one kind and what a reference said to them, of which the model should keep as much as it can."""
+
+    rendered: Sequence[str]
+    answers: Answers
+
+    def first(self, count: int) -> "_Probe":
+        return _Probe(
+            rendered=self.rendered[:count], answers=Answers(self.answers.texts[:count], self.answers.logits[:count])
+        )
+
+
+def choose_example(
+    tuned: ModelSource,
+    aligned: ModelSource,
+    *,
+    pool: str,
+    method: OneShot,
+    by: By = "halving",
+    task: str = EMBEDDED,
+    dtype: torch.dtype = torch.float32,
+    console: Console | None = None,
+) -> list[dict[str, Any]]:
+    """Ranks the examples of a pool by KL(aligned ‖ repaired) on harmful prompts + KL(tuned ‖ repaired) on the task.
+
+    Args:
+        tuned: the model to repair.
+        aligned: what it should be like on harmful prompts; it also gives the refusals that a pool lacks.
+        pool: `embedded`, or a file with a column `prompt` and, if refusals are given, `refusal`.
+        method: the repair; each candidate is tried in the place of its example.
+        by: `halving` tries the repair itself, the worst leaving after each round; `bilevel` is the paper's way.
+        task: `embedded` for ordinary instructions, or a file with a column `prompt`.
+        dtype: precision while steps are taken.
+        console: where progress is shown; None is silent.
+
+    Returns:
+        Rows from the best on, each with `prompt`, `refusal`, `category`, and `round`, `steps`, `prompts`, `score` or,
+        of `bilevel`, `weight`.
+
+    Raises:
+        InputError: a file without the column, or a pool of which the aligned model refuses nothing.
+    """
+    tokenizer = load_tokenizer(tuned)
+    harmful, ordinary = _rendered(tokenizer, _harmful()), _rendered(tokenizer, _task(task))
+    reference: Any = load_model(aligned, dtype=dtype, merge=aligned.adapter is not None)
+    reference.to(best_device())
+    candidates = _candidates(pool, method, reference, tokenizer)
+    safety = _probe(reference, tokenizer, harmful)
+    del reference
+    model: Any = load_model(tuned, dtype=dtype, trainable=True).eval()
+    model.to(best_device())
+    probes = (safety, _probe(model, tokenizer, ordinary))
+    trial = _Trial(model, tokenizer, probes, candidates, method)
+    rank = trial.by_halving if by == "halving" else trial.by_weights
+    return rank(console)
+
+
+class _Trial:
+    """Candidates that are tried on one model, which each of them finds as it was."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        probes: tuple[_Probe, _Probe],
+        candidates: Sequence[Candidate],
+        method: OneShot,
+    ) -> None:
+        self._model, self._tokenizer, self._probes = model, tokenizer, probes
+        self._candidates, self._method = candidates, method
+        self._moving: list[Parameter] = [each for each in model.parameters() if each.requires_grad]
+        self._start = [each.detach().clone() for each in self._moving]
+        self._descent: list[Tensor] | None = None
+
+    def by_halving(self, console: Console | None) -> list[dict[str, Any]]:
+        count = len(self._candidates)
+        runs = sum(enter for _, _, enter in schedule(count))
+        with progress_bar(console, f"choosing of {count} examples", runs) as advance:
+
+            def score(number: int, each: Round) -> float:
+                advance(1)
+                return self._promise(number) if each.steps == 0 else self._outcome(number, each)
+
+            ranked = halve(count, score)
+        rounds = {number: each for number, each, _ in schedule(count)}
+        return [
+            {
+                **vars(self._candidates[each.candidate]),
+                "round": each.round,
+                "steps": rounds[each.round].steps,
+                "prompts": rounds[each.round].prompts,
+                "score": each.score,
+            }
+            for each in ranked
+        ]
+
+    def by_weights(self, console: Console | None) -> list[dict[str, Any]]:
+        choice = BilevelChoice(learning_rate=self._method.learning_rate)
+        with progress_bar(console, f"weighing {len(self._candidates)} examples", choice.iterations) as advance:
+
+            def objective() -> Iterator[Tensor]:
+                advance(1)
+                return self._divergences()
+
+            weights = choice.weigh(self._moving, [self._loss(each) for each in self._candidates], objective)
+        rows = [
+            {**vars(each), "weight": weight} for each, weight in zip(self._candidates, weights.tolist(), strict=True)
+        ]
+        return sorted(rows, key=lambda row: -row["weight"])
+
+    def _loss(self, each: Candidate) -> Callable[[], Tensor]:
+        return example_loss(self._model, self._tokenizer, each.prompt, each.refusal)
+
+    def _outcome(self, number: int, each: Round) -> float:
+        """What is left to the two references after a few steps."""
+        self._repair(number, each.steps)
+        probes = [probe.first(each.prompts) for probe in self._probes]
+        found = [divergence(self._model, self._tokenizer, probe.rendered, probe.answers).mean() for probe in probes]
+        self._restore()
+        return float(sum(found))
+
+    def _promise(self, number: int) -> float:
+        """By how much the first step changes the objective to first order; on the task, none does."""
+        if self._descent is None:
+            self._descent = self._gradient()
+        self._repair(number, 1)
+        pairs = zip(self._moving, self._start, self._descent, strict=True)
+        found = sum(float(((now.detach() - before) * slope).sum()) for now, before, slope in pairs)
+        self._restore()
+        return found
+
+    def _repair(self, number: int, steps: int) -> None:
+        example = self._candidates[number]
+        replace(self._method, prompt=example.prompt, refusal=example.refusal, steps=steps).repair(
+            self._moving, self._loss(example)
+        )
+
+    def _gradient(self) -> list[Tensor]:
+        for part in self._divergences():
+            part.backward()
+        found = [torch.zeros_like(each) if each.grad is None else each.grad.clone() for each in self._moving]
+        self._model.zero_grad()
+        return found
+
+    def _divergences(self) -> Iterator[Tensor]:
+        for probe in self._probes:
+            yield from divergence_in_parts(self._model, self._tokenizer, probe.rendered, probe.answers)
+
+    @torch.no_grad()
+    def _restore(self) -> None:
+        for now, before in zip(self._moving, self._start, strict=True):
+            now.copy_(before)
+
+
+def _probe(model: Any, tokenizer: Any, rendered: Sequence[str]) -> _Probe:
+    texts = generate(model, tokenizer, rendered, max_new_tokens=16, batch_size=_PROMPTS)
+    return _Probe(rendered=rendered, answers=record_answers(model, tokenizer, rendered, texts))
+
+
+def _rendered(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    return [render_prompt(tokenizer, prompt) for prompt in spread(prompts, _PROMPTS)]
+
+
+def _harmful() -> list[str]:
+    """Requests of *align* that are in no pool of ours."""
+    pool = {each.id for each in example_pool()}
+    return [pair.harmful for pair in request_pairs("align") if pair.id not in pool]
+
+
+def _task(name: str) -> list[str]:
+    if name == EMBEDDED:
+        return [item.prompt for item in ordinary_instructions("align")]
+    return [row["prompt"] for row in _rows(name)]
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    rows = read_rows(name)
+    if "prompt" not in rows.column_names:
+        raise InputError(f"{name} has no column prompt; its columns are {', '.join(rows.column_names)}.")
+    return [dict(row) for row in rows]
+
+
+def _candidates(pool: str, method: OneShot, aligned: Any, tokenizer: Any) -> list[Candidate]:
+    """The examples of a pool after the method's own; what has no refusal gets the aligned model's."""
+    rows = [vars(each) for each in example_pool()] if pool == EMBEDDED else _rows(pool)
+    asked = [row["prompt"] for row in rows if not row.get("refusal")]
+    answers = iter(
+        generate(aligned, tokenizer, [render_prompt(tokenizer, prompt) for prompt in asked], max_new_tokens=_ANSWER)
+    )
+    judge = RefusalJudge()
+    found = [Candidate(prompt=method.prompt, refusal=method.refusal)]
+    for row in rows:
+        refusal = row.get("refusal") or next(answers)
+        if judge(row["prompt"], refusal) == Label.REFUSED:
+            found.append(Candidate(prompt=row["prompt"], refusal=refusal, category=row.get("category")))
+    if len(found) == 1:
+        raise InputError(f"No example of {pool} is a refusal; give the pool a column refusal, or a safer --against.")
+    return found
