@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moored.errors import InactiveError, InputError
-from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL, OneShot
+from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL, OneShot, Steps
 
 RATE, EPS = 0.05, 1e-8
 
@@ -43,29 +43,31 @@ def test_the_steps_are_adamw_s_written_out(steps):
         for at in range(2):
             mean, square = firsts[at] / (1 - 0.9**step), seconds[at] / (1 - 0.999**step)
             expected[at] = expected[at] - RATE * mean / (square.sqrt() + EPS)
-    history = OneShot(learning_rate=RATE, steps=steps).repair(weights, _loss_of(weights))
+    taken = OneShot(learning_rate=RATE, steps=steps).repair(weights, _loss_of(weights))
+    history = taken.loss
     for weight, wanted in zip(weights, expected, strict=True):
         torch.testing.assert_close(weight.detach(), wanted, rtol=1e-5, atol=1e-6)
-    assert len(history) == steps + 1
+    assert len(history) == steps + 1 and taken.kept == steps and taken.learning_rate == RATE
     assert history[0] == pytest.approx(_loss_of(_weights())().item())
     assert history[-1] == pytest.approx(_loss_of(expected)().item(), rel=1e-5)
 
 
 def test_no_steps_do_nothing_at_all():
     weights = _weights()
-    assert OneShot(steps=0).repair(weights, pytest.fail) == []
+    assert OneShot(steps=0).repair(weights, pytest.fail) == Steps()
     assert all(torch.equal(weight, start) for weight, start in zip(weights, _weights(), strict=True))
 
 
 def test_it_stops_once_the_example_is_learned():
     weights = _weights()
-    every = OneShot(learning_rate=RATE, steps=20).repair(weights, _loss_of(weights))
+    every = OneShot(learning_rate=RATE, steps=20).repair(weights, _loss_of(weights)).loss
     stop = (every[4] + every[5]) / 2
     weights = _weights()
     stopped = OneShot(learning_rate=RATE, steps=20, stop_at=stop).repair(weights, _loss_of(weights))
-    assert stopped == every[:6]
+    assert stopped.loss == every[:6] and stopped.kept == 5
     weights = _weights()
-    assert OneShot(learning_rate=RATE, stop_at=every[0]).repair(weights, _loss_of(weights)) == every[:1]
+    none = OneShot(learning_rate=RATE, stop_at=every[0]).repair(weights, _loss_of(weights))
+    assert none.loss == every[:1] and none.kept == 0 and none.learning_rate is None
     assert all(torch.equal(weight, start) for weight, start in zip(weights, _weights(), strict=True))
 
 
@@ -93,6 +95,56 @@ def test_a_repair_that_would_do_nothing_raises():
         OneShot().repair(frozen, lambda: frozen[0].sum())
 
 
+def _watch(values):
+    """Says one value after the other."""
+    values = iter(map(float, values))
+    return lambda: next(values)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept", "taken"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6], 6, 6),
+        ([0, 1, 5, 4, 3, 6, 7], 6, 6),
+        ([0, 1, 5, 4, 3, 2, 9], 2, 5),
+        ([5, 4, 3, 2, 9, 9, 9], 0, 3),
+        ([1, 1, 1, 1, 9, 9, 9], 0, 3),
+    ],
+)
+def test_the_weights_stay_at_which_the_watch_stood_highest(said, kept, taken):
+    weights = _weights()
+    found = OneShot(learning_rate=RATE, steps=6).repair(weights, _loss_of(weights), _watch(said))
+    assert (found.kept, len(found.loss) - 1, list(found.watched)) == (kept, taken, said[: taken + 1])
+    expected = _weights()
+    plain = OneShot(learning_rate=RATE, steps=kept).repair(expected, _loss_of(expected))
+    assert all(torch.equal(weight, other) for weight, other in zip(weights, expected, strict=True))
+    assert kept == 0 or plain.loss == found.loss[: kept + 1]
+
+
+def test_the_watch_sees_the_weights_that_the_losses_are_of():
+    weights, seen = _weights(), []
+    loss = _loss_of(weights)
+    found = OneShot(learning_rate=RATE, steps=3).repair(
+        weights, loss, lambda: seen.append(loss().item()) or float(len(seen))
+    )
+    assert seen == pytest.approx(found.loss)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1])
+def test_a_rate_that_fits_takes_its_share_off_the_loss(share):
+    """As far as a small step is straight, whatever the size of the gradient."""
+    for scale in (1e-3, 1.0, 1e3):
+        weights = _weights()
+        loss = _loss_of(weights)
+        method = OneShot(learning_rate=None, first_step=share, steps=1)
+        found = method.repair(weights, lambda scale=scale, loss=loss: scale * loss())
+        assert found.loss[1] / found.loss[0] == pytest.approx(1 - share, abs=share / 3)
+        gradient = torch.cat([each.flatten() for each in _gradients(_weights())])
+        assert found.learning_rate == pytest.approx(
+            share * found.loss[0] / scale / gradient.abs().sum().item(), rel=1e-5
+        )
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_the_repair(bad):
     weights = _weights()
@@ -107,6 +159,9 @@ def test_a_loss_that_is_no_number_stops_the_repair(bad):
         ({"learning_rate": -1e-4}, "learning_rate"),
         ({"learning_rate": math.nan}, "learning_rate"),
         ({"learning_rate": math.inf}, "learning_rate"),
+        ({"first_step": 0.0}, "first_step"),
+        ({"first_step": math.nan}, "first_step"),
+        ({"patience": 0}, "patience"),
         ({"steps": -1}, "steps"),
         ({"stop_at": -0.1}, "stop_at"),
         ({"stop_at": math.nan}, "stop_at"),
@@ -125,5 +180,5 @@ def test_presets_are_the_paper_s_and_ours_and_can_be_changed():
     assert (published.prompt, published.refusal) == (PUBLISHED_PROMPT, PUBLISHED_REFUSAL)
     adapter = OneShot.preset("adapter", steps=3)
     assert adapter.steps == 3 and adapter.learning_rate > published.learning_rate
-    with pytest.raises(InputError, match="published or adapter"):
+    with pytest.raises(InputError, match="published, adapter, auto"):
         OneShot.preset("other")

@@ -14,6 +14,7 @@ from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
+from moored.workflows import _example_repair as repair
 from moored.workflows import recover as workflow
 from moored.workflows.recover import RECORD, recover
 
@@ -101,9 +102,9 @@ def test_the_distance_moved_is_that_between_the_files(tmp_path, with_adapter, mo
     tiny_tokenizer().save_pretrained(tmp_path / "base")
     adapter = save_adapter(tmp_path / "adapter", dtype=torch.bfloat16) if with_adapter else None
     kept = []
-    distance = workflow._relative_distance
+    distance = repair._relative_distance
     monkeypatch.setattr(
-        workflow, "_relative_distance", lambda before, after: kept.extend(before) or distance(before, after)
+        repair, "_relative_distance", lambda before, after: kept.extend(before) or distance(before, after)
     )
     record = recover(str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out", method=QUICK)
     old, new = (dict(iterate_weights(folder)) for folder in (adapter or tmp_path / "base", tmp_path / "out"))
@@ -120,7 +121,7 @@ def test_the_distance_moved_is_that_between_the_files(tmp_path, with_adapter, mo
 def test_no_steps_copy_every_file_bit_for_bit(tmp_path, with_adapter, monkeypatch):
     tiny_model().save_pretrained(tmp_path / "base", max_shard_size="20KB")
     adapter = save_adapter(tmp_path / "adapter", dtype=torch.bfloat16) if with_adapter else None
-    monkeypatch.setattr(workflow, "load_model", None)
+    monkeypatch.setattr(repair, "load_model", None)
     recover(str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out", method=OneShot(steps=0))
     found = digests(tmp_path / "out")
     del found["moored_recovery.json"]
@@ -154,8 +155,8 @@ def test_steps_that_rounding_would_undo_are_refused(tmp_path, tuned):
 
 def test_frozen_parameters_raise(tmp_path, tuned, monkeypatch):
     base, adapter = tuned
-    load = workflow.load_model
-    monkeypatch.setattr(workflow, "load_model", lambda *a, **k: load(*a, **k).requires_grad_(False))
+    load = repair.load_model
+    monkeypatch.setattr(repair, "load_model", lambda *a, **k: load(*a, **k).requires_grad_(False))
     with pytest.raises(InactiveError, match="no parameters that may move"):
         recover(base, adapter=adapter, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -263,7 +264,7 @@ def test_an_interruption_leaves_nothing(tmp_path, tuned, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow, "save_adapter_like", interrupt)
+    monkeypatch.setattr(repair, "save_adapter_like", interrupt)
     with pytest.raises(KeyboardInterrupt):
         recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
     assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}

@@ -20,7 +20,7 @@ def recover_command(
     ] = "one_shot",
     preset: Annotated[
         str | None,
-        Option(help="`published` (full checkpoints) or `adapter`; by default what fits.", show_default=False),
+        Option(help="`published` (full checkpoints), `adapter` or `auto`; by default what fits.", show_default=False),
     ] = None,
     prompt: Annotated[str | None, Option(help="The harmful request of the safety example.", show_default=False)] = None,
     refusal: Annotated[
@@ -115,9 +115,20 @@ def _print(console: Console, record: dict[str, Any], model: str, adapter: Path |
 
 
 def _of_steps(steps: dict[str, Any]) -> str:
+    kept, taken = steps["kept"], steps["taken"]
+    if not kept:
+        return f"None of {taken} steps told harmful requests from harmless ones better than the start: it is a copy."
+    told = f"{kept} steps" if kept == taken else f"{kept} of {taken} steps kept"
+    sentence = (
+        f"{told}: loss of the safety example {steps['loss'][0]:.3f} → {steps['loss_as_written']:.3f}, weights moved by "
+        f"{steps['moved']:.2%}."
+    )
+    if not steps["watched"]:
+        return sentence
+    before, after = steps["watched"][0], steps["watched"][kept]
     return (
-        f"{steps['taken']} steps: loss of the safety example {steps['loss'][0]:.3f} → "
-        f"{steps['loss_as_written']:.3f}, weights moved by {steps['moved']:.2%}."
+        f"{sentence} Probability of a refusal: {before['harmful']:.0%} → {after['harmful']:.0%} for harmful requests, "
+        f"{before['harmless']:.0%} → {after['harmless']:.0%} for harmless ones like them."
     )
 
 

@@ -1,7 +1,7 @@
 """Judges, metrics and statistics: a judge labels one answer, statistics summarize many."""
 
 from moored.measurement._interface import Judge, Label
-from moored.measurement.drift import kl_divergence, refusal_log_odds
+from moored.measurement.drift import any_of, kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
 from moored.measurement.refusal import RefusalJudge
 from moored.measurement.reversion import Alignment, alignment, shuffled_cosines, update_cosines
@@ -37,6 +37,7 @@ __all__ = [
     "SeededRate",
     "Superiority",
     "alignment",
+    "any_of",
     "kl_divergence",
     "mean_interval",
     "over_seeds",

@@ -36,6 +36,15 @@ def refusal_log_odds(
     return _log_mean_exp(refusing) - _log_mean_exp(complying)
 
 
+def any_of(openings: Float[Tensor, "prompt opening"]) -> Float[Tensor, " prompt"]:
+    """The probability that an answer begins with one of some openings, from 0 to 1; their sum.
+
+    Args:
+        openings: Log-probability of each, summed over its tokens; none may begin with another.
+    """
+    return openings.float().exp().sum(dim=1)
+
+
 def kl_divergence(
     reference_logits: Float[Tensor, "position reference_vocab"], logits: Float[Tensor, "position vocab"]
 ) -> Float[Tensor, " position"]:

@@ -1,10 +1,10 @@
 """After training: one file per repair that turns a fine-tuned model back, and per way to choose its example."""
 
-from moored.recovery._interface import Repair, RepairedUpdate, UpdateRepair
+from moored.recovery._interface import RepairedUpdate, UpdateRepair
 from moored.recovery.bilevel import BilevelChoice
 from moored.recovery.halving import Round, Standing, halve, schedule
 from moored.recovery.linear_pull import LinearPull
-from moored.recovery.one_shot import PUBLISHED_PROMPT, PUBLISHED_REFUSAL, OneShot
+from moored.recovery.one_shot import PUBLISHED_PROMPT, PUBLISHED_REFUSAL, OneShot, Steps
 from moored.recovery.safe_lora import SafeLora
 
 REPAIRS = {"one_shot": OneShot, "safe_lora": SafeLora, "linear_pull": LinearPull}
@@ -16,11 +16,11 @@ __all__ = [
     "BilevelChoice",
     "LinearPull",
     "OneShot",
-    "Repair",
     "RepairedUpdate",
     "Round",
     "SafeLora",
     "Standing",
+    "Steps",
     "UpdateRepair",
     "halve",
     "schedule",

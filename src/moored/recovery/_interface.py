@@ -1,21 +1,9 @@
-"""What a repair is, of two kinds: by steps on an example, and by a formula on the update of each weight."""
+"""What a repair by a formula is: the update of each weight in, a safer one out."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
-from torch.nn import Parameter
-
 from moored.tensors.low_rank import Matrix
-
-
-class Repair(Protocol):
-    """Moves parameters in place, given a closure that computes the loss of the safety example at their values."""
-
-    def repair(self, parameters: Iterable[Parameter], loss: Callable[[], Tensor]) -> list[float]:
-        """Returns the loss before the first step and after each one."""
-        ...
 
 
 @dataclass(frozen=True)

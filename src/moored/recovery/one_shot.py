@@ -2,12 +2,12 @@
 
 Source: "Safety at One Shot: Patching Fine-Tuned LLMs with A Single Instance" (arXiv 2601.01887). From the paper: one
 general harmful request with a refusal, ordinary fine-tuning on it alone, no task data, ten epochs (so ten steps) at
-2e-5 for 7B models. Our choices: AdamW without weight decay at a constant rate on the mean over answer tokens; the
-`adapter` preset; the stop when the example is learned.
+2e-5 for 7B models. Our choices: AdamW without weight decay at a constant rate on the mean over answer tokens; a rate
+that fits the model; the stop when the example is learned, and going back to the step at which a watch stood highest.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,20 @@ PUBLISHED_REFUSAL = "Sorry, I can't help you. Please follow security guidelines.
 
 
 @dataclass(frozen=True, kw_only=True)
+class Steps:
+    """How a repair went."""
+
+    loss: Sequence[float] = ()
+    """Before the first step and after each one; empty where none was to be taken."""
+    learning_rate: float | None = None
+    """Of the steps; None where none was taken."""
+    watched: Sequence[float] = ()
+    """What the watch said, of the same weights as the losses; empty without one."""
+    kept: int = 0
+    """The step whose weights stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OneShot:
     """Repairs a model with one safety example.
 
@@ -33,16 +47,28 @@ class OneShot:
     """A harmful request, as a user would type it."""
     refusal: str = PUBLISHED_REFUSAL
     """The answer that the model is to give."""
-    learning_rate: float = 2e-5
-    """Of AdamW, constant; > 0."""
+    learning_rate: float | None = 2e-5
+    """Of AdamW, constant; > 0. None takes the rate at which the first step promises to take `first_step` off the loss:
+    AdamW begins with η sign(∇L), which to first order lowers the loss by η‖∇L‖₁."""
+    first_step: float = 0.5
+    """That share of the loss; > 0. It counts where there is no `learning_rate`."""
     steps: int = 10
     """At most; ≥ 0. None are taken at 0, and the weights stay as they are, bit for bit."""
     stop_at: float = 0.0
     """Mean loss of the refusal's tokens, in nats, at which the example counts as learned; 0 takes all steps."""
+    watch: bool = False
+    """Whether the weights that stay are those at which refusals of harmful requests stood highest above those of
+    harmless ones, rather than the last."""
+    patience: int = 3
+    """Steps that this may fall short of its best before the rest is spared; ≥ 1."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"OneShot(learning_rate=...) must be a number above 0, got {self.learning_rate}.")
+        for name in ("learning_rate", "first_step"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"OneShot({name}=...) must be a number above 0, got {value}.")
+        if self.patience < 1:
+            raise InputError(f"OneShot(patience=...) must be at least 1, got {self.patience}.")
         if self.steps < 0:
             raise InputError(f"OneShot(steps=...) must be at least 0, got {self.steps}.")
         if not self.stop_at >= 0:
@@ -57,41 +83,79 @@ class OneShot:
 
     @classmethod
     def preset(cls, name: str, **changes: object) -> "OneShot":
-        """The settings `published` (all parameters of a full checkpoint) or `adapter` (ours for LoRA factors)."""
+        """The settings `published` (for all parameters), `adapter` (ours for LoRA factors) or `auto` (ours for any)."""
         if name not in _PRESETS:
-            raise InputError(f"There is no preset {name!r}; use {' or '.join(_PRESETS)}.")
+            raise InputError(f"There is no preset {name!r}; use {', '.join(_PRESETS)}.")
         return cls(**{**_PRESETS[name], **changes})  # pyright: ignore[reportArgumentType]
 
-    def repair(self, parameters: Iterable[Parameter], loss: Callable[[], Tensor]) -> list[float]:
+    def repair(
+        self,
+        parameters: Iterable[Parameter],
+        loss: Callable[[], Tensor],
+        watch: Callable[[], float] | None = None,
+    ) -> Steps:
         """Takes the steps in place.
 
         Args:
             parameters: what may move; each must require gradients.
             loss: computes the mean loss over the refusal's tokens, in nats, at the parameters' present values.
-
-        Returns:
-            The loss before the first step and after each step taken; empty where `steps` is 0.
+            watch: tells how good they are, larger is better; the parameters end where it was largest.
 
         Raises:
             InactiveError: no parameter was given, or none received a gradient.
             InputError: the loss is not a number.
         """
         if self.off:
-            return []
+            return Steps()
         moving = list(parameters)
         if not moving:
             raise InactiveError("One-shot recovery was given no parameters that may move; check the adapter's targets.")
-        optimizer = torch.optim.AdamW(moving, lr=self.learning_rate, weight_decay=0.0)
-        value = _finite(loss())
-        history = [value.item()]
-        while len(history) <= self.steps and history[-1] > self.stop_at:
-            optimizer.zero_grad()
+        value, best, optimizer = _finite(loss()), _Best(moving, watch), None
+        losses, rate = [value.item()], None
+        while len(losses) <= self.steps and losses[-1] > self.stop_at and best.age < self.patience:
             _backward(value, moving)
+            if optimizer is None:
+                rate = self.learning_rate or self._fitting_rate(losses[0], moving)
+                optimizer = torch.optim.AdamW(moving, lr=rate, weight_decay=0.0)
             optimizer.step()
             value = _finite(loss())
-            history.append(value.item())
-        optimizer.zero_grad()
-        return history
+            losses.append(value.item())
+            best.look()
+        _clear(moving)
+        return Steps(loss=losses, learning_rate=rate, watched=best.scores, kept=len(losses) - 1 - best.restore())
+
+    def _fitting_rate(self, loss: float, moving: Sequence[Parameter]) -> float:
+        return self.first_step * loss / sum(float(each.grad.abs().sum()) for each in moving if each.grad is not None)
+
+
+class _Best:
+    """The values of the parameters at which the watch stood highest; without a watch, the last ones."""
+
+    def __init__(self, moving: Sequence[Parameter], watch: Callable[[], float] | None) -> None:
+        self._moving, self._watch = moving, watch
+        self._values: list[Tensor] = []
+        self.scores: list[float] = []
+        self.age = 0
+        """Looks since then."""
+        self.look()
+
+    def look(self) -> None:
+        """Asks the watch."""
+        if self._watch is None:
+            return
+        score = self._watch()
+        self.age += 1
+        if score > max(self.scores, default=-math.inf):
+            self._values, self.age = [each.detach().clone() for each in self._moving], 0
+        self.scores.append(score)
+
+    @torch.no_grad()
+    def restore(self) -> int:
+        """Brings them back; returns how many looks ago they were."""
+        if self.age:
+            for parameter, value in zip(self._moving, self._values, strict=True):
+                parameter.copy_(value)
+        return self.age
 
 
 def _finite(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -100,14 +164,21 @@ def _finite(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
     return value
 
 
-def _backward(value: Float[Tensor, ""], moving: list[Parameter]) -> None:
+def _clear(moving: Sequence[Parameter]) -> None:
+    for parameter in moving:
+        parameter.grad = None
+
+
+def _backward(value: Float[Tensor, ""], moving: Sequence[Parameter]) -> None:
+    _clear(moving)
     if value.requires_grad:
         value.backward()
     if not any(parameter.grad is not None and parameter.grad.any() for parameter in moving):
         raise InactiveError("The safety example gives no gradient to any parameter; nothing would be repaired.")
 
 
-_PRESETS: dict[str, dict[str, float | int]] = {
+_PRESETS: dict[str, dict[str, float | int | None]] = {
     "published": {"learning_rate": 2e-5, "steps": 10},
     "adapter": {"learning_rate": 2e-4, "steps": 30, "stop_at": 0.02},
+    "auto": {"learning_rate": None, "steps": 30, "watch": True},
 }

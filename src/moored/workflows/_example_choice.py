@@ -9,7 +9,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import Parameter
 
-from moored.embedded.prompts import example_pool, ordinary_instructions, request_pairs
+from moored.embedded.prompts import RequestPair, example_pool, ordinary_instructions, request_pairs
 from moored.errors import InputError
 from moored.huggingface.data import read_rows, render_prompt
 from moored.huggingface.inference import (
@@ -86,7 +86,10 @@ def choose_example(
         InputError: a file without the column, or a pool of which the aligned model refuses nothing.
     """
     tokenizer = load_tokenizer(tuned)
-    harmful, ordinary = _rendered(tokenizer, _harmful()), _rendered(tokenizer, _task(task))
+    harmful, ordinary = (
+        _rendered(tokenizer, [pair.harmful for pair in unpooled_pairs()]),
+        _rendered(tokenizer, _task(task)),
+    )
     reference: Any = load_model(aligned, dtype=dtype, merge=aligned.adapter is not None)
     reference.to(best_device())
     candidates = _candidates(pool, method, reference, tokenizer)
@@ -140,7 +143,7 @@ class _Trial:
         ]
 
     def by_weights(self, console: Console | None) -> list[dict[str, Any]]:
-        choice = BilevelChoice(learning_rate=self._method.learning_rate)
+        choice = BilevelChoice(learning_rate=self._method.learning_rate or BilevelChoice.learning_rate)
         with progress_bar(console, f"weighing {len(self._candidates)} examples", choice.iterations) as advance:
 
             def objective() -> Iterator[Tensor]:
@@ -206,10 +209,10 @@ def _rendered(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     return [render_prompt(tokenizer, prompt) for prompt in spread(prompts, _PROMPTS)]
 
 
-def _harmful() -> list[str]:
-    """Requests of *align* that are in no pool of ours."""
+def unpooled_pairs() -> list[RequestPair]:
+    """The pairs of *align* whose requests are in no pool of ours."""
     pool = {each.id for each in example_pool()}
-    return [pair.harmful for pair in request_pairs("align") if pair.id not in pool]
+    return [pair for pair in request_pairs("align") if pair.id not in pool]
 
 
 def _task(name: str) -> list[str]:

@@ -1,6 +1,5 @@
 """`moored recover`: repairs an adapter or a full checkpoint with one safety example."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,22 +7,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from moored.errors import InactiveError, InputError
+from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
-from moored.huggingface.models import (
-    ModelSource,
-    best_device,
-    copy_companions,
-    disk_errors,
-    load_model,
-    load_tokenizer,
-    require_chat_template,
-    save_adapter_like,
-    stored_dtypes,
-)
-from moored.huggingface.training.example_loss import example_loss
+from moored.huggingface.models import ModelSource, copy_companions
 from moored.recovery import OneShot, UpdateRepair
 from moored.workflows._example_choice import By, choose_example
+from moored.workflows._example_repair import repair_by_example
 from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
 from moored.workflows._prompt_sets import EMBEDDED
 from moored.workflows._provenance import command_line, now, versions, weights_hash
@@ -82,13 +71,12 @@ def recover(
     lineage = None if isinstance(method, OneShot) else _lineage(source, adapter, method, against, base)
     ranking: list[dict[str, Any]] = []
     if choose_from is not None:
-        if not isinstance(method, OneShot):
-            raise InputError(f"{method.name} repairs without an example; leave --choose-from out.")
+        asked = _example_method(method)
         aligned = _aligned(source, adapter, against)
         ranking = choose_example(
-            source, aligned, pool=choose_from, method=method, by=choose_by, task=task, dtype=dtype, console=console
+            source, aligned, pool=choose_from, method=asked, by=choose_by, task=task, dtype=dtype, console=console
         )
-        method = replace(method, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"])
+        method = replace(asked, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"])
     record = _record(source, method, lineage)
     with whole_folder(out, overwrite=overwrite) as folder:
         if ranking:
@@ -96,6 +84,12 @@ def recover(
         record |= _repair_into(folder, source, method, lineage, dtype)
         write_json(folder / RECORD, record)
     return record
+
+
+def _example_method(method: OneShot | UpdateRepair) -> OneShot:
+    if isinstance(method, OneShot):
+        return method
+    raise InputError(f"{method.name} repairs without an example; leave --choose-from out.")
 
 
 def _lineage(
@@ -147,58 +141,6 @@ def _repair_into(
         copy_companions(start, folder, weights=True)
         return {"steps": {"taken": 0, "loss": []}}
     if isinstance(method, OneShot):
-        return {"steps": _take_steps_into(folder, source, method, dtype)}
+        return {"steps": repair_by_example(folder, source, method, dtype)}
     assert lineage is not None
     return {"updates": repair_updates(folder, lineage, method)}
-
-
-def _take_steps_into(folder: Path, source: ModelSource, method: OneShot, dtype: torch.dtype) -> dict[str, Any]:
-    tokenizer = load_tokenizer(source)
-    require_chat_template(tokenizer, source.describe())
-    model: Any = load_model(source, dtype=dtype, trainable=True).eval()
-    model.to(best_device())
-    start = Path(source.path) if source.adapter is None else source.adapter
-    steps = _take_steps(model, example_loss(model, tokenizer, method.prompt, method.refusal), method, start)
-    if source.adapter is not None:
-        save_adapter_like(start, model, folder)
-    else:
-        _save_checkpoint(start, model, folder)
-    return steps
-
-
-def _take_steps(
-    model: torch.nn.Module, loss: Callable[[], torch.Tensor], method: OneShot, start: Path
-) -> dict[str, Any]:
-    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    stored, moving = stored_dtypes(start, named), list(named.values())
-    # As the files have them, which is exact, and on the CPU: the device holds weights, gradients and moments already.
-    before = [parameter.detach().to("cpu", stored[name], copy=True) for name, parameter in named.items()]
-    losses = method.repair(moving, loss)
-    for name, parameter in named.items():
-        # To the precision of the files, so that what is reported is true of what is written.
-        parameter.data = parameter.data.to(stored[name]).to(parameter.dtype)
-    moved = _relative_distance(before, moving)
-    if len(losses) > 1 and not moved:
-        raise InactiveError(f"Rounding to the precision of {start} undid every step; take more or larger ones.")
-    with torch.no_grad():
-        return {"taken": len(losses) - 1, "loss": losses, "loss_as_written": loss().item(), "moved": moved}
-
-
-def _save_checkpoint(start: Path, model: Any, folder: Path) -> None:
-    """Each weight in the precision that it has in the start, everything else of its folder as it is."""
-    tensors = {n: t for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_floating_point()}
-    for name, dtype in stored_dtypes(start, tensors).items():
-        tensors[name].data = tensors[name].data.to(dtype)
-    with disk_errors():
-        model.save_pretrained(folder)
-    copy_companions(start, folder)
-
-
-def _relative_distance(before: list[torch.Tensor], after: list[torch.nn.Parameter]) -> float:
-    """‖after − before‖ / ‖before‖ over all moved parameters, one of `before` at a time beside those `after`."""
-    moved = norm = 0.0
-    for new, kept in zip(after, before, strict=True):
-        old = kept.to(new.device, new.dtype)
-        moved += float((new.detach() - old).pow(2).sum())
-        norm += float(old.pow(2).sum())
-    return (moved / norm) ** 0.5
