@@ -18,7 +18,7 @@ from moored.errors import InputError, ModelError
 from moored.files import read_jsonl
 from moored.huggingface.data import Supervision, read_rows, supervise
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
-from moored.workflows import _reversion
+from moored.workflows import _models, _reversion
 from moored.workflows import inspect_gradients as workflow
 from moored.workflows.inspect_gradients import inspect_gradients
 
@@ -180,9 +180,9 @@ def test_a_new_lora_and_one_s_own(tmp_path: Path, files: dict[str, str]):
 
 def test_the_embedded_base_is_the_default_of_the_embedded_aligned_model():
     aligned = ModelSource("folder", aligned_adapter(), "embedded:aligned")
-    assert _reversion.base_name(aligned, None) == "embedded:base"
-    assert _reversion.base_name(aligned, "other") == "other"
-    assert _reversion.base_name(ModelSource("folder"), None) is None
+    assert _models.base_name(aligned, None) == "embedded:base"
+    assert _models.base_name(aligned, "other") == "other"
+    assert _models.base_name(ModelSource("folder"), None) is None
 
 
 def test_the_seed_decides_which_rows_are_drawn(tmp_path: Path, files: dict[str, str]):

@@ -5,6 +5,7 @@ from moored.measurement.drift import any_of, kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
 from moored.measurement.refusal import RefusalJudge
 from moored.measurement.reversion import Alignment, alignment, shuffled_cosines, update_cosines
+from moored.measurement.spectrum import cumulative_energy, effective_rank, overlap
 from moored.measurement.statistics import (
     Correlation,
     Mean,
@@ -14,6 +15,7 @@ from moored.measurement.statistics import (
     mean_interval,
     over_seeds,
     paired_difference,
+    quartiles,
     spearman,
     verdict,
 )
@@ -38,10 +40,14 @@ __all__ = [
     "Superiority",
     "alignment",
     "any_of",
+    "cumulative_energy",
+    "effective_rank",
     "kl_divergence",
     "mean_interval",
     "over_seeds",
+    "overlap",
     "paired_difference",
+    "quartiles",
     "refusal_log_odds",
     "share",
     "shuffled_cosines",

@@ -4,6 +4,7 @@ from moored.report.gradients import render_gradients
 from moored.report.page import render_comparison, render_figure, render_measure
 from moored.report.schema import SCHEMA, Report, read_report
 from moored.report.selection import render_selection, selection_findings
+from moored.report.spectrum import render_spectrum, spectrum_findings
 from moored.report.terminal import gradients_table, summary_table
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "render_gradients",
     "render_measure",
     "render_selection",
+    "render_spectrum",
     "selection_findings",
+    "spectrum_findings",
     "summary_table",
 ]

@@ -1,16 +1,15 @@
 """The page of `moored inspect gradients`."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moored.errors import InputError
-from moored.files import read_jsonl, read_text
+from moored.files import read_jsonl
 from moored.report.environment import write_page
 from moored.report.gradient_findings import estimate, findings, interval, remarks, signed, told
 from moored.report.intervals import Look, Row, intervals_plot, layers_plot
 from moored.report.plot import Plot
+from moored.report.reading import read_kind
 from moored.report.scatter import Cloud, scatter_plot
 from moored.report.schema import Estimate
 from moored.report.svg import ABLE, CAUTION, INK, MUTED, RISK
@@ -28,7 +27,7 @@ def render_gradients(folder: Path) -> Path:
     Raises:
         InputError: the report is missing or of another kind, or its folder cannot be written.
     """
-    report = read_gradients(folder)
+    report = read_kind(folder, "inspect gradients")
     lines = read_jsonl(Path(folder) / "samples.jsonl")
     lead, *others = findings(report)
     return write_page(
@@ -52,23 +51,6 @@ def render_gradients(folder: Path) -> Path:
             "groups": ["all", *_GROUPS],
         },
     )
-
-
-def read_gradients(folder: Path) -> dict[str, Any]:
-    """The content of a `report.json` of this kind.
-
-    Raises:
-        InputError: it is missing, no JSON, or of another kind.
-    """
-    path = Path(folder) / "report.json"
-    try:
-        report = json.loads(read_text(path))
-        kind = report["kind"]
-    except (json.JSONDecodeError, TypeError, KeyError):
-        raise InputError(f"{path} is no report; inspect the gradients again.") from None
-    if kind != "inspect gradients":
-        raise InputError(f"{path} is a report of kind {kind!r}; name a folder that inspect gradients wrote.")
-    return report
 
 
 def _scatters(lines: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> list[Plot]:

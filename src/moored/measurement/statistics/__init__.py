@@ -12,6 +12,7 @@ from moored.measurement.statistics.comparison import (
 )
 from moored.measurement.statistics.correlation import Correlation, spearman
 from moored.measurement.statistics.intervals import CONFIDENCE, Z_CONFIDENCE, Mean, Rate, mean_interval
+from moored.measurement.statistics.quartiles import quartiles
 from moored.measurement.statistics.seeds import SeededDifference, SeededRate, over_seeds, seeded_difference
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "mean_interval",
     "over_seeds",
     "paired_difference",
+    "quartiles",
     "seeded_difference",
     "smallest_detectable_difference",
     "spearman",

@@ -1,0 +1,65 @@
+"""Numbers along a scale: lines, each with a band around it where there is one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from moored.report.canvas import WIDTH, canvas, legend, quiet
+from moored.report.svg import inline_svg
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A line; told apart by the shape of its points as well as by colour."""
+
+    label: str
+    across: Sequence[float]
+    up: Sequence[float]
+    color: str
+    marker: str = "o"
+    low: Sequence[float] = ()
+    """The band's lower edge, point by point; empty for none."""
+    high: Sequence[float] = ()
+
+
+def curves_plot(
+    curves: Sequence[Curve],
+    *,
+    name: str,
+    title: str,
+    across: str,
+    up: str,
+    description: str,
+    at: float | None = None,
+) -> Markup:
+    """Lines over one scale.
+
+    Args:
+        curves: the first lies at the bottom; each has a point at least.
+        name: unique on the page.
+        title: a short accessible name.
+        across: what the horizontal scale says.
+        up: what the vertical one says.
+        description: what is to be seen, in words with numbers.
+        at: where to draw an upright line, if anywhere.
+    """
+    return inline_svg(lambda: _figure(curves, across, up, at), name=name, title=title, description=description)
+
+
+def _figure(curves: Sequence[Curve], across: str, up: str, at: float | None) -> Figure:
+    top = 24.0 if len(curves) > 1 else 6.0
+    figure, axes = canvas(WIDTH, top + 250, (56.0, top, WIDTH - 66, 200.0))
+    axes.set_xlabel(across, labelpad=6)
+    axes.set_ylabel(up, labelpad=6)
+    if at is not None:
+        axes.axvline(at, color=curves[0].color, linewidth=0.8, linestyle=":")
+    for each in curves:
+        if each.low and each.high:
+            axes.fill_between(each.across, each.low, each.high, color=each.color, alpha=0.15, linewidth=0)
+        axes.plot(each.across, each.up, each.marker, linestyle="-", color=each.color, markersize=3.5, linewidth=1.4)
+    quiet(axes)
+    if len(curves) > 1:
+        legend(figure, [(each.label, each.color, each.marker) for each in curves])
+    return figure

@@ -1,0 +1,189 @@
+"""`moored inspect spectrum`: how few directions the gradient of a safety example lives in, against a benign one.
+
+`report.json` holds, beside what every report says of its making:
+
+- `example`: its `prompt`, `refusal` and `tokens`, which bound the rank of its gradient; `benign`: the control of equal
+  length, an ordinary instruction with its answer cut.
+- `batch`: how many safety examples, and harmful ones, the means are over; `top`: singular vectors compared.
+- `summary`: per gradient (`example`, `benign`) and measure the quartiles over the matrices, as `low`, `median`, `high`:
+  `rank`, `effective_rank`, `energy` by number of directions, `overlap` with the batch, `cosine` with the harmful
+  gradient; and the same of `chance`, the overlap of random spaces.
+- `matrices`: the same numbers of each, with its `name`, `layer` and `kind`.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from moored.embedded.prompts import openings, ordinary_instructions
+from moored.errors import InputError
+from moored.files import require_place, whole_folder, write_json
+from moored.huggingface.data import render_prompt
+from moored.huggingface.models import load_model, load_tokenizer, place_of, require_chat_template, require_fit
+from moored.huggingface.training.example_loss import example_loss
+from moored.huggingface.training.matrix_gradients import matrix_gradients
+from moored.measurement import cumulative_energy, effective_rank, overlap, quartiles
+from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL
+from moored.report import render_spectrum
+from moored.tensors.column_space import orthonormal, principal_factor
+from moored.tensors.low_rank import LowRank, inner, squared_norm
+from moored.workflows._example_choice import unpooled_pairs
+from moored.workflows._models import resolve_model
+from moored.workflows._progress import progress_bar
+from moored.workflows._prompt_sets import spread
+from moored.workflows._provenance import command_line, describe_model, now, versions
+
+DIRECTIONS = (1, 2, 5, 10, 20, 40)
+"""Numbers of singular values whose energy is told."""
+COMPARED = ("example", "benign")
+Gradients = Mapping[str, LowRank]
+
+
+def inspect_spectrum(
+    model: str,
+    *,
+    out: Path,
+    adapter: Path | None = None,
+    prompt: str = PUBLISHED_PROMPT,
+    refusal: str = PUBLISHED_REFUSAL,
+    batch: int = 16,
+    top: int = 20,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Takes the gradients of all matrices and writes `report.json` and `index.html`.
+
+    Args:
+        model: a folder, a Hub id, an adapter folder, `embedded:base` or `embedded:aligned`; best the fine-tuned one
+            that is to be repaired.
+        out: the report folder; must be empty or absent.
+        adapter: a PEFT folder laid over the model.
+        prompt: of the safety example.
+        refusal: its answer.
+        batch: safety examples, and harmful ones, that the example is compared with; ≥ 2.
+        top: singular vectors of which the overlap is taken; ≥ 1.
+        console: where progress is shown; None is silent.
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        UserError: whatever the user can put right; nothing is written then.
+    """
+    require_place(out)
+    if batch < 2 or top < 1:
+        raise InputError(f"--batch must be at least 2 and --top at least 1, got {batch} and {top}.")
+    started = time.perf_counter()
+    source = resolve_model(model, adapter)
+    require_fit(source)
+    tokenizer = load_tokenizer(source)
+    require_chat_template(tokenizer, source.describe())
+    loaded = load_model(source, merge=source.adapter is not None).eval()
+    benign = _of_equal_length(tokenizer, refusal)
+    texts = {"example": [(prompt, refusal)], "benign": [benign], **_batches(batch)}
+    gradients = {}
+    with progress_bar(console, "gradients", sum(map(len, texts.values()))) as advance:
+        for name, examples in texts.items():
+            gradients[name] = matrix_gradients(loaded, _mean_loss(loaded, tokenizer, examples, advance))
+    matrices = [
+        _compared(name, {kind: each[name] for kind, each in gradients.items()}, top) for name in gradients["example"]
+    ]
+    report = {
+        "schema": 1,
+        "kind": "inspect spectrum",
+        "created": now(),
+        "command": command_line(),
+        "versions": versions(),
+        "seconds": round(time.perf_counter() - started, 1),
+        "model": describe_model(source),
+        "example": _described(tokenizer, prompt, refusal),
+        "benign": _described(tokenizer, *benign),
+        "batch": batch,
+        "top": top,
+        "summary": _summary(matrices),
+        "matrices": matrices,
+    }
+    with whole_folder(out) as folder:
+        write_json(folder / "report.json", report)
+        render_spectrum(folder)
+    return report
+
+
+def _batches(count: int) -> dict[str, list[tuple[str, str]]]:
+    """Requests that are refused, and the same with a compliant opening in the place of a harmful answer."""
+    asked = [pair.harmful for pair in spread(unpooled_pairs(), count)]
+    texts = openings()
+    return {
+        "batch": [(each, texts.refusals[n % len(texts.refusals)]) for n, each in enumerate(asked)],
+        "harmful": [(each, texts.complying[n % len(texts.complying)]) for n, each in enumerate(asked)],
+    }
+
+
+def _of_equal_length(tokenizer: Any, refusal: str) -> tuple[str, str]:
+    """An ordinary instruction, its answer cut to as many tokens as the refusal has."""
+    wanted = len(tokenizer(refusal, add_special_tokens=False)["input_ids"])
+    for item in ordinary_instructions("align"):
+        ids = tokenizer(item.answer, add_special_tokens=False)["input_ids"]
+        if len(ids) >= wanted:
+            return item.prompt, tokenizer.decode(ids[:wanted])
+    raise InputError(
+        f"The refusal has {wanted} tokens, more than any ordinary answer to compare with; give a shorter one."
+    )
+
+
+def _mean_loss(
+    model: Any, tokenizer: Any, examples: Sequence[tuple[str, str]], advance: Callable[[int], None]
+) -> Callable[[], Tensor]:
+    losses = [example_loss(model, tokenizer, *each) for each in examples]
+
+    def loss() -> Tensor:
+        advance(len(losses))
+        return sum((each() for each in losses[1:]), start=losses[0]()) / len(losses)
+
+    return loss
+
+
+def _described(tokenizer: Any, prompt: str, answer: str) -> dict[str, Any]:
+    tokens = len(tokenizer(render_prompt(tokenizer, prompt) + answer, add_special_tokens=False)["input_ids"])
+    return {"prompt": prompt, "answer": answer, "tokens": tokens}
+
+
+def _compared(name: str, gradients: Gradients, top: int) -> dict[str, Any]:
+    """The numbers of one matrix."""
+    place, batch = place_of(name), _directions(gradients["batch"])[1][:, :top]
+    row = {"name": name, "layer": place.layer, "kind": place.kind, "chance": min(1.0, top / len(batch))}
+    return row | {kind: _numbers(gradients[kind], batch, gradients["harmful"]) for kind in COMPARED}
+
+
+def _numbers(gradient: LowRank, batch: Tensor, harmful: LowRank) -> dict[str, Any]:
+    values, vectors = _directions(gradient)
+    lengths = (squared_norm(gradient) * squared_norm(harmful)).sqrt()
+    return {
+        "rank": len(values),
+        "effective_rank": effective_rank(values),
+        "energy": {str(k): cumulative_energy(values, k) for k in DIRECTIONS},
+        "overlap": overlap(vectors[:, : batch.shape[1]], batch),
+        "cosine": float(inner(gradient, harmful) / lengths),
+    }
+
+
+def _directions(gradient: LowRank) -> tuple[Tensor, Tensor]:
+    """Singular values and left singular vectors."""
+    factor, _ = principal_factor(gradient, min(gradient.shape))
+    return factor.norm(dim=0), orthonormal(factor)
+
+
+def _summary(matrices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def spread_of(values: Sequence[float | int]) -> dict[str, float]:
+        return dict(zip(("low", "median", "high"), quartiles(values), strict=True))
+
+    found: dict[str, Any] = {"chance": spread_of([row["chance"] for row in matrices])}
+    for kind in COMPARED:
+        rows = [row[kind] for row in matrices]
+        plain = {key: spread_of([row[key] for row in rows]) for key in rows[0] if key != "energy"}
+        energy = {str(k): spread_of([row["energy"][str(k)] for row in rows]) for k in DIRECTIONS}
+        found[kind] = {**plain, "energy": energy}
+    return found

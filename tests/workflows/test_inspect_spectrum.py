@@ -1,0 +1,91 @@
+import json
+
+import pytest
+import torch
+from tests.adapters import save_adapter
+from tests.tiny import save_tiny
+
+from moored.errors import InputError, ModelError
+from moored.huggingface.models import ModelSource, load_model, load_tokenizer
+from moored.huggingface.training.example_loss import example_loss
+from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL
+from moored.workflows import inspect_spectrum as workflow
+from moored.workflows.inspect_spectrum import inspect_spectrum
+
+
+@pytest.fixture
+def source(tmp_path):
+    base = save_tiny(tmp_path / "base")
+    return ModelSource(str(base), save_adapter(tmp_path / "adapter", base=str(base)))
+
+
+def _dense(model, losses):
+    model.requires_grad_(True)
+    model.zero_grad()
+    (sum(loss() for loss in losses) / len(losses)).backward()
+    return {name: each.grad.clone() for name, each in model.named_parameters()}
+
+
+def test_the_numbers_are_those_of_the_whole_gradients(tmp_path, source):
+    report = inspect_spectrum(source.path, adapter=source.adapter, out=tmp_path / "out", batch=3, top=2)
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    model, tokenizer = load_model(source, merge=True), load_tokenizer(source)
+    texts = workflow._batches(3)
+    safe = _dense(model, [example_loss(model, tokenizer, PUBLISHED_PROMPT, PUBLISHED_REFUSAL)])
+    batch, harmful = (
+        _dense(model, [example_loss(model, tokenizer, *each) for each in texts[kind]]) for kind in ("batch", "harmful")
+    )
+    assert {row["name"] for row in report["matrices"]} == {n for n in safe if "layers" in n and safe[n].ndim == 2}
+    for row in report["matrices"]:
+        gradient, found = safe[row["name"]], row["example"]
+        u, s, _ = torch.linalg.svd(gradient)
+        assert found["energy"]["2"] == pytest.approx((s[:2].square().sum() / s.square().sum()).item(), abs=1e-4)
+        ub = torch.linalg.svd(batch[row["name"]]).U[:, :2]
+        assert found["overlap"] == pytest.approx(((u[:, :2].T @ ub).square().sum() / 2).item(), abs=1e-3)
+        cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), harmful[row["name"]].flatten(), dim=0)
+        assert found["cosine"] == pytest.approx(cosine.item(), abs=1e-4)
+        assert row["chance"] == pytest.approx(2 / len(gradient))
+
+
+def test_the_control_is_as_long_as_the_example(tmp_path, source):
+    report = inspect_spectrum(source.path, out=tmp_path / "out", batch=2, refusal="I cannot help.")
+    tokenizer = load_tokenizer(source)
+    lengths = {len(tokenizer(report[kind]["answer"])["input_ids"]) for kind in ("example", "benign")}
+    assert len(lengths) == 1 and report["example"]["answer"] == "I cannot help."
+    ranks = [row["example"]["rank"] for row in report["matrices"]]
+    assert max(ranks) <= report["example"]["tokens"]
+
+
+def test_the_summary_is_the_quartiles_over_the_matrices(tmp_path, source):
+    report = inspect_spectrum(source.path, out=tmp_path / "out", batch=2)
+    for kind in ("example", "benign"):
+        cosines = torch.tensor([row[kind]["cosine"] for row in report["matrices"]], dtype=torch.float64)
+        wanted = torch.quantile(cosines, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
+        assert list(report["summary"][kind]["cosine"].values()) == pytest.approx(wanted.tolist())
+
+
+def test_the_page_names_the_control_and_the_bound(tmp_path, source):
+    inspect_spectrum(source.path, out=tmp_path / "out", batch=2)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "benign example of equal length" in page and "no gradient can have a rank above" in page
+    assert page.count("<svg") == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "sentence"),
+    [
+        ({"batch": 1}, InputError, "--batch must be at least 2"),
+        ({"top": 0}, InputError, "--top at least 1"),
+        ({"refusal": "no " * 4000}, InputError, "more than any ordinary answer"),
+    ],
+)
+def test_settings_that_cannot_be_meant_leave_nothing(tmp_path, source, settings, error, sentence):
+    with pytest.raises(error, match=sentence):
+        inspect_spectrum(source.path, out=tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_a_chat_template_is_refused(tmp_path):
+    base = save_tiny(tmp_path / "raw", chat_template=None)
+    with pytest.raises(ModelError, match="no chat template"):
+        inspect_spectrum(str(base), out=tmp_path / "out")
