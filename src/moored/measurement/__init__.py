@@ -1,6 +1,7 @@
 """Judges, metrics and statistics: a judge labels one answer, statistics summarize many."""
 
 from moored.measurement._interface import Judge, Label
+from moored.measurement.basin import perturbation_lengths, visage
 from moored.measurement.drift import any_of, kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
 from moored.measurement.refusal import RefusalJudge
@@ -47,6 +48,7 @@ __all__ = [
     "over_seeds",
     "overlap",
     "paired_difference",
+    "perturbation_lengths",
     "quartiles",
     "refusal_log_odds",
     "share",
@@ -56,4 +58,5 @@ __all__ = [
     "superiority",
     "update_cosines",
     "verdict",
+    "visage",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from moored.report.canvas import WIDTH, canvas, legend, quiet
 from moored.report.svg import inline_svg
@@ -32,7 +33,7 @@ def curves_plot(
     across: str,
     up: str,
     description: str,
-    at: float | None = None,
+    around_zero: float | None = None,
 ) -> Markup:
     """Lines over one scale.
 
@@ -43,18 +44,21 @@ def curves_plot(
         across: what the horizontal scale says.
         up: what the vertical one says.
         description: what is to be seen, in words with numbers.
-        at: where to draw an upright line, if anywhere.
+        around_zero: for a scale that is logarithmic on both sides of 0, and straight up to this distance from it.
     """
-    return inline_svg(lambda: _figure(curves, across, up, at), name=name, title=title, description=description)
+    return inline_svg(lambda: _figure(curves, across, up, around_zero), name=name, title=title, description=description)
 
 
-def _figure(curves: Sequence[Curve], across: str, up: str, at: float | None) -> Figure:
+def _figure(curves: Sequence[Curve], across: str, up: str, around_zero: float | None) -> Figure:
     top = 24.0 if len(curves) > 1 else 6.0
     figure, axes = canvas(WIDTH, top + 250, (56.0, top, WIDTH - 66, 200.0))
     axes.set_xlabel(across, labelpad=6)
     axes.set_ylabel(up, labelpad=6)
-    if at is not None:
-        axes.axvline(at, color=curves[0].color, linewidth=0.8, linestyle=":")
+    if around_zero is not None:
+        axes.set_xscale("symlog", linthresh=around_zero, linscale=0.5)
+        axes.xaxis.set_major_locator(FixedLocator(_both_sides(curves)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for each in curves:
         if each.low and each.high:
             axes.fill_between(each.across, each.low, each.high, color=each.color, alpha=0.15, linewidth=0)
@@ -63,3 +67,9 @@ def _figure(curves: Sequence[Curve], across: str, up: str, at: float | None) -> 
     if len(curves) > 1:
         legend(figure, [(each.label, each.color, each.marker) for each in curves])
     return figure
+
+
+def _both_sides(curves: Sequence[Curve]) -> list[float]:
+    """Zero and every other point from the outermost on, so that labels have room."""
+    points = sorted({abs(value) for each in curves for value in each.across if value}, reverse=True)[::2]
+    return sorted([-each for each in points] + [0.0] + points)

@@ -1,6 +1,6 @@
 """Repair by steps on an example: the model is loaded, moved and written as its files were."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from moored.measurement import any_of
 from moored.recovery import OneShot
 from moored.workflows._example_choice import unpooled_pairs
 from moored.workflows._prompt_sets import spread
+from moored.workflows._refusal_stems import stems
 
 _WATCHED = 12
 """Pairs of a harmful request and its twin."""
@@ -80,12 +81,6 @@ class RefusalGap:
         harmful, harmless = (float(each.mean()) for each in refused.view(-1, 2).unbind(1))
         self.seen.append({"harmful": harmful, "harmless": harmless})
         return harmful - harmless
-
-
-def stems(texts: Sequence[str]) -> list[str]:
-    """The first three words of each text, once, and none that begins with another."""
-    short = list(dict.fromkeys(" ".join(text.split()[:3]) for text in texts))
-    return [stem for stem in short if not any(stem != other and stem.startswith(other) for other in short)]
 
 
 def _take_steps(

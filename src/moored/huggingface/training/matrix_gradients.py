@@ -42,6 +42,13 @@ def matrix_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, 
     return found
 
 
+def dense_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
+    """The same as whole matrices, in the orientation in which the model keeps its weights, which GPT-2 transposes."""
+    turned = {f"{plain_name(name)}.weight" for name, each in model.named_modules() if isinstance(each, Conv1D)}
+    gradients = {name: each.whole() for name, each in matrix_gradients(model, loss).items()}
+    return {name: each.T if name in turned else each for name, each in gradients.items()}
+
+
 def _recorder(found: dict[str, LowRank], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x = inputs[0].detach()

@@ -1,0 +1,142 @@
+"""The page of `moored inspect basin`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moored.measurement import quartiles
+from moored.report.curves import Curve, curves_plot
+from moored.report.environment import write_page
+from moored.report.gradient_findings import told
+from moored.report.heatmap import heatmap
+from moored.report.plot import Plot
+from moored.report.reading import read_kind
+from moored.report.svg import ABLE, MUTED, RISK
+
+_SCORES = {
+    "refusal": ("probability of a refusal", "How likely refusals stay"),
+    "log_odds": ("log-odds of refusing, nats", "The log-odds of refusing"),
+    "asr": ("attack success rate", "How many requests are answered"),
+}
+_COLORS = {"alignment": (ABLE, "s"), "harmful": (RISK, "D")}
+_SIDES = ("backwards", "forwards")
+
+
+def render_basin(folder: Path) -> Path:
+    """Writes `index.html` beside the `report.json` of `moored inspect basin`.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: the report is missing or of another kind, or its folder cannot be written.
+    """
+    report = read_kind(folder, "inspect basin")
+    lead, *others = basin_findings(report)
+    return write_page(
+        folder,
+        "basin.html.j2",
+        {
+            "title": f"Safety around {told(report['model'])}",
+            "lead": lead,
+            "others": others,
+            "warnings": [],
+            "next_command": None,
+            "report": report,
+            "glance": [*_lines(report), *_plane(report)],
+            "length": lambda value: length(value, report),
+        },
+    )
+
+
+def length(value: float | None, report: Mapping[str, Any]) -> str:
+    """`0.034`, or that it is beyond the grid."""
+    return f"beyond {report['alphas'][-1]:g}" if value is None else f"{value:.3f}"
+
+
+def basin_findings(report: Mapping[str, Any]) -> list[str]:
+    """What was found, in sentences."""
+    share = f"{report['kept']:.0%} of its refusals"
+    told = []
+    for name, words in (("harmful", "along the harmful direction"), ("alignment", "along aligned − base")):
+        found = [each for each in report["directions"] if each["name"] == name]
+        told += [f"{words} {_both(each, report)}" for each in found]
+    lengths = [value for each in _random(report) for value in each["length"].values()]
+    edge = report["alphas"][-1]
+    low, median, high = quartiles([edge if value is None else value for value in lengths])
+    beyond = sum(value is None for value in lengths)
+    random = f"along {len(_random(report))} random directions {median:.3f} [{low:.3f}, {high:.3f}] (median, quartiles)"
+    random += f", {beyond} of {len(lengths)} ways beyond {edge:g}" if beyond else ""
+    return [
+        f"How far the weights can move, relative to their norm, until {share} are left: {'; '.join([*told, random])}.",
+        f"VISAGE over the random directions: {report['visage']['refusal']:.1f} of 100 by the probability of a refusal"
+        + (f", {report['visage']['asr']:.1f} by answers." if "asr" in report["visage"] else "."),
+    ]
+
+
+def _both(line: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    return " and ".join(f"{length(line['length'][side], report)} {side}" for side in _SIDES)
+
+
+def _random(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [each for each in report["directions"] if each["name"].startswith("random")]
+
+
+def _lines(report: Mapping[str, Any]) -> list[Plot]:
+    scores = [score for score in _SCORES if score in report["directions"][0]["points"][0]]
+    return [_line_plot(report, score) for score in scores]
+
+
+def _line_plot(report: Mapping[str, Any], score: str) -> Plot:
+    axis, heading = _SCORES[score]
+    columns = list(zip(*([point[score] for point in each["points"]] for each in _random(report)), strict=True))
+    middle = [quartiles(column) for column in columns]
+    curves = [
+        Curve(
+            label="random",
+            across=report["alphas"],
+            up=[each[1] for each in middle],
+            low=[each[0] for each in middle],
+            high=[each[2] for each in middle],
+            color=MUTED,
+        )
+    ]
+    for each in report["directions"]:
+        if each["name"] in _COLORS:
+            color, marker = _COLORS[each["name"]]
+            values = [point[score] for point in each["points"]]
+            curves.append(Curve(label=each["name"], across=report["alphas"], up=values, color=color, marker=marker))
+    svg = curves_plot(
+        curves,
+        name=score.replace("_", "-"),
+        title=heading,
+        across="distance moved, relative to the weights",
+        up=axis,
+        description="; ".join(f"{each.label}: {_told(each.up)}" for each in curves),
+        around_zero=min(value for value in report["alphas"] if value > 0),
+    )
+    remark = (
+        f"Means over {report['prompts']} harmful requests; of the random directions the median between the quartiles."
+    )
+    return Plot(heading=heading, remark=remark, svg=svg)
+
+
+def _told(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def _plane(report: Mapping[str, Any]) -> list[Plot]:
+    plane = report["plane"]
+    if plane is None:
+        return []
+    shares = [[point["refusal"] for point in row] for row in plane["points"]]
+    svg = heatmap(
+        shares,
+        across=plane["alphas"],
+        up=plane["alphas"],
+        name="plane",
+        title="Probability of a refusal in the plane",
+        labels=("along aligned − base", "along the harmful direction"),
+        description="; ".join(f"harmful {y:g}: {_told(row)}" for y, row in zip(plane["alphas"], shares, strict=True)),
+    )
+    return [Plot(heading="Both directions at once", remark="Probability of a refusal, in percent.", svg=svg)]

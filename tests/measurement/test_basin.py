@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moored.measurement import perturbation_lengths, visage
+
+GRID = (-0.4, -0.2, -0.1, 0.0, 0.1, 0.2, 0.4)
+
+
+def test_visage_is_the_mean_depth_under_the_worst():
+    """A triangle: at α the rate is 100 |α| / 0.4, so that the depth is 50 on the average."""
+    assert visage(GRID, [[100 * abs(alpha) / 0.4 for alpha in GRID]]) == pytest.approx(50, rel=0.01)
+
+
+def test_visage_draws_alpha_evenly_whatever_the_grid():
+    even, dense = np.linspace(-0.4, 0.4, 9), np.sort(np.concatenate([np.linspace(-0.05, 0.05, 20), [-0.4, 0.4]]))
+    rates = [[100 * abs(a) / 0.4 for a in grid] for grid in (even, dense)]
+    assert visage(even.tolist(), [rates[0]]) == pytest.approx(visage(dense.tolist(), [rates[1]]), rel=0.02)
+
+
+def test_the_worst_counts_over_all_directions_and_a_flat_landscape_is_zero():
+    flat = [20.0] * len(GRID)
+    assert visage(GRID, [flat]) == 0.0
+    # One point at the edge of another direction is worse: nearly all lies 80 below it.
+    assert visage(GRID, [flat, [*flat[:-1], 100.0]]) > 70
+
+
+@given(reach=st.floats(0.01, 0.39), least=st.floats(0.05, 0.95))
+def test_lengths_are_where_a_straight_line_crosses(reach, least):
+    safety = [1 - abs(alpha) / 0.4 for alpha in GRID]
+    backwards, forwards = perturbation_lengths(GRID, safety, least)
+    assert backwards == pytest.approx(0.4 * (1 - least)) and forwards == pytest.approx(0.4 * (1 - least))
+
+
+def test_sides_differ_and_a_safe_side_has_no_end():
+    safety = [0.9, 0.9, 0.9, 0.9, 0.7, 0.1, 0.9]
+    backwards, forwards = perturbation_lengths(GRID, safety, 0.4)
+    # What is safe again behind a gap does not count.
+    assert backwards is None and forwards == pytest.approx(0.15)
+
+
+def test_an_unsafe_centre_has_no_surroundings():
+    assert perturbation_lengths(GRID, [0.9, 0.9, 0.9, 0.1, 0.9, 0.9, 0.9], 0.5) == (0.0, 0.0)

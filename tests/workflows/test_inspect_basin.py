@@ -1,0 +1,125 @@
+import json
+
+import pytest
+import torch
+from tests.adapters import save_adapter
+from tests.tiny import save_tiny
+
+from moored.errors import InputError
+from moored.huggingface.inference import continuation_log_probs
+from moored.huggingface.models import ModelSource, load_model
+from moored.workflows import inspect_basin as workflow
+from moored.workflows.inspect_basin import ALPHAS, PLANE, inspect_basin
+
+QUICK = {"random": 2, "prompts": 2}
+
+
+@pytest.fixture
+def models(tmp_path):
+    """What alignment began with, and an adapter that aligned it."""
+    base = save_tiny(tmp_path / "base")
+    return str(base), save_adapter(tmp_path / "aligned", base=str(base))
+
+
+def test_a_point_is_the_score_of_the_moved_model(tmp_path, models, monkeypatch):
+    """Second computation: the merged model with its weights moved by hand."""
+    base, adapter = models
+    kept = {}
+    safety = workflow._Safety.__init__
+
+    def keep(self, *arguments, **settings):
+        safety(self, *arguments, **settings)
+        kept["safety"] = self
+
+    monkeypatch.setattr(workflow._Safety, "__init__", keep)
+    report = inspect_basin(str(adapter), base=base, out=tmp_path / "out", **QUICK)
+    before = dict(load_model(ModelSource(base)).named_parameters())
+    model = load_model(ModelSource(base, adapter), merge=True)
+    inside = {n: w for n, w in model.named_parameters() if ".layers." in n and w.ndim == 2}
+    difference = {name: weight.detach() - before[name].detach() for name, weight in inside.items()}
+    norms = [sum(float(each.square().sum()) for each in group.values()) ** 0.5 for group in (inside, difference)]
+    at = ALPHAS.index(0.08)
+    with torch.no_grad():
+        for name, weight in inside.items():
+            weight.add_(0.08 * norms[0] / norms[1] * difference[name])
+    kept["safety"]._model = model
+    line = next(each for each in report["directions"] if each["name"] == "alignment")
+    assert line["points"][at] == pytest.approx(kept["safety"](), rel=1e-3, abs=1e-6)
+
+
+def test_all_lines_and_the_plane_share_the_centre(tmp_path, models):
+    base, adapter = models
+    report = inspect_basin(str(adapter), base=base, out=tmp_path / "out", **QUICK)
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert [each["name"] for each in report["directions"]] == ["alignment", "harmful", "random 0", "random 1"]
+    centres = [each["points"][ALPHAS.index(0.0)] for each in report["directions"]]
+    middle = PLANE.index(0.0)
+    grid = report["plane"]["points"]
+    assert all(each == centres[0] for each in centres) and grid[middle][middle] == pytest.approx(centres[0])
+    lines = {each["name"]: each["points"] for each in report["directions"]}
+    for number, alpha in enumerate(PLANE):
+        assert grid[middle][number] == pytest.approx(lines["alignment"][ALPHAS.index(alpha)], rel=1e-4)
+        assert grid[number][middle] == pytest.approx(lines["harmful"][ALPHAS.index(alpha)], rel=1e-4)
+
+
+def test_the_harmful_direction_makes_compliance_likelier(tmp_path, models):
+    base, _ = models
+    report = inspect_basin(base, out=tmp_path / "out", **QUICK)
+    harmful = next(each for each in report["directions"] if each["name"] == "harmful")
+    near = [harmful["points"][ALPHAS.index(alpha)]["log_odds"] for alpha in (-0.01, 0.0, 0.01)]
+    assert near[0] > near[1] > near[2]
+
+
+def test_without_a_base_there_is_no_direction_of_alignment(tmp_path, models):
+    report = inspect_basin(models[0], out=tmp_path / "out", **QUICK)
+    assert report["plane"] is None and "alignment" not in {each["name"] for each in report["directions"]}
+    assert "Without a base" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_answers_are_judged_only_when_asked_for(tmp_path, models, monkeypatch):
+    monkeypatch.setattr(workflow, "REACH", (0.01,))
+    monkeypatch.setattr(workflow, "ALPHAS", (-0.01, 0.0, 0.01))
+    said = iter(["Sure, here it is.", "I'm sorry, but I can't help with that."] * 100)
+    monkeypatch.setattr(workflow, "generate", lambda model, tokenizer, rendered, **_: [next(said) for _ in rendered])
+    report = inspect_basin(models[0], out=tmp_path / "full", full=True, **QUICK)
+    assert {point["asr"] for each in report["directions"] for point in each["points"]} == {0.5}
+    assert report["visage"]["asr"] == 0.0
+    quick = inspect_basin(models[0], out=tmp_path / "quick", **QUICK)
+    assert "asr" not in quick["visage"] and "asr" not in quick["directions"][0]["points"][0]
+
+
+def test_the_model_is_as_it_was_after_an_interruption(tmp_path, models, monkeypatch):
+    loaded = {}
+    load, calls = workflow.load_model, []
+
+    def keep(*arguments, **settings):
+        loaded["model"] = load(*arguments, **settings)
+        loaded["before"] = {name: each.clone() for name, each in loaded["model"].state_dict().items()}
+        return loaded["model"]
+
+    def interrupt(*arguments, **settings):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return continuation_log_probs(*arguments, **settings)
+
+    monkeypatch.setattr(workflow, "load_model", keep)
+    monkeypatch.setattr(workflow, "continuation_log_probs", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        inspect_basin(models[0], out=tmp_path / "out", **QUICK)
+    assert all(each.equal(loaded["before"][name]) for name, each in loaded["model"].state_dict().items())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_shows_lines_and_plane(tmp_path, models):
+    base, adapter = models
+    inspect_basin(str(adapter), base=base, out=tmp_path / "out", **QUICK)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<svg") == 3 and "VISAGE" in page and "Both directions at once" in page
+
+
+@pytest.mark.parametrize("settings", [{"random": 0}, {"prompts": 0}, {"kept": 0.0}, {"kept": 1.0}])
+def test_settings_that_cannot_be_meant_leave_nothing(tmp_path, models, settings):
+    with pytest.raises(InputError, match="--random and --prompts"):
+        inspect_basin(models[0], out=tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
