@@ -27,19 +27,23 @@ def matrix_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, 
     Raises:
         ModelError: no linear layer inside the layers took part.
     """
+    layers = {f"{plain_name(name)}.weight": each for name, each in model.named_modules() if _is_linear(each)}
+    inner = {name: each for name, each in layers.items() if place_of(name).layer is not None}
     found: dict[str, LowRank] = {}
     with ExitStack() as stack:
         stack.enter_context(_frozen(model))
         stack.enter_context(_leaf(model))
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Linear | Conv1D) and place_of(f"{plain_name(name)}.weight").layer is not None:
-                hook = module.register_forward_hook(_recorder(found, f"{plain_name(name)}.weight"))
-                stack.callback(hook.remove)
+        for name, module in inner.items():
+            stack.callback(module.register_forward_hook(_recorder(found, name)).remove)
         with torch.enable_grad():
             loss().backward()
     if not found:
         raise ModelError("The model has no linear layers inside its layers whose gradients could be looked at.")
-    return found
+    return {name: found[name] for name in inner if name in found}
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
 
 
 def dense_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
