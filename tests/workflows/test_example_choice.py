@@ -45,7 +45,7 @@ def few_prompts(monkeypatch):
 def _trial(models, method=METHOD):
     """What the choice is made with, built by the workflow itself."""
     kept = {}
-    by_halving = workflow._Trial.by_halving
+    by_halving = workflow.ExampleTrial.by_halving
 
     def keep(self, console):
         kept["trial"] = self
@@ -58,7 +58,7 @@ def test_the_ranking_is_that_of_whole_repairs(models, pool, monkeypatch):
     """Second computation: each candidate on a model of its own, to the end."""
     tuned, aligned = models
     kept, keep = _trial(models)
-    monkeypatch.setattr(workflow._Trial, "by_halving", keep)
+    monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
     monkeypatch.setattr(
         workflow, "halve", lambda count, score: workflow_halve(count, score, (Round(steps=3, prompts=3),))
     )
@@ -83,7 +83,7 @@ workflow_halve = workflow.halve
 def test_the_promise_of_a_step_is_its_first_order_effect(models, pool, monkeypatch):
     """Second computation: the objective's difference over a step too small to bend."""
     kept, keep = _trial(models)
-    monkeypatch.setattr(workflow._Trial, "by_halving", keep)
+    monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
     small = OneShot(learning_rate=1e-5, steps=3)
     workflow.choose_example(*models, pool=pool, method=small)
     trial = kept["trial"]
@@ -95,7 +95,7 @@ def test_the_promise_of_a_step_is_its_first_order_effect(models, pool, monkeypat
 
 def test_candidates_find_the_model_as_it_was(models, pool, monkeypatch):
     kept, keep = _trial(models)
-    monkeypatch.setattr(workflow._Trial, "by_halving", keep)
+    monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
     workflow.choose_example(*models, pool=pool, method=METHOD)
     trial = kept["trial"]
     assert all(torch.equal(now, before) for now, before in zip(trial._moving, trial._start, strict=True))
@@ -120,7 +120,7 @@ def test_the_best_example_repairs_and_the_ranking_is_kept(tmp_path, models, pool
 
 def test_the_prompts_of_a_task_are_the_user_s(tmp_path, models, pool, monkeypatch):
     kept, keep = _trial(models)
-    monkeypatch.setattr(workflow._Trial, "by_halving", keep)
+    monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
     file = tmp_path / "task.jsonl"
     file.write_text('{"prompt": "Add one and two."}\n')
     workflow.choose_example(*models, pool=pool, method=METHOD, task=str(file))

@@ -43,14 +43,15 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Probe:
+class Probe:
     """Prompts of one kind and what a reference said to them, of which the model should keep as much as it can."""
 
     rendered: Sequence[str]
     answers: Answers
 
-    def first(self, count: int) -> "_Probe":
-        return _Probe(
+    def first(self, count: int) -> "Probe":
+        """The same of fewer prompts."""
+        return Probe(
             rendered=self.rendered[:count], answers=Answers(self.answers.texts[:count], self.answers.logits[:count])
         )
 
@@ -87,30 +88,30 @@ def choose_example(
     """
     tokenizer = load_tokenizer(tuned)
     harmful, ordinary = (
-        _rendered(tokenizer, [pair.harmful for pair in unpooled_pairs()]),
-        _rendered(tokenizer, _task(task)),
+        rendered_prompts(tokenizer, [pair.harmful for pair in unpooled_pairs()]),
+        rendered_prompts(tokenizer, _task(task)),
     )
     reference: Any = load_model(aligned, dtype=dtype, merge=aligned.adapter is not None)
     reference.to(best_device())
     candidates = _candidates(pool, method, reference, tokenizer)
-    safety = _probe(reference, tokenizer, harmful)
+    safety = probe_of(reference, tokenizer, harmful)
     del reference
     model: Any = load_model(tuned, dtype=dtype, trainable=True).eval()
     model.to(best_device())
-    probes = (safety, _probe(model, tokenizer, ordinary))
-    trial = _Trial(model, tokenizer, probes, candidates, method)
+    probes = (safety, probe_of(model, tokenizer, ordinary))
+    trial = ExampleTrial(model, tokenizer, probes, candidates, method)
     rank = trial.by_halving if by == "halving" else trial.by_weights
     return rank(console)
 
 
-class _Trial:
+class ExampleTrial:
     """Candidates that are tried on one model, which each of them finds as it was."""
 
     def __init__(
         self,
         model: Any,
         tokenizer: Any,
-        probes: tuple[_Probe, _Probe],
+        probes: tuple[Probe, Probe],
         candidates: Sequence[Candidate],
         method: OneShot,
     ) -> None:
@@ -121,6 +122,7 @@ class _Trial:
         self._descent: list[Tensor] | None = None
 
     def by_halving(self, console: Console | None) -> list[dict[str, Any]]:
+        """The ranking by the repair itself, the worst leaving after each round."""
         count = len(self._candidates)
         runs = sum(enter for _, _, enter in schedule(count))
         with progress_bar(console, f"choosing of {count} examples", runs) as advance:
@@ -143,6 +145,7 @@ class _Trial:
         ]
 
     def by_weights(self, console: Console | None) -> list[dict[str, Any]]:
+        """The ranking by the weights of the bi-level problem."""
         choice = BilevelChoice(learning_rate=self._method.learning_rate or BilevelChoice.learning_rate)
         with progress_bar(console, f"weighing {len(self._candidates)} examples", choice.iterations) as advance:
 
@@ -200,12 +203,14 @@ class _Trial:
             now.copy_(before)
 
 
-def _probe(model: Any, tokenizer: Any, rendered: Sequence[str]) -> _Probe:
+def probe_of(model: Any, tokenizer: Any, rendered: Sequence[str]) -> Probe:
+    """A reference's own answers to rendered prompts."""
     texts = generate(model, tokenizer, rendered, max_new_tokens=16, batch_size=_PROMPTS)
-    return _Probe(rendered=rendered, answers=record_answers(model, tokenizer, rendered, texts))
+    return Probe(rendered=rendered, answers=record_answers(model, tokenizer, rendered, texts))
 
 
-def _rendered(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+def rendered_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    """As many as are judged on, taken evenly."""
     return [render_prompt(tokenizer, prompt) for prompt in spread(prompts, _PROMPTS)]
 
 

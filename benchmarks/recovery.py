@@ -1,0 +1,34 @@
+"""What one-shot recovery costs, and the choice of its example, in multiples of an epoch of 1,000 rows.
+
+    python benchmarks/recovery.py --json results/recovery/speed.json
+
+Writes a list of rows `{"case", "variant", "seconds", "ratio", "peak_mib", …}`, and beside it the same for people;
+`_paired.py` tells how they are measured. The limit is an epoch of 1,000 rows of 128 tokens with TRL, of which 32 rows
+are trained and their time taken 31.25 times. Loading is left out everywhere. `moored-auto` fits its rate, and its watch
+asks after every step; the choices include what the two references say to the prompts. The model is the embedded base,
+which refuses nothing, so that no repair ends early.
+"""
+
+from _paired import Benchmark, Case, main
+from _recovery_cases import RecoveryCase
+
+CASES: dict[str, Case] = {
+    "adapter": RecoveryCase("lora", seconds=420),
+    "all-parameters": RecoveryCase("full", seconds=480),
+}
+AIMS = "Aims for ours: recovery ≤ 0.03 of an epoch; a choice among 100 examples little above one among 20."
+
+if __name__ == "__main__":
+    main(
+        Benchmark(
+            script=__file__,
+            about=__doc__,
+            title="What one-shot recovery costs",
+            aims=AIMS,
+            folder="recovery",
+            cases=CASES,
+            finds="losses",
+            twin=lambda variant: variant,
+            tolerance=lambda options: 1e-3,
+        )
+    )
