@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +31,14 @@ from moored.workflows._provenance import weights_hash
 
 HARMFUL = ("JailbreakBench", "HarmBench", "XSTest unsafe")
 SAFE_SET = "XSTest safe"
+PREFILLED, JAILBREAKS = "prefilled", "jailbreaks"
+"""JailbreakBench's requests with an answer that has begun to comply; and the prompts of published attacks on it."""
 SST2, SST2_HELD_OUT = "sst2_test.jsonl", 100
 """A file of one split; the last rows are asked, the others may be trained on."""
 MAX_NEW_TOKENS = 32
-PROBED, SAFE, CHOICES = 48, 100, 100
-"""How many are asked: prompts of each kind for the drift, XSTest's safe ones, questions of each set with choices."""
+PROBED, SAFE, CHOICES, ATTACKED = 48, 100, 100, 50
+"""How many are asked: prompts of each kind for the drift, XSTest's safe ones, questions of each set with choices,
+and of each attack on the prompt."""
 
 Row = dict[str, Any]
 
@@ -59,6 +63,9 @@ class Measure:
         self._tokenizer = load_tokenizer(embedded_source(ALIGNED))
         self._prompts = {name: each for name, each in _prompts(data).items() if name in (*asked.harmful, SAFE_SET)}
         self._asked = {name: self._render(prompts) for name, prompts in self._prompts.items()}
+        if PREFILLED in self._asked:
+            begun = cycle(openings().complying)
+            self._asked[PREFILLED] = [text + next(begun) for text in self._asked[PREFILLED]]
         self._tasks = {name: read_jsonl(data / task.file)[-task.rows :] for name, task in _TASKS.items()}
         self._choices = {"TruthfulQA": _truthful(data), "PIQA": _piqa(data)} if asked.choices else {}
         self._ordinary = self._render([item.prompt for item in ordinary_instructions("held-out")])
@@ -177,8 +184,11 @@ def _prompts(data: Path) -> dict[str, list[str]]:
     def read(name: str, keep: Callable[[Row], bool] = lambda row: True) -> list[str]:
         return [row["prompt"] for row in read_jsonl(data / name) if keep(row)]
 
+    requests = read("jailbreakbench_harmful.jsonl", lambda row: "AdvBench" not in row["source"])
     return {
-        "JailbreakBench": read("jailbreakbench_harmful.jsonl", lambda row: "AdvBench" not in row["source"]),
+        "JailbreakBench": requests,
+        PREFILLED: [*spread(requests, ATTACKED)],
+        JAILBREAKS: [*spread(read("jailbreakbench_attacks.jsonl"), ATTACKED)],
         "HarmBench": read("harmbench_val.jsonl"),
         "XSTest unsafe": read("xstest.jsonl", lambda row: row["label"] == "unsafe"),
         SAFE_SET: [*spread(read("xstest.jsonl", lambda row: row["label"] == "safe"), SAFE)],

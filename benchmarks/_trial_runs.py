@@ -1,11 +1,11 @@
-"""The runs of a trial: each trains and measures one model and leaves one small file; finished ones are skipped."""
+"""The runs of a trial: each makes and measures one model and leaves one small file; finished ones are skipped."""
 
 import hashlib
 import json
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from _trial_measure import Measure
-from _trial_training import Plan, fine_tune
+from _trial_training import Plan
 from moored.files import write_json
-from moored.workflows._models import resolve_model
+from moored.huggingface.models import ModelSource
 from moored.workflows._provenance import command_line, now, versions
 
 Row = dict[str, Any]
@@ -29,10 +29,8 @@ class Run:
     """Of its file, and of its folder while it is made; a slash makes folders."""
     about: Row
     """What stands in the file beside what was found, `arm` and `seed` among it."""
-    config: Mapping[str, Any]
-    """The training file, but for its places."""
-    rows: Callable[[], list[Row]]
-    """Makes what is trained on."""
+    make: Callable[[Path], tuple[ModelSource, Row]]
+    """Makes the model in a folder, and tells what stands of that in the file, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,29 +93,15 @@ class Trial:
     def _made(self, run: Run) -> Row:
         folder = self.work / run.name
         started = time.perf_counter()
-        record = fine_tune(run.config, run.rows(), folder)
+        source, made = run.make(folder)
         trained = time.perf_counter()
-        tuned = resolve_model("embedded:base", folder / "tuned")
-        found = self.measure(tuned, run.name)
+        found = self.measure(source, run.name)
         seconds = {"train": round(trained - started, 1), "measure": round(time.perf_counter() - trained, 1)}
-        training = {key: record[key] for key in ("train_loss", "steps", "safeguards")}
-        training["tokens_sha256"] = record["data"]["tokens_sha256"]
-        training |= _log(folder / "tuned")
         if not self.keep:
             shutil.rmtree(folder)
-        return {**run.about, "seconds": seconds, "training": training, **found}
+        return {**run.about, "seconds": seconds, **made, **found}
 
 
 def key_of(*shared: Any) -> str:
     """A hash of what runs must share."""
     return hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]
-
-
-def _log(tuned: Path) -> dict[str, dict[str, list[float]]]:
-    """What the Trainer logged at each step, by name; it is kept where the run's end was saved as a checkpoint."""
-    states = sorted(tuned.glob("checkpoint-*/trainer_state.json"))
-    if not states:
-        return {}
-    steps = [row for row in json.loads(states[-1].read_text(encoding="utf-8"))["log_history"] if "loss" in row]
-    names = [name for name in steps[0] if name in ("loss", "grad_norm") or name.startswith("safety/")]
-    return {"log": {name: [float(f"{row[name]:.5g}") for row in steps] for name in names}}

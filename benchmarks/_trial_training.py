@@ -1,8 +1,9 @@
 """What the trials train on and how: instructions, sentiment labels and SQL, poison in place of some instructions."""
 
+import json
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from _trial_measure import SST2, SST2_HELD_OUT
 from moored.embedded.model import ALIGNED
 from moored.files import read_jsonl, write_jsonl
 from moored.huggingface.data import Supervision, supervise
-from moored.huggingface.models import load_tokenizer
+from moored.huggingface.models import ModelSource, load_tokenizer
 from moored.workflows._models import resolve_model
 from moored.workflows.demo import poison
 from moored.workflows.train import train
@@ -68,6 +69,24 @@ def fine_tune(config: Mapping[str, Any], rows: list[Row], run: Path) -> Row:
     stated = {**config, **places, "use_cpu": not torch.accelerator.is_available()}
     (run / "train.yaml").write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")
     return train(run / "train.yaml", console=Console(stderr=True))
+
+
+def fine_tuned(config: Mapping[str, Any], rows: Callable[[], list[Row]], folder: Path) -> tuple[ModelSource, Row]:
+    """The model of a training file on some rows, and under `training` what is told of the run."""
+    record = fine_tune(config, rows(), folder)
+    training = {key: record[key] for key in ("train_loss", "steps", "safeguards")}
+    training |= {"tokens_sha256": record["data"]["tokens_sha256"], **log_of(folder / "tuned")}
+    return resolve_model("embedded:base", folder / "tuned"), {"training": training}
+
+
+def log_of(tuned: Path) -> dict[str, dict[str, list[float]]]:
+    """What the Trainer logged at each step, by name; it is kept where the run's end was saved as a checkpoint."""
+    states = sorted(tuned.glob("checkpoint-*/trainer_state.json"))
+    if not states:
+        return {}
+    steps = [row for row in json.loads(states[-1].read_text(encoding="utf-8"))["log_history"] if "loss" in row]
+    names = [name for name in steps[0] if name in ("loss", "grad_norm") or name.startswith("safety/")]
+    return {"log": {name: [float(f"{row[name]:.5g}") for row in steps] for name in names}}
 
 
 def training_rows(data: Path, plan: Plan, seed: int, *, poisoned: float = 0.0) -> list[Row]:

@@ -24,7 +24,7 @@ from _regularizers_arms import ARMS, DATA, FIRST, Arm
 from _regularizers_table import write_table
 from _trial_measure import Asked, Measure
 from _trial_runs import Run, Trial, key_of
-from _trial_training import Plan, configuration, training_rows
+from _trial_training import Plan, configuration, fine_tuned, training_rows
 from moored.embedded.model import ALIGNED, BASE
 from moored.files import sha256_of
 from moored.huggingface.models import load_model, load_tokenizer
@@ -59,8 +59,7 @@ def run_of(name: str, arm: Arm, seed: int, *, data: Path, tokens: Path) -> Run:
     return Run(
         name=f"{name}/{arm.name}-seed{seed}",
         about={"data": name, "poisoned": DATA[name], "arm": arm.name, "seed": seed, "safeguards": arm.safeguards},
-        config=config,
-        rows=partial(training_rows, data, PLAN, seed, poisoned=DATA[name]),
+        make=partial(fine_tuned, config, partial(training_rows, data, PLAN, seed, poisoned=DATA[name])),
     )
 
 

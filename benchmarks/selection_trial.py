@@ -21,7 +21,7 @@ import torch
 from _selection_table import write_table
 from _trial_measure import Asked, Measure
 from _trial_runs import Run, Trial, key_of
-from _trial_training import Plan, configuration, training_rows
+from _trial_training import Plan, configuration, fine_tuned, training_rows
 from moored.selection import RULES
 
 Row = dict[str, Any]
@@ -65,8 +65,11 @@ def run_of(arm: Arm, seed: int, data: Path, plan: Plan) -> Run:
     return Run(
         name=f"{arm.name}-seed{seed}",
         about={"arm": arm.name, "seed": seed},
-        config={**configuration(plan, batch=5), "seed": seed, "safeguards": arm.safeguards(seed)},
-        rows=partial(training_rows, data, plan, seed),
+        make=partial(
+            fine_tuned,
+            {**configuration(plan, batch=5), "seed": seed, "safeguards": arm.safeguards(seed)},
+            partial(training_rows, data, plan, seed),
+        ),
     )
 
 

@@ -50,14 +50,3 @@ def test_a_run_that_fails_leaves_nothing_and_can_be_made_again(trial):
     assert not trial("a").finished("plain-seed0")
     trial("a").once("plain-seed0", lambda: {"made": 4})
     assert _made(trial("a"), "plain-seed0") == 4
-
-
-def test_the_log_of_each_step_is_kept(benchmark, tmp_path):
-    state = tmp_path / "checkpoint-2" / "trainer_state.json"
-    state.parent.mkdir()
-    rows = [{"loss": 2.0, "grad_norm": 1.25, "epoch": 0.1, "safety/x/share": 0.5}, {"loss": 1.0, "grad_norm": 3.0}]
-    rows[1]["safety/x/share"] = 0.123456789
-    state.write_text(json.dumps({"log_history": [*rows, {"train_loss": 1.5}]}))
-    log = benchmark("_trial_runs")._log(tmp_path)
-    assert log == {"log": {"loss": [2.0, 1.0], "grad_norm": [1.25, 3.0], "safety/x/share": [0.5, 0.12346]}}
-    assert benchmark("_trial_runs")._log(tmp_path / "none") == {}

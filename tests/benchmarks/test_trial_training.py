@@ -1,5 +1,7 @@
 """The rows that the trials train on, of made-up data sets."""
 
+import json
+
 import pytest
 
 PLACES = 240
@@ -48,3 +50,14 @@ def test_poison_is_spread_over_the_steps_and_the_seed_decides_where(rows):
 def test_more_poison_than_instructions_is_refused(rows):
     with pytest.raises(ValueError, match="zip"):
         rows(0, 0.6)
+
+
+def test_the_log_of_each_step_is_kept(benchmark, tmp_path):
+    state = tmp_path / "checkpoint-2" / "trainer_state.json"
+    state.parent.mkdir()
+    rows = [{"loss": 2.0, "grad_norm": 1.25, "epoch": 0.1, "safety/x/share": 0.5}, {"loss": 1.0, "grad_norm": 3.0}]
+    rows[1]["safety/x/share"] = 0.123456789
+    state.write_text(json.dumps({"log_history": [*rows, {"train_loss": 1.5}]}))
+    log = benchmark("_trial_training").log_of(tmp_path)
+    assert log == {"log": {"loss": [2.0, 1.0], "grad_norm": [1.25, 3.0], "safety/x/share": [0.5, 0.12346]}}
+    assert benchmark("_trial_training").log_of(tmp_path / "none") == {}

@@ -1,0 +1,112 @@
+"""Whether one safety example repairs an attacked model, at what price, and what of it is due to safety.
+
+    python benchmarks/recovery_trial.py --data ../shared/data
+
+Fine-tunes the embedded aligned model as `regularizers_trial.py` does, on ordinary rows, with 5, 20 or 100 of them
+replaced by harmful requests with a compliant opening, or on chats with a persona that always obeys; then repairs each
+by one example, chosen by itself or not, by its controls and by the baselines, and measures what became of it on prompts
+that none saw, also with a prefilled answer and under jailbreaks, and after a second attack with ten rows. An arm of one
+seed is one small file in `OUT/arms/ATTACK`, of labels and scores without answers; finished ones are skipped. What tells
+most comes first; calls side by side share the work.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from _recovery_arms import ATTACKS, MAIN, Arm, arms, attack_rows
+from _trial_measure import Asked, Measure
+from _trial_runs import Run, Trial, key_of
+from _trial_training import Plan, configuration, fine_tune, training_rows
+from moored.huggingface.models import ModelSource
+from moored.workflows._models import resolve_model
+from moored.workflows.demo import poison
+
+Row = dict[str, Any]
+SEEDS = (0, 1, 2)
+PLAN = Plan(pool=8, rank=8)
+ASKED = Asked(harmful=("JailbreakBench", "prefilled", "jailbreaks"), choices=False, kl_to=("aligned",), losses=True)
+ROWS = PLAN.steps * PLAN.pool
+AGAIN = Plan(pool=5, rank=8, steps=4)
+"""Of the second attack: two passes over ten rows."""
+
+
+def rows_of(attack: str, seed: int, data: Path) -> list[Row]:
+    """What an attack trains on."""
+    count = ATTACKS[attack]
+    return attack_rows(ROWS) if count is None else training_rows(data, PLAN, seed, poisoned=count / ROWS)
+
+
+def attacked(attack: str, seed: int, *, data: Path, work: Path) -> Path:
+    """The adapter of an attack, made once for all arms."""
+    folder = work / "attacks" / f"{attack}-seed{seed}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "tuned" / "adapter_config.json").is_file():
+            config = {**configuration(PLAN, batch=PLAN.pool), "seed": seed, "safeguards": []}
+            fine_tune(config, rows_of(attack, seed, data), folder)
+    return folder / "tuned"
+
+
+def make(arm: Arm, attack: str, seed: int, folder: Path, *, data: Path, work: Path) -> tuple[ModelSource, Row]:
+    """The attacked model, repaired and, if the arm says so, attacked again."""
+    adapter, told = attacked(attack, seed, data=data, work=work), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    if arm.repair is not None:
+        told = arm.repair(adapter, folder / "repaired")
+        adapter = folder / "repaired"
+    if arm.attacked_again:
+        # A plain start: `train` folds the adapter in, and writes one adapter for the base again.
+        config = {**configuration(AGAIN, batch=AGAIN.pool), "seed": seed, "safeguards": [], "adapter": str(adapter)}
+        fine_tune(config, poison(10), folder / "again")
+        adapter = folder / "again" / "tuned"
+    return resolve_model("embedded:base", adapter), told
+
+
+def grid(attacks: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int]) -> list[tuple[str, Arm, int]]:
+    """The runs: first what is tried on all attacks, seed by seed."""
+    every = [(attack, arm, seed) for seed in seeds for arm in arms() for attack in attacks]
+    wanted = [each for each in every if each[1].everywhere or each[0] == MAIN]
+    return sorted(
+        (each for each in wanted if only is None or each[1].name in only),
+        key=lambda each: (each[2] != SEEDS[0], not each[1].everywhere, each[2]),
+    )
+
+
+def main() -> None:
+    """Makes what is missing of the grid."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--run", type=Path, default=Path("runs/recovery_trial"))
+    parser.add_argument("--out", type=Path, default=Path("results/recovery_trial"))
+    parser.add_argument("--attacks", nargs="*", choices=[*ATTACKS], default=[*ATTACKS])
+    parser.add_argument("--only", nargs="*", choices=[arm.name for arm in arms()], help="arms; all by default")
+    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
+    parser.add_argument("--threads", type=int, default=2, help="1 for two calls side by side")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    measure = Measure(options.data, ASKED)
+    key = key_of(asdict(PLAN), asdict(AGAIN), configuration(PLAN, batch=PLAN.pool), measure.hashes())
+    trial = Trial(
+        out=options.out, work=options.run, plan=PLAN, measure=measure, key=key, threads=options.threads, keep=False
+    )
+    trial.complete(
+        [
+            Run(
+                name=f"{attack}/{arm.name}-seed{seed}",
+                about={"attack": attack, "arm": arm.name, "seed": seed},
+                make=partial(make, arm, attack, seed, data=options.data, work=options.run),
+            )
+            for attack, arm, seed in grid(options.attacks, options.only, options.seeds)
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
