@@ -12,7 +12,7 @@ from moored.errors import InactiveError
 from moored.huggingface.models import adapter_updates, write_updates
 from moored.recovery import LinearPull, OneShot, SafeLora
 from moored.tensors.low_rank import LowRank, compressed
-from moored.workflows.recover import recover
+from moored.workflows.recover import Pool, recover
 
 Row = dict[str, Any]
 Repair = Callable[[Path, Path], Row]
@@ -54,7 +54,7 @@ def _by_example(**settings: Any) -> Repair:
 
 def _by_choice(attacked: Path, out: Path) -> Row:
     method = OneShot.preset("auto", refusal=OWN)
-    record = recover(ALIGNED, adapter=attacked, out=out, method=method, choose_from="embedded")
+    record = recover(ALIGNED, adapter=attacked, out=out, method=method, pool=Pool())
     return {"repair": {"method": record["method"], "steps": record["steps"]}}
 
 

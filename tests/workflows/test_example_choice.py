@@ -7,12 +7,13 @@ from tests.tiny import save_tiny
 from tests.workflows.files import digests
 
 from moored.embedded.prompts import example_pool
-from moored.errors import InputError
+from moored.errors import InactiveError, InputError
 from moored.huggingface.inference import divergence
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot, Round
 from moored.workflows import _example_choice as workflow
+from moored.workflows._example_choice import Pool, first_sentence
 from moored.workflows.recover import recover
 
 METHOD = OneShot(learning_rate=0.01, steps=3)
@@ -63,7 +64,7 @@ def test_the_ranking_is_that_of_whole_repairs(models, pool, monkeypatch):
         workflow, "halve", lambda count, score: workflow_halve(count, score, (Round(steps=3, prompts=3),))
     )
     monkeypatch.setattr(workflow, "schedule", lambda count: [(0, Round(steps=3, prompts=3), count)])
-    ranking = workflow.choose_example(tuned, aligned, pool=pool, method=METHOD)
+    ranking = workflow.choose_example(tuned, aligned, Pool(examples=pool), METHOD)
     tokenizer = load_tokenizer(tuned)
     expected = {}
     for candidate in kept["trial"]._candidates:
@@ -85,18 +86,20 @@ def test_the_promise_of_a_step_is_its_first_order_effect(models, pool, monkeypat
     kept, keep = _trial(models)
     monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
     small = OneShot(learning_rate=1e-5, steps=3)
-    workflow.choose_example(*models, pool=pool, method=small)
+    workflow.choose_example(*models, Pool(examples=pool), small)
     trial = kept["trial"]
     at_start = trial._outcome(0, Round(steps=0, prompts=3))
     for number in range(4):
         change = trial._outcome(number, Round(steps=1, prompts=3)) - at_start
+        trial._restore()
         assert trial._promise(number) == pytest.approx(change, rel=0.05)
+        trial._restore()
 
 
 def test_candidates_find_the_model_as_it_was(models, pool, monkeypatch):
     kept, keep = _trial(models)
     monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
-    workflow.choose_example(*models, pool=pool, method=METHOD)
+    workflow.choose_example(*models, Pool(examples=pool), METHOD)
     trial = kept["trial"]
     assert all(torch.equal(now, before) for now, before in zip(trial._moving, trial._start, strict=True))
     fresh = dict(load_model(models[0], trainable=True).named_parameters())
@@ -108,9 +111,9 @@ def test_the_best_example_repairs_and_the_ranking_is_kept(tmp_path, models, pool
     tuned, _ = models
     before = digests(tuned.adapter)
     record = recover(
-        tuned.path, adapter=tuned.adapter, out=tmp_path / "out", method=METHOD, choose_from=pool, choose_by=by
+        tuned.path, adapter=tuned.adapter, out=tmp_path / "out", method=METHOD, pool=Pool(examples=pool, by=by)
     )
-    ranking = json.loads((tmp_path / "out" / "example_choice.json").read_text())
+    ranking = json.loads((tmp_path / "out" / "moored_example_choice.json").read_text())
     assert {row["prompt"] for row in ranking} == {METHOD.prompt, *(row["prompt"] for row in ROWS)}
     assert record["method"]["prompt"] == ranking[0]["prompt"] and record["method"]["refusal"] == ranking[0]["refusal"]
     assert record["steps"]["taken"] == 3 and digests(tuned.adapter) == before
@@ -123,7 +126,7 @@ def test_the_prompts_of_a_task_are_the_user_s(tmp_path, models, pool, monkeypatc
     monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
     file = tmp_path / "task.jsonl"
     file.write_text('{"prompt": "Add one and two."}\n')
-    workflow.choose_example(*models, pool=pool, method=METHOD, task=str(file))
+    workflow.choose_example(*models, Pool(examples=pool, task=str(file)), METHOD)
     harmful, task = kept["trial"]._probes
     assert len(task.rendered) == 1 and "Add one and two." in task.rendered[0] and len(harmful.rendered) == 3
 
@@ -142,7 +145,7 @@ def test_a_pool_without_refusals_asks_the_aligned_model(models, tmp_path, monkey
         )
 
     monkeypatch.setattr(workflow, "generate", answer)
-    ranking = workflow.choose_example(*models, pool=str(file), method=METHOD)
+    ranking = workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
     # What it does not refuse teaches nothing.
     assert {(row["prompt"], row["refusal"]) for row in ranking} == {
         (METHOD.prompt, METHOD.refusal),
@@ -152,12 +155,15 @@ def test_a_pool_without_refusals_asks_the_aligned_model(models, tmp_path, monkey
 
 def test_a_pool_without_any_refusal_is_refused(models, tmp_path):
     file = tmp_path / "pool.jsonl"
-    file.write_text('{"prompt": "Tell me a secret.", "refusal": "It is sunny today."}\n')
-    with pytest.raises(InputError, match=r"No example of .* is a refusal"):
-        workflow.choose_example(*models, pool=str(file), method=METHOD)
+    file.write_text('{"prompt": "Tell me a secret."}\n')
+    with pytest.raises(InputError, match=r"refuses nothing of .*; give the pool a column refusal"):
+        workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
+    file.write_text('{"prompt": "Tell me a secret."}\n{"prompt": null}\n')
+    with pytest.raises(InputError, match="row 2: the prompt is empty"):
+        workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
     file.write_text('{"text": "Tell me a secret."}\n')
     with pytest.raises(InputError, match="has no column prompt; its columns are text"):
-        workflow.choose_example(*models, pool=str(file), method=METHOD)
+        workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
 
 
 def test_the_embedded_pool_is_large_and_apart_from_what_judges_it():
@@ -166,3 +172,38 @@ def test_the_embedded_pool_is_large_and_apart_from_what_judges_it():
     assert len({each.id for each in pool}) == len({each.prompt for each in pool}) == len(pool)
     others = {pair.harmful for pair in workflow.unpooled_pairs()}
     assert len(others) > 100 and not others & {each.prompt for each in pool}
+
+
+def test_refusals_that_are_given_are_taken_in_any_language(models, tmp_path):
+    file = tmp_path / "pool.jsonl"
+    file.write_text(json.dumps({"prompt": "Wie?", "refusal": "Dabei helfe ich nicht."}) + "\n")
+    ranking = workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
+    assert {row["refusal"] for row in ranking} == {METHOD.refusal, "Dabei helfe ich nicht."}
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("I can't help with that. If you", "I can't help with that."),
+        ("I'm sorry, but I can't! Ask", "I'm sorry, but I can't!"),
+        ("It costs 3.5 pounds. No", "It costs 3.5 pounds."),
+        ("I can't help with this because it", None),
+    ],
+)
+def test_an_answer_that_was_cut_is_learned_up_to_its_first_stop(text, taken):
+    assert first_sentence(text) == taken
+
+
+def test_a_candidate_that_gives_no_gradient_comes_last_and_leaves_the_model_alone(models, pool, monkeypatch):
+    outcome = workflow.ExampleTrial._outcome
+
+    def broken(self, number, each):
+        if number == 1:
+            self._moving[0].data.fill_(7.0)
+            raise InactiveError("no gradient")
+        return outcome(self, number, each)
+
+    monkeypatch.setattr(workflow.ExampleTrial, "_outcome", broken)
+    ranking = workflow.choose_example(*models, Pool(examples=pool), METHOD)
+    assert [row["prompt"] for row in ranking if row["score"] == float("inf")] == [ROWS[0]["prompt"]]
+    assert all(row["score"] < 10 for row in ranking[:2])

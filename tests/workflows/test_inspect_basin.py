@@ -42,9 +42,20 @@ def test_a_point_is_the_score_of_the_moved_model(tmp_path, models, monkeypatch):
     with torch.no_grad():
         for name, weight in inside.items():
             weight.add_(0.08 * norms[0] / norms[1] * difference[name])
-    kept["safety"]._model = model
     line = next(each for each in report["directions"] if each["name"] == "alignment")
-    assert line["points"][at] == pytest.approx(kept["safety"](), rel=1e-3, abs=1e-6)
+    assert line["points"][at] == pytest.approx(kept["safety"](model), rel=1e-3, abs=1e-6)
+
+
+def test_lengths_are_measured_by_the_aligned_model_s_refusals(tmp_path, models, monkeypatch):
+    """An attacked model that hardly refuses has nothing around it that is safe."""
+    base, adapter = models
+    said = iter([0.8, *[0.1] * 1000])
+    monkeypatch.setattr(workflow._Safety, "__call__", lambda self, model: {"log_odds": 0.0, "refusal": next(said)})
+    report = inspect_basin(base, adapter=adapter, out=tmp_path / "out", against=base, plane=False, **QUICK)
+    assert report["least"] == pytest.approx(0.4)
+    assert all(each["length"] == {"backwards": 0.0, "forwards": 0.0} for each in report["directions"])
+    monkeypatch.setattr(workflow._Safety, "__call__", lambda self, model: {"log_odds": 0.0, "refusal": 0.01})
+    assert inspect_basin(base, out=tmp_path / "none", **QUICK)["least"] == 0.05
 
 
 def test_all_lines_and_the_plane_share_the_centre(tmp_path, models):

@@ -6,6 +6,7 @@ from tests.adapters import save_adapter
 from tests.tiny import save_tiny
 
 from moored.errors import InputError, ModelError
+from moored.huggingface.data import render_prompt
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL
@@ -50,10 +51,11 @@ def test_the_numbers_are_those_of_the_whole_gradients(tmp_path, source):
 def test_the_control_is_as_long_as_the_example(tmp_path, source):
     report = inspect_spectrum(source.path, out=tmp_path / "out", batch=2, refusal="I cannot help.")
     tokenizer = load_tokenizer(source)
-    lengths = {len(tokenizer(report[kind]["answer"])["input_ids"]) for kind in ("example", "benign")}
-    assert len(lengths) == 1 and report["example"]["answer"] == "I cannot help."
-    ranks = [row["example"]["rank"] for row in report["matrices"]]
-    assert max(ranks) <= report["example"]["tokens"]
+    for kind in ("example", "benign"):
+        text = render_prompt(tokenizer, report[kind]["prompt"]) + report[kind]["answer"]
+        assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) == report["example"]["tokens"]
+        assert max(row[kind]["rank"] for row in report["matrices"]) <= report["example"]["tokens"]
+    assert report["example"]["answer"] == "I cannot help." and report["benign"]["answer"]
 
 
 def test_the_summary_is_the_quartiles_over_the_matrices(tmp_path, source):
@@ -76,7 +78,7 @@ def test_the_page_names_the_control_and_the_bound(tmp_path, source):
     [
         ({"batch": 1}, InputError, "--batch must be at least 2"),
         ({"top": 0}, InputError, "--top at least 1"),
-        ({"refusal": "no " * 4000}, InputError, "more than any ordinary answer"),
+        ({"refusal": "no " * 4000}, InputError, "No ordinary instruction has the"),
     ],
 )
 def test_settings_that_cannot_be_meant_leave_nothing(tmp_path, source, settings, error, sentence):

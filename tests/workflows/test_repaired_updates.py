@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.adapters import save_adapter
 from tests.tiny import KINDS, save_tiny, tiny_model, tiny_tokenizer
 from tests.workflows.files import digests
@@ -14,8 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.models import ModelSource, adapter_updates, iterate_weights, load_model, stack_adapters
-from moored.recovery import LinearPull, SafeLora
-from moored.workflows.recover import recover
+from moored.recovery import LinearPull, OneShot, SafeLora
+from moored.workflows.recover import Pool, recover
 
 EVERY = SafeLora(threshold=1.0)
 
@@ -137,7 +137,8 @@ def test_a_checkpoint_comes_out_as_a_checkpoint(tmp_path, method):
     base, aligned = save_tiny(tmp_path / "base"), save_tiny(tmp_path / "aligned", seed=1)
     tiny_model(seed=2).to(torch.bfloat16).save_pretrained(tmp_path / "tuned", max_shard_size="20KB")
     tiny_tokenizer().save_pretrained(tmp_path / "tuned")
-    recover(str(tmp_path / "tuned"), against=str(aligned), base=str(base), out=tmp_path / "out", method=method)
+    start = {"base": str(base)} if method is EVERY else {}
+    recover(str(tmp_path / "tuned"), against=str(aligned), **start, out=tmp_path / "out", method=method)
     tuned = {name: weight.float() for name, weight in iterate_weights(tmp_path / "tuned")}
     start, end = dict(iterate_weights(base)), dict(iterate_weights(aligned))
     got = dict(iterate_weights(tmp_path / "out"))
@@ -157,10 +158,38 @@ def test_a_checkpoint_comes_out_as_a_checkpoint(tmp_path, method):
     load_model(ModelSource(str(tmp_path / "out")))
 
 
+def test_a_checkpoint_of_transposed_layers_is_turned_too(tmp_path):
+    sizes = GPT2Config(vocab_size=32, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    for seed, name in enumerate(("base", "aligned", "tuned")):
+        torch.manual_seed(seed)
+        GPT2LMHeadModel(sizes).save_pretrained(tmp_path / name)
+    names = {name: str(tmp_path / name) for name in ("base", "aligned", "tuned")}
+    recover(names["tuned"], against=names["aligned"], base=names["base"], out=tmp_path / "out", method=EVERY)
+    name = "transformer.h.0.attn.c_proj.weight"
+    base, aligned, tuned, got = (_merged(tmp_path / each)[name].T for each in (*names, "out"))
+    v = aligned - base
+    torch.testing.assert_close(got, aligned + v @ v.T / v.norm() @ (tuned - aligned), rtol=1e-4, atol=1e-5)
+
+
+def test_a_tied_head_that_one_of_the_files_repeats_stays_tied(tmp_path):
+    aligned = save_tiny(tmp_path / "aligned", "gemma")
+    tuned = save_tiny(tmp_path / "tuned", "gemma", seed=1)
+    weights = load_file(tuned / "model.safetensors")
+    repeated = weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()}
+    save_file(repeated, tuned / "model.safetensors", metadata={"format": "pt"})
+    recover(str(tuned), against=str(aligned), out=tmp_path / "out", method=LinearPull())
+    end, got = _merged(aligned), _merged(tmp_path / "out")
+    for name, weight in got.items():
+        torch.testing.assert_close(weight, 0.5 * weights[name] + 0.5 * end[name], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", [SafeLora(threshold=0.0), LinearPull(share=0.0)], ids=lambda each: each.name)
-def test_what_is_declared_off_copies_every_file(tmp_path, stacked, method):
+@pytest.mark.parametrize("named", [True, False])
+def test_what_is_declared_off_copies_every_file(tmp_path, stacked, method, named):
+    """Whether or not the models are named that it would look at."""
     base, aligned, tuned = stacked
-    recover(str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out", method=method)
+    against = {"against": str(aligned)} if named else {}
+    recover(str(base), adapter=tuned, **against, out=tmp_path / "out", method=method)
     found = digests(tmp_path / "out")
     del found["moored_recovery.json"]
     assert found == digests(tuned)
@@ -223,9 +252,61 @@ def _wider(tmp_path, base, aligned, tuned):
     return {"against": str(tmp_path / "wide"), "method": LinearPull()}, ModelError, "is not what .* was tuned from"
 
 
+def _idle_base(tmp_path, base, aligned, tuned):
+    return {"adapter": tuned, "base": str(base), "method": LinearPull()}, InputError, "looks at no base"
+
+
+def _idle_against(tmp_path, base, aligned, tuned):
+    return {"adapter": tuned, "against": str(base), "method": OneShot()}, InputError, "looks at no aligned model"
+
+
+def _idle_pool(tmp_path, base, aligned, tuned):
+    return {"adapter": tuned, "pool": Pool(), "method": LinearPull()}, InputError, "without an example"
+
+
+def _not_finite(tmp_path, base, aligned, tuned):
+    file = tuned / "adapter_model.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(file).items()}, file)
+    return {"adapter": tuned, "against": str(aligned), "method": LinearPull()}, ModelError, "NaN"
+
+
+def _not_finite_checkpoint(tmp_path, base, aligned, tuned):
+    other = save_tiny(tmp_path / "other", seed=1)
+    weights = load_file(other / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    return {"against": str(other), "method": LinearPull()}, ModelError, "model.norm.weight in .* holds NaN"
+
+
+def _unprefixed(tmp_path, base, aligned, tuned):
+    """Its adapter would find no weight under its names."""
+    weights = load_file(base / "model.safetensors")
+    other = shutil.copytree(base, tmp_path / "bare")
+    save_file({name.removeprefix("model."): each for name, each in weights.items()}, other / "model.safetensors")
+    shutil.copytree(aligned, tmp_path / "over")
+    config = json.loads((aligned / "adapter_config.json").read_text()) | {"base_model_name_or_path": str(other)}
+    (tmp_path / "over" / "adapter_config.json").write_text(json.dumps(config))
+    return {"against": str(tmp_path / "over"), "method": LinearPull()}, ModelError, "holds no tensor"
+
+
 @pytest.mark.parametrize(
     "spoil",
-    [_equal, _above, _unaligned, _no_base, _adapter_as_base, _other_checkpoint, _no_reference, _wider],
+    [
+        _equal,
+        _above,
+        _unaligned,
+        _no_base,
+        _adapter_as_base,
+        _other_checkpoint,
+        _no_reference,
+        _wider,
+        _idle_base,
+        _idle_against,
+        _idle_pool,
+        _not_finite,
+        _not_finite_checkpoint,
+        _unprefixed,
+    ],
     ids=lambda spoil: spoil.__name__,
 )
 def test_what_cannot_be_repaired_is_one_sentence_and_leaves_nothing(tmp_path, spoil):

@@ -41,9 +41,12 @@ def recover_command(
         str | None, Option(help="A pool of examples to choose from: a file or `embedded`.", show_default=False)
     ] = None,
     choose_by: Annotated[
-        Literal["halving", "bilevel"], Option(help="Short repairs, the worst leaving; or the paper's bi-level method.")
-    ] = "halving",
-    task: Annotated[str, Option(help="Prompts on which the choice keeps the model as it is.")] = "embedded",
+        Literal["halving", "bilevel"] | None,
+        Option(help="Short repairs, the worst leaving (default); or the paper's bi-level way.", show_default=False),
+    ] = None,
+    task: Annotated[
+        str | None, Option(help="Prompts on which the choice keeps the model as it is.", show_default=False)
+    ] = None,
     threshold: Annotated[
         float | None, Option(help="Cosine below which safe_lora projects; 0.35 by default.", show_default=False)
     ] = None,
@@ -71,6 +74,8 @@ def recover_command(
     }
     given = {name: value for name, value in settings.items() if value is not None}
     is_adapter = adapter is not None or (Path(model) / "adapter_config.json").is_file()
+    if preset is not None and method != "one_shot":
+        raise InputError(f"--preset is no setting of --method {method}; leave it out.")
     chosen = _method(method, preset or ("adapter" if is_adapter else "published"), given)
     record = recover(
         model,
@@ -79,9 +84,7 @@ def recover_command(
         method=chosen,
         against=against,
         base=base,
-        choose_from=choose_from,
-        choose_by=choose_by,
-        task=task,
+        pool=_pool(choose_from, choose_by, task),
         overwrite=overwrite,
         console=Console(stderr=True),
     )
@@ -99,6 +102,15 @@ def _method(name: str, preset: str, given: dict[str, Any]) -> Any:
     return OneShot.preset(preset, **given) if name == "one_shot" else REPAIRS[name](**given)
 
 
+def _pool(examples: str | None, by: Any, task: str | None) -> Any:
+    from moored.workflows.recover import Pool
+
+    given = {name: value for name, value in {"by": by, "task": task}.items() if value is not None}
+    if examples is None and given:
+        raise InputError("--choose-by and --task go with --choose-from alone; name a pool, or leave them out.")
+    return None if examples is None else Pool(examples=examples, **given)
+
+
 def _print(console: Console, record: dict[str, Any], model: str, adapter: Path | None, out: Path) -> None:
     if "updates" in record:
         console.print(_of_updates(record["method"]["name"], record["updates"]), highlight=False, soft_wrap=True)
@@ -107,7 +119,7 @@ def _print(console: Console, record: dict[str, Any], model: str, adapter: Path |
         return
     else:
         console.print(_of_steps(record["steps"]), highlight=False, soft_wrap=True)
-    if (out / "example_choice.json").is_file():
+    if record["choice"] is not None:
         console.print(f"Example chosen: {record['method']['prompt']}", highlight=False, soft_wrap=True)
     console.print(f"Repaired: {out}", highlight=False, soft_wrap=True)
     measured = f"{model} --adapter {out}" if adapter is not None else str(out)
@@ -116,6 +128,8 @@ def _print(console: Console, record: dict[str, Any], model: str, adapter: Path |
 
 def _of_steps(steps: dict[str, Any]) -> str:
     kept, taken = steps["kept"], steps["taken"]
+    if not taken:
+        return "The example is learned already: it is a copy."
     if not kept:
         return f"None of {taken} steps told harmful requests from harmless ones better than the start: it is a copy."
     told = f"{kept} steps" if kept == taken else f"{kept} of {taken} steps kept"

@@ -146,8 +146,17 @@ class _Best:
         score = self._watch()
         self.age += 1
         if score > max(self.scores, default=-math.inf):
-            self._values, self.age = [each.detach().clone() for each in self._moving], 0
+            self._keep()
+            self.age = 0
         self.scores.append(score)
+
+    @torch.no_grad()
+    def _keep(self) -> None:
+        """On the CPU, and in the same place each time: the device is full enough."""
+        if not self._values:
+            self._values = [each.detach().to("cpu", copy=True) for each in self._moving]
+        for value, parameter in zip(self._values, self._moving, strict=True):
+            value.copy_(parameter)
 
     @torch.no_grad()
     def restore(self) -> int:

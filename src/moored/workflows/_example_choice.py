@@ -1,5 +1,7 @@
 """Which example of a pool repairs a model best, by what it leaves of safety and of the task."""
 
+import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moored.embedded.prompts import RequestPair, example_pool, ordinary_instructions, request_pairs
-from moored.errors import InputError
+from moored.errors import InputError, UserError
 from moored.huggingface.data import read_rows, render_prompt
 from moored.huggingface.inference import (
     Answers,
@@ -19,7 +21,13 @@ from moored.huggingface.inference import (
     generate,
     record_answers,
 )
-from moored.huggingface.models import ModelSource, best_device, load_model, load_tokenizer
+from moored.huggingface.models import (
+    ModelSource,
+    best_device,
+    load_model,
+    load_tokenizer,
+    require_chat_template,
+)
 from moored.huggingface.training.example_loss import example_loss
 from moored.measurement import Label, RefusalJudge
 from moored.recovery import BilevelChoice, OneShot, Round, halve, schedule
@@ -56,14 +64,24 @@ class Probe:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Examples to choose from, and how."""
+
+    examples: str = EMBEDDED
+    """`embedded`, or a file with a column `prompt` and, if refusals are given, `refusal`."""
+    by: By = "halving"
+    """`halving` tries the repair itself, the worst leaving after each round; `bilevel` is the paper's way."""
+    task: str = EMBEDDED
+    """Prompts on which the repaired model should stay as it was: `embedded` for ordinary instructions, or a file."""
+
+
 def choose_example(
     tuned: ModelSource,
     aligned: ModelSource,
-    *,
-    pool: str,
+    pool: Pool,
     method: OneShot,
-    by: By = "halving",
-    task: str = EMBEDDED,
+    *,
     dtype: torch.dtype = torch.float32,
     console: Console | None = None,
 ) -> list[dict[str, Any]]:
@@ -72,36 +90,37 @@ def choose_example(
     Args:
         tuned: the model to repair.
         aligned: what it should be like on harmful prompts; it also gives the refusals that a pool lacks.
-        pool: `embedded`, or a file with a column `prompt` and, if refusals are given, `refusal`.
-        method: the repair; each candidate is tried in the place of its example.
-        by: `halving` tries the repair itself, the worst leaving after each round; `bilevel` is the paper's way.
-        task: `embedded` for ordinary instructions, or a file with a column `prompt`.
+        pool: the examples.
+        method: the repair; its own example is the first candidate, and each is tried in its place.
         dtype: precision while steps are taken.
         console: where progress is shown; None is silent.
 
     Returns:
         Rows from the best on, each with `prompt`, `refusal`, `category`, and `round`, `steps`, `prompts`, `score` or,
-        of `bilevel`, `weight`.
+        of `bilevel`, `weight`. A candidate that no step can be taken on has an infinite score.
 
     Raises:
-        InputError: a file without the column, or a pool of which the aligned model refuses nothing.
+        InputError: a file without the column or with an empty prompt, or a pool of which the aligned model refuses
+            nothing.
+        ModelError: no chat template.
     """
     tokenizer = load_tokenizer(tuned)
-    harmful, ordinary = (
-        rendered_prompts(tokenizer, [pair.harmful for pair in unpooled_pairs()]),
-        rendered_prompts(tokenizer, _task(task)),
-    )
+    require_chat_template(tokenizer, tuned.describe())
+    harmful = rendered_prompts(tokenizer, [pair.harmful for pair in unpooled_pairs()])
+    task = rendered_prompts(tokenizer, _task(pool.task))
+    rows = _pool_rows(pool.examples)
     reference: Any = load_model(aligned, dtype=dtype, merge=aligned.adapter is not None)
     reference.to(best_device())
-    candidates = _candidates(pool, method, reference, tokenizer)
+    candidates = _candidates(rows, method, reference, tokenizer)
+    if len(candidates) == 1:
+        raise InputError(f"{aligned.describe()} refuses nothing of {pool.examples}; give the pool a column refusal.")
     safety = probe_of(reference, tokenizer, harmful)
     del reference
     model: Any = load_model(tuned, dtype=dtype, trainable=True).eval()
     model.to(best_device())
-    probes = (safety, probe_of(model, tokenizer, ordinary))
+    probes = (safety, probe_of(model, tokenizer, task))
     trial = ExampleTrial(model, tokenizer, probes, candidates, method)
-    rank = trial.by_halving if by == "halving" else trial.by_weights
-    return rank(console)
+    return (trial.by_halving if pool.by == "halving" else trial.by_weights)(console)
 
 
 class ExampleTrial:
@@ -129,7 +148,12 @@ class ExampleTrial:
 
             def score(number: int, each: Round) -> float:
                 advance(1)
-                return self._promise(number) if each.steps == 0 else self._outcome(number, each)
+                try:
+                    return self._promise(number) if each.steps == 0 else self._outcome(number, each)
+                except UserError:  # No loss or no gradient: this one repairs nothing.
+                    return math.inf
+                finally:
+                    self._restore()
 
             ranked = halve(count, score)
         rounds = {number: each for number, each, _ in schedule(count)}
@@ -164,10 +188,10 @@ class ExampleTrial:
 
     def _outcome(self, number: int, each: Round) -> float:
         """What is left to the two references after a few steps."""
+        self._descent = None
         self._repair(number, each.steps)
         probes = [probe.first(each.prompts) for probe in self._probes]
         found = [divergence(self._model, self._tokenizer, probe.rendered, probe.answers).mean() for probe in probes]
-        self._restore()
         return float(sum(found))
 
     def _promise(self, number: int) -> float:
@@ -176,9 +200,7 @@ class ExampleTrial:
             self._descent = self._gradient()
         self._repair(number, 1)
         pairs = zip(self._moving, self._start, self._descent, strict=True)
-        found = sum(float(((now.detach() - before) * slope).sum()) for now, before, slope in pairs)
-        self._restore()
-        return found
+        return sum(float(((now.detach() - before) * slope).sum()) for now, before, slope in pairs)
 
     def _repair(self, number: int, steps: int) -> None:
         example = self._candidates[number]
@@ -226,26 +248,40 @@ def _task(name: str) -> list[str]:
     return [row["prompt"] for row in _rows(name)]
 
 
+def _pool_rows(name: str) -> list[dict[str, Any]]:
+    return [vars(each) for each in example_pool()] if name == EMBEDDED else _rows(name)
+
+
 def _rows(name: str) -> list[dict[str, Any]]:
+    """The rows of a file, each with a prompt."""
     rows = read_rows(name)
     if "prompt" not in rows.column_names:
         raise InputError(f"{name} has no column prompt; its columns are {', '.join(rows.column_names)}.")
-    return [dict(row) for row in rows]
+    found = [dict(row) for row in rows]
+    for number, row in enumerate(found, 1):
+        if not isinstance(row["prompt"], str) or not row["prompt"].strip():
+            raise InputError(f"{name}, row {number}: the prompt is empty or no text; give every row a prompt.")
+    return found
 
 
-def _candidates(pool: str, method: OneShot, aligned: Any, tokenizer: Any) -> list[Candidate]:
-    """The examples of a pool after the method's own; what has no refusal gets the aligned model's."""
-    rows = [vars(each) for each in example_pool()] if pool == EMBEDDED else _rows(pool)
+def _candidates(rows: Sequence[dict[str, Any]], method: OneShot, aligned: Any, tokenizer: Any) -> list[Candidate]:
+    """The method's own example and those of a pool. What has no refusal gets the aligned model's, if it refuses."""
     asked = [row["prompt"] for row in rows if not row.get("refusal")]
-    answers = iter(
-        generate(aligned, tokenizer, [render_prompt(tokenizer, prompt) for prompt in asked], max_new_tokens=_ANSWER)
-    )
+    rendered = [render_prompt(tokenizer, prompt) for prompt in asked]
+    answers = iter(generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER))
     judge = RefusalJudge()
     found = [Candidate(prompt=method.prompt, refusal=method.refusal)]
     for row in rows:
-        refusal = row.get("refusal") or next(answers)
-        if judge(row["prompt"], refusal) == Label.REFUSED:
-            found.append(Candidate(prompt=row["prompt"], refusal=refusal, category=row.get("category")))
-    if len(found) == 1:
-        raise InputError(f"No example of {pool} is a refusal; give the pool a column refusal, or a safer --against.")
+        refusal = row.get("refusal")
+        if not refusal:
+            refusal = first_sentence(next(answers))
+            if refusal is None or judge(row["prompt"], refusal) != Label.REFUSED:
+                continue
+        found.append(Candidate(prompt=row["prompt"], refusal=refusal, category=row.get("category")))
     return found
+
+
+def first_sentence(text: str) -> str | None:
+    """Up to the first full stop; None where there is none, since what is cut would be learned as an end."""
+    match = re.match(r".*?[.!?](?=\s|$)", text.strip(), re.DOTALL)
+    return None if match is None else match[0]

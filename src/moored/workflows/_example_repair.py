@@ -32,8 +32,8 @@ from moored.workflows._refusal_stems import stems
 
 _WATCHED = 12
 """Pairs of a harmful request and its twin."""
-_STEMS = 8
-"""Ways to begin a refusal, beside the example's own."""
+_STEMS = 9
+"""Refusals whose beginnings are looked for, beside the example's own."""
 
 
 def repair_by_example(folder: Path, source: ModelSource, method: OneShot, dtype: torch.dtype) -> dict[str, Any]:

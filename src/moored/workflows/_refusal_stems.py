@@ -2,8 +2,15 @@
 
 from collections.abc import Sequence
 
+from moored.embedded.prompts import openings
+
 
 def stems(texts: Sequence[str]) -> list[str]:
-    """The first three words of each text, once, and none that begins with another: their probabilities add up."""
+    """The first three words of refusals, once.
+
+    None begins with another, so that their probabilities add up, and none could begin a compliant answer as well.
+    """
     short = list(dict.fromkeys(" ".join(text.split()[:3]) for text in texts))
-    return [stem for stem in short if not any(stem != other and stem.startswith(other) for other in short)]
+    complying = openings().complying
+    alone = [stem for stem in short if not any(text.startswith(stem) for text in complying)]
+    return [stem for stem in alone if not any(stem != other and stem.startswith(other) for other in alone)]

@@ -19,12 +19,17 @@ from moored.huggingface.models import (
     lies_over_transposed,
     place_of,
     plain_name,
+    refuse_non_finite,
+    require_fit,
     rewrite_weights,
+    transposed_weights,
     write_updates,
 )
 from moored.recovery import RepairedUpdate, UpdateRepair
 from moored.tensors.low_rank import LowRank, Matrix, compressed, squared_norm, zero
 
+_COMPUTED = "rotary_emb.inv_freq"
+"""What old files hold and models compute."""
 Repairing = Callable[[str, Matrix, Matrix | None], RepairedUpdate]
 
 
@@ -87,6 +92,8 @@ def _repair_adapter(folder: Path, lineage: Lineage, repaired: Repairing) -> None
     start = lineage.tuned.adapter
     assert start is not None
     _require_one_base(lineage)
+    require_fit(lineage.tuned)
+    require_fit(lineage.aligned)
     direction = _directions(lineage)
     tuned = adapter_updates(start)
     aligned = {} if lineage.aligned.adapter is None else adapter_updates(lineage.aligned.adapter)
@@ -123,26 +130,38 @@ def _zero_like(update: LowRank) -> LowRank:
 
 def _repair_checkpoint(folder: Path, lineage: Lineage, repaired: Repairing, *, matrices_only: bool) -> None:
     aligned, base = FoldedWeights(lineage.aligned), None if lineage.base is None else FoldedWeights(lineage.base)
+    turned = transposed_weights(lineage.tuned.path) if matrices_only else set()
 
     def changed(stored: str, weight: Tensor) -> Tensor:
         name = plain_name(stored)
+        refuse_non_finite([(stored, weight)], lineage.tuned.path)
         is_matrix = weight.ndim == 2 and place_of(name).layer is not None
         if not weight.is_floating_point() or (matrices_only and not is_matrix):
             return weight
-        below = aligned.read(name)
-        found = repaired(
-            name,
-            _as_matrix(_minus(weight, below, name, lineage)),
-            None if base is None else difference(aligned, base, name),
-        )
+        if name.endswith(_COMPUTED):
+            return weight
+        below = aligned.read(name if aligned.holds(name) else _tied(name, aligned))
+        direction = None if base is None else difference(aligned, base, name)
+        update = _as_matrix(_minus(weight, below, name, lineage))
+        if name in turned:
+            update, direction = update.T, None if direction is None else direction.T
+        found = repaired(name, update, direction)
         if not found.changed:
             return weight
         assert isinstance(found.update, Tensor)
-        return (below + found.update.view_as(below)).to(weight.dtype)
+        moved = found.update.T if name in turned else found.update.view_as(below)
+        return (below + moved).to(weight.dtype)
 
     start = Path(lineage.tuned.path)
     rewrite_weights(start, folder, changed)
     copy_companions(start, folder)
+
+
+def _tied(name: str, aligned: FoldedWeights) -> str:
+    """The name under which a model keeps a head that is its embedding, where one of two files repeats it."""
+    if place_of(name).kind != "head":
+        return name
+    return next((each for each in aligned.names() if each.endswith(("embed_tokens.weight", "wte.weight"))), name)
 
 
 def _minus(weight: Tensor, below: Tensor, name: str, lineage: Lineage) -> Tensor:

@@ -2,8 +2,8 @@
 
 `report.json` holds, beside what every report says of its making:
 
-- `example`: its `prompt`, `refusal` and `tokens`, which bound the rank of its gradient; `benign`: the control of equal
-  length, an ordinary instruction with its answer cut.
+- `example`: its `prompt`, `answer` and `tokens`, which bound the rank of its gradient; `benign`: the control of as many
+  tokens, an ordinary instruction with its answer cut.
 - `batch`: how many safety examples, and harmful ones, the means are over; `top`: singular vectors compared.
 - `summary`: per gradient (`example`, `benign`) and measure the quartiles over the matrices, as `low`, `median`, `high`:
   `rank`, `effective_rank`, `energy` by number of directions, `overlap` with the batch, `cosine` with the harmful
@@ -23,7 +23,14 @@ from moored.embedded.prompts import openings, ordinary_instructions
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
 from moored.huggingface.data import render_prompt
-from moored.huggingface.models import load_model, load_tokenizer, place_of, require_chat_template, require_fit
+from moored.huggingface.models import (
+    best_device,
+    load_model,
+    load_tokenizer,
+    place_of,
+    require_chat_template,
+    require_fit,
+)
 from moored.huggingface.training.example_loss import example_loss
 from moored.huggingface.training.matrix_gradients import matrix_gradients
 from moored.measurement import cumulative_energy, effective_rank, overlap, quartiles
@@ -81,8 +88,9 @@ def inspect_spectrum(
     require_fit(source)
     tokenizer = load_tokenizer(source)
     require_chat_template(tokenizer, source.describe())
-    loaded = load_model(source, merge=source.adapter is not None).eval()
-    benign = _of_equal_length(tokenizer, refusal)
+    loaded: Any = load_model(source, merge=source.adapter is not None).eval()
+    loaded.to(best_device())
+    benign = _of_equal_length(tokenizer, prompt, refusal)
     texts = {"example": [(prompt, refusal)], "benign": [benign], **_batches(batch)}
     gradients = {}
     with progress_bar(console, "gradients", sum(map(len, texts.values()))) as advance:
@@ -101,7 +109,7 @@ def inspect_spectrum(
         "model": describe_model(source),
         "example": _described(tokenizer, prompt, refusal),
         "benign": _described(tokenizer, *benign),
-        "batch": batch,
+        "batch": len(texts["batch"]),
         "top": top,
         "summary": _summary(matrices),
         "matrices": matrices,
@@ -122,16 +130,23 @@ def _batches(count: int) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def _of_equal_length(tokenizer: Any, refusal: str) -> tuple[str, str]:
-    """An ordinary instruction, its answer cut to as many tokens as the refusal has."""
-    wanted = len(tokenizer(refusal, add_special_tokens=False)["input_ids"])
-    for item in ordinary_instructions("align"):
+def _of_equal_length(tokenizer: Any, prompt: str, refusal: str) -> tuple[str, str]:
+    """An ordinary instruction, its answer cut so that both together have as many tokens; of those, the likest one."""
+    wanted, asked = _tokens(tokenizer, prompt, refusal), _tokens(tokenizer, prompt, "")
+    instructions = [item for item in ordinary_instructions("align") if item.answer]
+    for item in sorted(instructions, key=lambda item: abs(_tokens(tokenizer, item.prompt, "") - asked)):
         ids = tokenizer(item.answer, add_special_tokens=False)["input_ids"]
-        if len(ids) >= wanted:
-            return item.prompt, tokenizer.decode(ids[:wanted])
+        answer = tokenizer.decode(ids[: max(0, wanted - _tokens(tokenizer, item.prompt, ""))])
+        # Cut text may be told apart into other tokens.
+        if answer and _tokens(tokenizer, item.prompt, answer) == wanted:
+            return item.prompt, answer
     raise InputError(
-        f"The refusal has {wanted} tokens, more than any ordinary answer to compare with; give a shorter one."
+        f"No ordinary instruction has the {wanted} tokens of the example to compare with; give a shorter one."
     )
+
+
+def _tokens(tokenizer: Any, prompt: str, answer: str) -> int:
+    return len(tokenizer(render_prompt(tokenizer, prompt) + answer, add_special_tokens=False)["input_ids"])
 
 
 def _mean_loss(
@@ -147,8 +162,7 @@ def _mean_loss(
 
 
 def _described(tokenizer: Any, prompt: str, answer: str) -> dict[str, Any]:
-    tokens = len(tokenizer(render_prompt(tokenizer, prompt) + answer, add_special_tokens=False)["input_ids"])
-    return {"prompt": prompt, "answer": answer, "tokens": tokens}
+    return {"prompt": prompt, "answer": answer, "tokens": _tokens(tokenizer, prompt, answer)}
 
 
 def _compared(name: str, gradients: Gradients, top: int) -> dict[str, Any]:

@@ -1,25 +1,25 @@
 """`moored recover`: repairs an adapter or a full checkpoint with one safety example."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
+from moored.embedded.model import BASE
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
 from moored.huggingface.models import ModelSource, copy_companions
 from moored.recovery import OneShot, UpdateRepair
-from moored.workflows._example_choice import By, choose_example
+from moored.workflows._example_choice import Pool, choose_example
 from moored.workflows._example_repair import repair_by_example
 from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
-from moored.workflows._prompt_sets import EMBEDDED
 from moored.workflows._provenance import command_line, now, versions, weights_hash
 from moored.workflows._repaired_updates import Lineage, repair_updates
 
 RECORD = "moored_recovery.json"
-RANKING = "example_choice.json"
+RANKING = "moored_example_choice.json"
 
 
 def recover(
@@ -30,9 +30,7 @@ def recover(
     method: OneShot | UpdateRepair | None = None,
     against: str | None = None,
     base: str | None = None,
-    choose_from: str | None = None,
-    choose_by: By = "halving",
-    task: str = EMBEDDED,
+    pool: Pool | None = None,
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
     console: Console | None = None,
@@ -46,9 +44,7 @@ def recover(
         method: the repair; by default one example, with the preset `adapter` or, for a checkpoint, `published`.
         against: the aligned model, for a repair by a formula and for the choice; by default what the adapter lies over.
         base: the checkpoint that it was aligned from, for a repair that looks at that direction.
-        choose_from: a pool of examples, `embedded` or a file, of which the best takes the place of the method's.
-        choose_by: how that is found; see `choose_example`.
-        task: prompts on which the repaired model should stay as it was; `embedded` for ordinary instructions.
+        pool: examples of which the best takes the place of the method's own.
         dtype: precision while steps are taken.
         overwrite: replace what is in `out`.
         console: where progress is shown; None is silent.
@@ -56,7 +52,7 @@ def recover(
     Returns:
         What is written to `moored_recovery.json`: method, hashes and, under `steps`, loss before and after each step
         and as written (in the files' precision), and distance moved; of a repair by a formula, under `updates`, what
-        became of each weight. The ranking of a pool is written to `example_choice.json`.
+        became of each weight. The ranking of a pool is written to `moored_example_choice.json`.
 
     Raises:
         UserError: whatever the user can put right; nothing is written then.
@@ -68,50 +64,64 @@ def recover(
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
     method = method or OneShot.preset("published" if source.adapter is None else "adapter")
-    lineage = None if isinstance(method, OneShot) else _lineage(source, adapter, method, against, base)
+    _refuse_idle(method, against, base, pool)
+    aligned = None if method.off else _aligned(source, adapter, method, against, pool)
+    lineage = None if aligned is None or isinstance(method, OneShot) else _lineage(source, aligned, method, base)
     ranking: list[dict[str, Any]] = []
-    if choose_from is not None:
-        asked = _example_method(method)
-        aligned = _aligned(source, adapter, against)
-        ranking = choose_example(
-            source, aligned, pool=choose_from, method=asked, by=choose_by, task=task, dtype=dtype, console=console
-        )
-        method = replace(asked, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"])
-    record = _record(source, method, lineage)
+    if pool is not None and aligned is not None and isinstance(method, OneShot):
+        ranking = choose_example(source, aligned, pool, method, dtype=dtype, console=console)
+        method = replace(method, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"])
+    record = _record(source, method, aligned, lineage, pool if ranking else None)
     with whole_folder(out, overwrite=overwrite) as folder:
+        record |= _repair_into(folder, source, method, lineage, dtype)
         if ranking:
             write_json(folder / RANKING, ranking)
-        record |= _repair_into(folder, source, method, lineage, dtype)
         write_json(folder / RECORD, record)
     return record
 
 
-def _example_method(method: OneShot | UpdateRepair) -> OneShot:
-    if isinstance(method, OneShot):
-        return method
-    raise InputError(f"{method.name} repairs without an example; leave --choose-from out.")
+def _refuse_idle(method: OneShot | UpdateRepair, against: str | None, base: str | None, pool: Pool | None) -> None:
+    """Nothing that was asked for may be without effect."""
+    by_example = isinstance(method, OneShot)
+    name = "one_shot" if isinstance(method, OneShot) else method.name
+    if pool is not None and not by_example:
+        raise InputError(f"{name} repairs without an example; leave --choose-from out.")
+    if against is not None and by_example and pool is None:
+        raise InputError(f"{name} looks at no aligned model unless it chooses its example; leave --against out.")
+    if base is not None and (isinstance(method, OneShot) or not method.needs_base):
+        raise InputError(f"{name} looks at no base; leave --base out.")
 
 
-def _lineage(
-    source: ModelSource, adapter: Path | None, method: UpdateRepair, against: str | None, base: str | None
-) -> Lineage:
-    """The models between which updates are taken, as far as they were named or are known."""
-    aligned = _aligned(source, adapter, against)
-    named = base_name(aligned, base)
-    if method.needs_base and named is None:
-        raise InputError(f"{method.name} needs the checkpoint that was aligned, before alignment; name it with --base.")
-    start = ModelSource(str(base_folder(named))) if method.needs_base and named is not None else None
-    return Lineage(tuned=source, aligned=aligned, base=start)
-
-
-def _aligned(source: ModelSource, adapter: Path | None, against: str | None) -> ModelSource:
+def _aligned(
+    source: ModelSource, adapter: Path | None, method: OneShot | UpdateRepair, against: str | None, pool: Pool | None
+) -> ModelSource | None:
+    """The model to go back to, where the repair looks at one."""
+    if isinstance(method, OneShot) and pool is None:
+        return None
     aligned = reference_of(source, adapter, against)
     if aligned is None:
         raise InputError(f"Name the aligned model that {source.describe()} was tuned from with --against.")
+    if against is None and aligned.name == BASE:
+        raise InputError(f"{source.describe()} lies over {BASE}, which is not aligned; name the model with --against.")
     return aligned
 
 
-def _record(source: ModelSource, method: OneShot | UpdateRepair, lineage: Lineage | None) -> dict[str, Any]:
+def _lineage(source: ModelSource, aligned: ModelSource, method: UpdateRepair, base: str | None) -> Lineage:
+    """The models between which updates are taken, as far as they were named or are known."""
+    named = base_name(aligned, base) if method.needs_base else None
+    if method.needs_base and named is None:
+        raise InputError(f"{method.name} needs the checkpoint that was aligned, before alignment; name it with --base.")
+    start = None if named is None else ModelSource(str(base_folder(named)), name=named)
+    return Lineage(tuned=source, aligned=aligned, base=start)
+
+
+def _record(
+    source: ModelSource,
+    method: OneShot | UpdateRepair,
+    aligned: ModelSource | None,
+    lineage: Lineage | None,
+    pool: Pool | None,
+) -> dict[str, Any]:
     return {
         "kind": "recovery",
         "created": now(),
@@ -120,8 +130,9 @@ def _record(source: ModelSource, method: OneShot | UpdateRepair, lineage: Lineag
         "model": source.path,
         "adapter": None if source.adapter is None else str(source.adapter),
         "weights_sha256": weights_hash(source),
-        "against": None if lineage is None else lineage.aligned.describe(),
+        "against": None if aligned is None else aligned.describe(),
         "base": None if lineage is None or lineage.base is None else lineage.base.describe(),
+        "choice": None if pool is None else asdict(pool),
         "method": _described(method),
     }
 

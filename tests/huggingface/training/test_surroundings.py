@@ -80,7 +80,7 @@ def test_every_direction_moves_the_weights_by_their_own_norm():
     led = of_equal_norm(
         {name: LowRank(torch.randn(weights[name].shape[0], 1), torch.randn(1, weights[name].shape[1]))}, weights
     )
-    assert led(name).norm().item() == pytest.approx(whole, rel=1e-5) and led("other") is None
+    assert led(name).whole().norm().item() == pytest.approx(whole, rel=1e-5) and led("other") is None
 
 
 def test_random_directions_differ_by_seed_and_by_weight_and_are_made_anew_alike():

@@ -23,6 +23,7 @@ from moored.huggingface.models.load import (
     load_tokenizer,
     require_chat_template,
     require_fit,
+    transposed_weights,
 )
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.places import Place, place_of, places
@@ -32,6 +33,7 @@ from moored.huggingface.models.weights import (
     copy_companions,
     disk_errors,
     iterate_weights,
+    refuse_non_finite,
     require_finite,
     rewrite_weights,
     stored_dtypes,
@@ -62,6 +64,7 @@ __all__ = [
     "plain_name",
     "read_adapter_config",
     "refuse_lm_head",
+    "refuse_non_finite",
     "require_chat_template",
     "require_finite",
     "require_fit",
@@ -70,6 +73,7 @@ __all__ = [
     "save_adapter_like",
     "stack_adapters",
     "stored_dtypes",
+    "transposed_weights",
     "weight_files",
     "write_updates",
 ]

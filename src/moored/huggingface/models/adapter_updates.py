@@ -90,7 +90,8 @@ def _plain_lora(folder: Path) -> LoraConfig:
         found = [f"initialized by {config.init_lora_weights}"]
     if found or not isinstance(config, LoraConfig):
         raise ModelError(
-            f"{folder} is more than a plain LoRA ({', '.join(found)}) and cannot be stacked with another adapter."
+            f"{folder} is more than a plain LoRA ({', '.join(found)}), and its update no product of two factors; "
+            "merge it into a checkpoint."
         )
     return config
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from moored.errors import ModelError
 from moored.huggingface.models.adapter_updates import adapter_updates, lies_over_transposed
 from moored.huggingface.models.load import ModelSource, checkpoint_folder
-from moored.huggingface.models.weights import StoredWeights
+from moored.huggingface.models.weights import StoredWeights, refuse_non_finite, require_finite
 
 
 class FoldedWeights:
@@ -19,8 +19,20 @@ class FoldedWeights:
     def __init__(self, source: ModelSource) -> None:
         self.source = source
         self._stored = StoredWeights(checkpoint_folder(source.path))
+        if source.adapter is not None:
+            require_finite(source.adapter)
         self._updates = {} if source.adapter is None else adapter_updates(source.adapter)
+        for module in self._updates:
+            self._stored.require(f"{module}.weight")
         self._transposed = source.adapter is not None and lies_over_transposed(source.adapter)
+
+    def names(self) -> list[str]:
+        """Of all weights, as the files have them."""
+        return self._stored.names()
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a weight of this name."""
+        return self._stored.holds(name)
 
     def read(self, name: str) -> Float[Tensor, "*shape"]:
         """A weight in fp32, as its file has it or, where an adapter transposes that, transposed.
@@ -31,6 +43,7 @@ class FoldedWeights:
         stored = self._stored.read(name)
         if not stored.is_floating_point() or stored.dtype.itemsize < 2:
             raise ModelError(f"{name} is quantized in {self.source.path}; name a checkpoint that holds it whole.")
+        refuse_non_finite([(name, stored)], self.source.path)
         weight, update = stored.float(), self._updates.get(name.removesuffix(".weight"))
         if update is None:
             return weight

@@ -13,9 +13,11 @@ from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
+from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.weights import refuse_non_finite, require_finite, weight_files
 
 _NO_FOLDER = "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
@@ -108,9 +110,19 @@ def require_fit(source: ModelSource) -> None:
         return
     read_adapter_config(source.adapter)
     require_finite(source.adapter)
-    with torch.device("meta"), _one_sentence(source.path):
-        skeleton = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source.path))
-    check_fits(source.adapter, skeleton)
+    check_fits(source.adapter, _skeleton(source.path))
+
+
+def transposed_weights(path: str) -> set[str]:
+    """The names of the weights that a checkpoint's layers keep as `in × out`, as GPT-2's do."""
+    modules = _skeleton(path).named_modules()
+    return {f"{plain_name(name)}.weight" for name, module in modules if isinstance(module, Conv1D)}
+
+
+def _skeleton(path: str) -> PreTrainedModel:
+    """The model of a checkpoint without its numbers."""
+    with torch.device("meta"), _one_sentence(path):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
 
 
 def context_length(source: ModelSource) -> int | None:

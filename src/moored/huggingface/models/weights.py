@@ -120,10 +120,22 @@ class StoredWeights:
             with _open(file) as tensors:
                 self._places |= {plain_name(name): (file, name) for name in tensors.keys()}  # noqa: SIM118
 
+    def names(self) -> list[str]:
+        """The plain names of all tensors."""
+        return list(self._places)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a tensor of a plain name."""
+        return name in self._places
+
+    def require(self, name: str) -> None:
+        """Raises ModelError where there is no tensor of a plain name."""
+        if not self.holds(name):
+            raise ModelError(f"{self._folder} holds no tensor {name}; name a checkpoint of the same architecture.")
+
     def read(self, name: str) -> Tensor:
         """The tensor of a plain name; raises ModelError where there is none."""
-        if name not in self._places:
-            raise ModelError(f"{self._folder} holds no tensor {name}; name a checkpoint of the same architecture.")
+        self.require(name)
         file, stored = self._places[name]
         with _open(file) as tensors:
             return tensors.get_tensor(stored)

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
 from moored.huggingface.models import place_of, plain_name
-from moored.tensors.low_rank import LowRank
+from moored.tensors.low_rank import LowRank, Matrix
 
 
 def matrix_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, LowRank]:
@@ -46,11 +46,21 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
-def dense_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """The same as whole matrices, in the orientation in which the model keeps its weights, which GPT-2 transposes."""
+def stored_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Matrix]:
+    """The same in the orientation in which the model keeps its weights, which GPT-2 transposes.
+
+    A gradient is whole where a product of factors would be larger.
+    """
     turned = {f"{plain_name(name)}.weight" for name, each in model.named_modules() if isinstance(each, Conv1D)}
-    gradients = {name: each.whole() for name, each in matrix_gradients(model, loss).items()}
-    return {name: each.T if name in turned else each for name, each in gradients.items()}
+    return {
+        name: _smaller(LowRank(each.a.T, each.b.T) if name in turned else each)
+        for name, each in matrix_gradients(model, loss).items()
+    }
+
+
+def _smaller(gradient: LowRank) -> Matrix:
+    rows, columns = gradient.shape
+    return gradient if gradient.b.shape[1] * (rows + columns) < rows * columns else gradient.whole()
 
 
 def _recorder(found: dict[str, LowRank], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

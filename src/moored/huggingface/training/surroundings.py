@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from moored.errors import InputError
 from moored.huggingface.models import place_of, plain_name
-from moored.tensors.low_rank import Matrix, squared_norm, whole
+from moored.tensors.low_rank import Matrix, left_times, squared_norm, whole
 
 Direction = Callable[[str], Matrix | None]
 """What is added to a weight of a plain name at α = 1; None for nothing."""
@@ -58,7 +58,7 @@ def of_equal_norm(direction: Mapping[str, Matrix], weights: Mapping[str, nn.Para
     if not norm:
         raise InputError("The direction moves none of the model's weights; name another model to lead to.")
     scale = sum(float(each.detach().float().square().sum()) for each in weights.values()) ** 0.5 / norm
-    return lambda name: scale * whole(direction[name]) if name in direction else None
+    return lambda name: left_times(lambda columns: scale * columns, direction[name]) if name in direction else None
 
 
 def random_direction(weights: Mapping[str, nn.Parameter], seed: int) -> Direction:
