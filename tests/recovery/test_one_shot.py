@@ -179,6 +179,8 @@ def test_presets_are_the_paper_s_and_ours_and_can_be_changed():
     assert published == OneShot() and (published.learning_rate, published.steps, published.stop_at) == (2e-5, 10, 0.0)
     assert (published.prompt, published.refusal) == (PUBLISHED_PROMPT, PUBLISHED_REFUSAL)
     adapter = OneShot.preset("adapter", steps=3)
-    assert adapter.steps == 3 and adapter.learning_rate > published.learning_rate
+    assert adapter.steps == 3 and (adapter.learning_rate or 0) > 2e-5
+    auto = OneShot.preset("auto")
+    assert auto.learning_rate is None and auto.watch and not published.watch
     with pytest.raises(InputError, match="published, adapter, auto"):
         OneShot.preset("other")

@@ -56,7 +56,6 @@ def length(value: float | None, report: Mapping[str, Any]) -> str:
 
 def basin_findings(report: Mapping[str, Any]) -> list[str]:
     """What was found, in sentences."""
-    share = f"{report['kept']:.0%} of its refusals"
     told = []
     for name, words in (("harmful", "along the harmful direction"), ("alignment", "along aligned − base")):
         found = [each for each in report["directions"] if each["name"] == name]
@@ -68,7 +67,8 @@ def basin_findings(report: Mapping[str, Any]) -> list[str]:
     random = f"along {len(_random(report))} random directions {median:.3f} [{low:.3f}, {high:.3f}] (median, quartiles)"
     random += f", {beyond} of {len(lengths)} ways beyond {edge:g}" if beyond else ""
     return [
-        f"How far the weights can move, relative to their norm, until {share} are left: {'; '.join([*told, random])}.",
+        f"How far the weights can move, relative to their norm, until refusals are less likely than "
+        f"{report['least']:.2f}: {'; '.join([*told, random])}.",
         f"VISAGE over the random directions: {report['visage']['refusal']:.1f} of 100 by the probability of a refusal"
         + (f", {report['visage']['asr']:.1f} by answers." if "asr" in report["visage"] else "."),
     ]

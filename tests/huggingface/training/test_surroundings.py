@@ -4,11 +4,18 @@ from tests.tiny import KINDS, tiny_model
 
 from moored.errors import InputError
 from moored.huggingface.training.surroundings import inner_weights, moved_weights, of_equal_norm, random_direction
-from moored.tensors.low_rank import LowRank
+from moored.tensors.low_rank import LowRank, whole
 
 
 def _state(model):
     return {name: each.clone() for name, each in model.state_dict().items()}
+
+
+def _at(direction, name):
+    """What a direction adds to a weight, as a whole matrix."""
+    step = direction(name)
+    assert step is not None
+    return whole(step)
 
 
 def _norm(tensors):
@@ -25,7 +32,7 @@ def test_the_matrices_inside_the_layers_are_moved_and_nothing_else(kind):
         moved = {name for name, each in model.state_dict().items() if not each.equal(before[name])}
         assert moved == set(weights) == {n for n, each in before.items() if ".layers." in n and each.ndim == 2}
         for name, weight in weights.items():
-            torch.testing.assert_close(weight.detach(), before[name] + 0.25 * direction(name))
+            torch.testing.assert_close(weight.detach(), before[name] + 0.25 * _at(direction, name))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -67,28 +74,28 @@ def test_points_are_taken_from_the_start_and_offsets_add_up():
         move([(one, 5.0)])
         move([(one, 0.1), (other, -0.2)])
         for name, weight in weights.items():
-            torch.testing.assert_close(weight.detach(), start[name] + 0.1 * one(name) - 0.2 * other(name))
+            torch.testing.assert_close(weight.detach(), start[name] + 0.1 * _at(one, name) - 0.2 * _at(other, name))
 
 
 def test_every_direction_moves_the_weights_by_their_own_norm():
     weights = inner_weights(tiny_model())
-    whole = _norm([each.detach() for each in weights.values()])
+    length = _norm([each.detach() for each in weights.values()])
     random = random_direction(weights, 0)
     for name, weight in weights.items():
-        assert random(name).norm().item() == pytest.approx(weight.detach().norm().item(), rel=1e-5)
+        assert _at(random, name).norm().item() == pytest.approx(weight.detach().norm().item(), rel=1e-5)
     name = next(iter(weights))
     led = of_equal_norm(
         {name: LowRank(torch.randn(weights[name].shape[0], 1), torch.randn(1, weights[name].shape[1]))}, weights
     )
-    assert led(name).whole().norm().item() == pytest.approx(whole, rel=1e-5) and led("other") is None
+    assert _at(led, name).norm().item() == pytest.approx(length, rel=1e-5) and led("other") is None
 
 
 def test_random_directions_differ_by_seed_and_by_weight_and_are_made_anew_alike():
     weights = inner_weights(tiny_model())
     one, other = (random_direction(weights, seed) for seed in (0, 1))
     alike = [name for name in weights if "gate_proj" in name or "up_proj" in name]
-    assert one(alike[0]).equal(one(alike[0])) and not one(alike[0]).equal(other(alike[0]))
-    unit = [one(name) / one(name).norm() for name in alike]
+    assert _at(one, alike[0]).equal(_at(one, alike[0])) and not _at(one, alike[0]).equal(_at(other, alike[0]))
+    unit = [_at(one, name) / _at(one, name).norm() for name in alike]
     assert not torch.allclose(unit[0], unit[1])
 
 
