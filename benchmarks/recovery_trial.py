@@ -7,7 +7,7 @@ replaced by harmful requests with a compliant opening, or on chats with a person
 by one example, chosen by itself or not, by its controls and by the baselines, and measures what became of it on prompts
 that none saw, also with a prefilled answer and under jailbreaks, and after a second attack with ten rows. An arm of one
 seed is one small file in `OUT/arms/ATTACK`, of labels and scores without answers; finished ones are skipped. What tells
-most comes first; calls side by side share the work.
+most comes first; calls side by side share the work. The table of what there is then is written at the end.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import torch
 from filelock import FileLock
 
 from _recovery_arms import ATTACKS, MAIN, Arm, arms, attack_rows
+from _recovery_table import write_table
 from _trial_measure import Asked, Measure
 from _trial_runs import Run, Trial, key_of
 from _trial_training import Plan, configuration, fine_tune, training_rows
@@ -80,7 +81,7 @@ def grid(attacks: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int
 
 
 def main() -> None:
-    """Makes what is missing of the grid."""
+    """Makes what is missing of the grid and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--run", type=Path, default=Path("runs/recovery_trial"))
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=[arm.name for arm in arms()], help="arms; all by default")
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
     parser.add_argument("--threads", type=int, default=2, help="1 for two calls side by side")
+    parser.add_argument("--table", action="store_true", help="write the table of what there is, and run nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     measure = Measure(options.data, ASKED)
@@ -96,16 +98,17 @@ def main() -> None:
     trial = Trial(
         out=options.out, work=options.run, plan=PLAN, measure=measure, key=key, threads=options.threads, keep=False
     )
-    trial.complete(
-        [
-            Run(
-                name=f"{attack}/{arm.name}-seed{seed}",
-                about={"attack": attack, "arm": arm.name, "seed": seed},
-                make=partial(make, arm, attack, seed, data=options.data, work=options.run),
-            )
-            for attack, arm, seed in grid(options.attacks, options.only, options.seeds)
-        ]
-    )
+    runs = [
+        Run(
+            name=f"{attack}/{arm.name}-seed{seed}",
+            about={"attack": attack, "arm": arm.name, "seed": seed},
+            make=partial(make, arm, attack, seed, data=options.data, work=options.run),
+        )
+        for attack, arm, seed in grid(options.attacks, options.only, options.seeds)
+    ]
+    if not options.table:
+        trial.complete(runs)
+    write_table(options.out, key)
 
 
 if __name__ == "__main__":

@@ -131,17 +131,22 @@ def _batches(count: int) -> dict[str, list[tuple[str, str]]]:
 
 
 def _of_equal_length(tokenizer: Any, prompt: str, refusal: str) -> tuple[str, str]:
-    """An ordinary instruction, its answer cut so that both together have as many tokens; of those, the likest one."""
+    """An ordinary instruction, its answer cut so that both together have as many tokens; of those, the likest one.
+
+    Where all are too long, an instruction is cut as well.
+    """
     wanted, asked = _tokens(tokenizer, prompt, refusal), _tokens(tokenizer, prompt, "")
-    instructions = [item for item in ordinary_instructions("align") if item.answer]
-    for item in sorted(instructions, key=lambda item: abs(_tokens(tokenizer, item.prompt, "") - asked)):
-        ids = tokenizer(item.answer, add_special_tokens=False)["input_ids"]
-        answer = tokenizer.decode(ids[: max(0, wanted - _tokens(tokenizer, item.prompt, ""))])
+    pairs = [(item.prompt, item.answer) for item in ordinary_instructions("align") if item.answer]
+    pairs.sort(key=lambda pair: abs(_tokens(tokenizer, pair[0], "") - asked))
+    short = [(" ".join(text.split()[:words]), answer) for words in (5, 3, 1) for text, answer in pairs]
+    for text, whole in [*pairs, *short]:
+        ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+        answer = tokenizer.decode(ids[: max(0, wanted - _tokens(tokenizer, text, ""))])
         # Cut text may be told apart into other tokens.
-        if answer and _tokens(tokenizer, item.prompt, answer) == wanted:
-            return item.prompt, answer
+        if answer and _tokens(tokenizer, text, answer) == wanted:
+            return text, answer
     raise InputError(
-        f"No ordinary instruction has the {wanted} tokens of the example to compare with; give a shorter one."
+        f"No ordinary instruction has the {wanted} tokens of the example to compare with; give another one."
     )
 
 
