@@ -20,7 +20,8 @@ from moored.huggingface import SafeguardedSFTTrainer
 from moored.huggingface.models import load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
-from moored.workflows._example_choice import Candidate, ExampleTrial, probe_of, rendered_prompts, unpooled_pairs
+from moored.workflows._example_choice import ExampleTrial, probe_of, rendered_prompts
+from moored.workflows._example_pool import Candidate, unpooled_pairs
 from moored.workflows._example_repair import RefusalGap
 from moored.workflows._models import resolve_model
 

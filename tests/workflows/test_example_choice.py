@@ -13,7 +13,8 @@ from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot, Round
 from moored.workflows import _example_choice as workflow
-from moored.workflows._example_choice import Pool, first_sentence
+from moored.workflows import _example_pool as pools
+from moored.workflows._example_pool import Pool, first_sentence
 from moored.workflows.recover import recover
 
 METHOD = OneShot(learning_rate=0.01, steps=3)
@@ -135,7 +136,7 @@ def test_a_pool_without_refusals_asks_the_aligned_model(models, tmp_path, monkey
     file = tmp_path / "pool.jsonl"
     file.write_text('{"prompt": "How do I open a lock?"}\n{"prompt": "Say yes."}\n')
     said = iter(["I'm sorry, but I can't help with that.", "Yes."])
-    generate = workflow.generate
+    generate = pools.generate
 
     def answer(model, tokenizer, rendered, **settings):
         return (
@@ -144,7 +145,7 @@ def test_a_pool_without_refusals_asks_the_aligned_model(models, tmp_path, monkey
             else generate(model, tokenizer, rendered, **settings)
         )
 
-    monkeypatch.setattr(workflow, "generate", answer)
+    monkeypatch.setattr(pools, "generate", answer)
     ranking = workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
     # What it does not refuse teaches nothing.
     assert {(row["prompt"], row["refusal"]) for row in ranking} == {
@@ -170,7 +171,7 @@ def test_the_embedded_pool_is_large_and_apart_from_what_judges_it():
     pool = example_pool()
     assert len(pool) >= 110 and len({each.category for each in pool}) >= 11
     assert len({each.id for each in pool}) == len({each.prompt for each in pool}) == len(pool)
-    others = {pair.harmful for pair in workflow.unpooled_pairs()}
+    others = {pair.harmful for pair in pools.unpooled_pairs()}
     assert len(others) > 100 and not others & {each.prompt for each in pool}
 
 

@@ -1,19 +1,17 @@
 """Which example of a pool repairs a model best, by what it leaves of safety and of the task."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 from torch.nn import Parameter
 
-from moored.embedded.prompts import RequestPair, example_pool, ordinary_instructions, request_pairs
 from moored.errors import InputError, UserError
-from moored.huggingface.data import read_rows, render_prompt
+from moored.huggingface.data import render_prompt
 from moored.huggingface.inference import (
     Answers,
     divergence,
@@ -29,25 +27,13 @@ from moored.huggingface.models import (
     require_chat_template,
 )
 from moored.huggingface.training.example_loss import example_loss
-from moored.measurement import Label, RefusalJudge
 from moored.recovery import BilevelChoice, OneShot, Round, halve, schedule
+from moored.workflows._example_pool import Candidate, Pool, candidates_of, pool_rows, task_prompts, unpooled_pairs
 from moored.workflows._progress import progress_bar
-from moored.workflows._prompt_sets import EMBEDDED, spread
+from moored.workflows._prompt_sets import spread
 
-By = Literal["halving", "bilevel"]
 _PROMPTS = 32
 """Of each kind, at most, that candidates are judged on."""
-_ANSWER = 48
-"""The longest refusal that the aligned model is asked for, in tokens."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A request and the refusal to learn."""
-
-    prompt: str
-    refusal: str
-    category: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +48,6 @@ class Probe:
         return Probe(
             rendered=self.rendered[:count], answers=Answers(self.answers.texts[:count], self.answers.logits[:count])
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """Examples to choose from, and how."""
-
-    examples: str = EMBEDDED
-    """`embedded`, or a file with a column `prompt` and, if refusals are given, `refusal`."""
-    by: By = "halving"
-    """`halving` tries the repair itself, the worst leaving after each round; `bilevel` is the paper's way."""
-    task: str = EMBEDDED
-    """Prompts on which the repaired model should stay as it was: `embedded` for ordinary instructions, or a file."""
 
 
 def choose_example(
@@ -107,11 +81,11 @@ def choose_example(
     tokenizer = load_tokenizer(tuned)
     require_chat_template(tokenizer, tuned.describe())
     harmful = rendered_prompts(tokenizer, [pair.harmful for pair in unpooled_pairs()])
-    task = rendered_prompts(tokenizer, _task(pool.task))
-    rows = _pool_rows(pool.examples)
+    task = rendered_prompts(tokenizer, task_prompts(pool.task))
+    rows = pool_rows(pool.examples)
     reference: Any = load_model(aligned, dtype=dtype, merge=aligned.adapter is not None)
     reference.to(best_device())
-    candidates = _candidates(rows, method, reference, tokenizer)
+    candidates = candidates_of(rows, method, reference, tokenizer)
     if len(candidates) == 1:
         raise InputError(f"{aligned.describe()} refuses nothing of {pool.examples}; give the pool a column refusal.")
     safety = probe_of(reference, tokenizer, harmful)
@@ -234,54 +208,3 @@ def probe_of(model: Any, tokenizer: Any, rendered: Sequence[str]) -> Probe:
 def rendered_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """As many as are judged on, taken evenly."""
     return [render_prompt(tokenizer, prompt) for prompt in spread(prompts, _PROMPTS)]
-
-
-def unpooled_pairs() -> list[RequestPair]:
-    """The pairs of *align* whose requests are in no pool of ours."""
-    pool = {each.id for each in example_pool()}
-    return [pair for pair in request_pairs("align") if pair.id not in pool]
-
-
-def _task(name: str) -> list[str]:
-    if name == EMBEDDED:
-        return [item.prompt for item in ordinary_instructions("align")]
-    return [row["prompt"] for row in _rows(name)]
-
-
-def _pool_rows(name: str) -> list[dict[str, Any]]:
-    return [vars(each) for each in example_pool()] if name == EMBEDDED else _rows(name)
-
-
-def _rows(name: str) -> list[dict[str, Any]]:
-    """The rows of a file, each with a prompt."""
-    rows = read_rows(name)
-    if "prompt" not in rows.column_names:
-        raise InputError(f"{name} has no column prompt; its columns are {', '.join(rows.column_names)}.")
-    found = [dict(row) for row in rows]
-    for number, row in enumerate(found, 1):
-        if not isinstance(row["prompt"], str) or not row["prompt"].strip():
-            raise InputError(f"{name}, row {number}: the prompt is empty or no text; give every row a prompt.")
-    return found
-
-
-def _candidates(rows: Sequence[dict[str, Any]], method: OneShot, aligned: Any, tokenizer: Any) -> list[Candidate]:
-    """The method's own example and those of a pool. What has no refusal gets the aligned model's, if it refuses."""
-    asked = [row["prompt"] for row in rows if not row.get("refusal")]
-    rendered = [render_prompt(tokenizer, prompt) for prompt in asked]
-    answers = iter(generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER))
-    judge = RefusalJudge()
-    found = [Candidate(prompt=method.prompt, refusal=method.refusal)]
-    for row in rows:
-        refusal = row.get("refusal")
-        if not refusal:
-            refusal = first_sentence(next(answers))
-            if refusal is None or judge(row["prompt"], refusal) != Label.REFUSED:
-                continue
-        found.append(Candidate(prompt=row["prompt"], refusal=refusal, category=row.get("category")))
-    return found
-
-
-def first_sentence(text: str) -> str | None:
-    """Up to the first full stop; None where there is none, since what is cut would be learned as an end."""
-    match = re.match(r".*?[.!?](?=\s|$)", text.strip(), re.DOTALL)
-    return None if match is None else match[0]

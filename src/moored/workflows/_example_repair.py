@@ -26,7 +26,7 @@ from moored.huggingface.models import (
 from moored.huggingface.training.example_loss import example_loss
 from moored.measurement import any_of
 from moored.recovery import OneShot
-from moored.workflows._example_choice import unpooled_pairs
+from moored.workflows._example_pool import unpooled_pairs
 from moored.workflows._prompt_sets import spread
 from moored.workflows._refusal_stems import stems
 

@@ -47,7 +47,7 @@ from moored.huggingface.training.surroundings import (
 from moored.measurement import Label, RefusalJudge, any_of, perturbation_lengths, refusal_log_odds, visage
 from moored.report import render_basin
 from moored.tensors.low_rank import Matrix
-from moored.workflows._example_choice import unpooled_pairs
+from moored.workflows._example_pool import unpooled_pairs
 from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import spread

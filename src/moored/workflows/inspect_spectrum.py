@@ -38,7 +38,7 @@ from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL
 from moored.report import render_spectrum
 from moored.tensors.column_space import orthonormal, principal_factor
 from moored.tensors.low_rank import LowRank, inner, squared_norm
-from moored.workflows._example_choice import unpooled_pairs
+from moored.workflows._example_pool import unpooled_pairs
 from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import spread

@@ -12,7 +12,8 @@ from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
 from moored.huggingface.models import ModelSource, copy_companions
 from moored.recovery import OneShot, UpdateRepair
-from moored.workflows._example_choice import Pool, choose_example
+from moored.workflows._example_choice import choose_example
+from moored.workflows._example_pool import Pool
 from moored.workflows._example_repair import repair_by_example
 from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
 from moored.workflows._provenance import command_line, now, versions, weights_hash

@@ -1,0 +1,92 @@
+"""Examples that a repair may be tried with: of a user's file or the embedded ones, and the refusals that they lack."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moored.embedded.prompts import RequestPair, example_pool, ordinary_instructions, request_pairs
+from moored.errors import InputError
+from moored.huggingface.data import read_rows, render_prompt
+from moored.huggingface.inference import generate
+from moored.measurement import Label, RefusalJudge
+from moored.recovery import OneShot
+from moored.workflows._prompt_sets import EMBEDDED
+
+By = Literal["halving", "bilevel"]
+_ANSWER = 48
+"""The longest refusal that the aligned model is asked for, in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Examples to choose from, and how."""
+
+    examples: str = EMBEDDED
+    """`embedded`, or a file with a column `prompt` and, if refusals are given, `refusal`."""
+    by: By = "halving"
+    """`halving` tries the repair itself, the worst leaving after each round; `bilevel` is the paper's way."""
+    task: str = EMBEDDED
+    """Prompts on which the repaired model should stay as it was: `embedded` for ordinary instructions, or a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A request and the refusal to learn."""
+
+    prompt: str
+    refusal: str
+    category: str | None = None
+
+
+def unpooled_pairs() -> list[RequestPair]:
+    """The pairs of *align* whose requests are in no pool of ours."""
+    pool = {each.id for each in example_pool()}
+    return [pair for pair in request_pairs("align") if pair.id not in pool]
+
+
+def task_prompts(name: str) -> list[str]:
+    """The prompts of a task, or ordinary instructions."""
+    if name == EMBEDDED:
+        return [item.prompt for item in ordinary_instructions("align")]
+    return [row["prompt"] for row in _rows(name)]
+
+
+def pool_rows(name: str) -> list[dict[str, Any]]:
+    """The rows of a pool, each with a prompt."""
+    return [vars(each) for each in example_pool()] if name == EMBEDDED else _rows(name)
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    """The rows of a file, each with a prompt."""
+    rows = read_rows(name)
+    if "prompt" not in rows.column_names:
+        raise InputError(f"{name} has no column prompt; its columns are {', '.join(rows.column_names)}.")
+    found = [dict(row) for row in rows]
+    for number, row in enumerate(found, 1):
+        if not isinstance(row["prompt"], str) or not row["prompt"].strip():
+            raise InputError(f"{name}, row {number}: the prompt is empty or no text; give every row a prompt.")
+    return found
+
+
+def candidates_of(rows: Sequence[dict[str, Any]], method: OneShot, aligned: Any, tokenizer: Any) -> list[Candidate]:
+    """The method's own example and those of a pool. What has no refusal gets the aligned model's, if it refuses."""
+    asked = [row["prompt"] for row in rows if not row.get("refusal")]
+    rendered = [render_prompt(tokenizer, prompt) for prompt in asked]
+    answers = iter(generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER))
+    judge = RefusalJudge()
+    found = [Candidate(prompt=method.prompt, refusal=method.refusal)]
+    for row in rows:
+        refusal = row.get("refusal")
+        if not refusal:
+            refusal = first_sentence(next(answers))
+            if refusal is None or judge(row["prompt"], refusal) != Label.REFUSED:
+                continue
+        found.append(Candidate(prompt=row["prompt"], refusal=refusal, category=row.get("category")))
+    return found
+
+
+def first_sentence(text: str) -> str | None:
+    """Up to the first full stop; None where there is none, since what is cut would be learned as an end."""
+    match = re.match(r".*?[.!?](?=\s|$)", text.strip(), re.DOTALL)
+    return None if match is None else match[0]
