@@ -5,6 +5,7 @@ import torch
 
 from moored.errors import InputError
 from moored.regularizers import AlignmentDirection, UpdateNorm
+from moored.tensors.low_rank import LowRank
 
 EXACT = {"precision": "float32"}
 
@@ -33,6 +34,19 @@ def test_a_direction_in_bf16_is_within_its_precision():
         exact, coarse = (AlignmentDirection(base="?", precision=each, **form) for each in ("float32", "bfloat16"))
         values = [float(each.weight_penalty(update, each.guide(d, "w"))) for each in (exact, coarse)]
         assert values[1] == pytest.approx(values[0], rel=0.01) and values[0] != values[1]
+
+
+@pytest.mark.parametrize("form", [{}, {"form": "projector", "rank": 4}, {"form": "flattened"}])
+@pytest.mark.parametrize("thin", [False, True])
+def test_an_offloaded_direction_changes_nothing_and_comes_to_the_device_of_the_update(form, thin):
+    torch.manual_seed(0)
+    d = LowRank(torch.randn(64, 8), torch.randn(8, 48)) if thin else torch.randn(64, 48)
+    update = LowRank(torch.randn(64, 4), torch.randn(4, 48))
+    here, away = (AlignmentDirection(base="?", offload=each, **form) for each in (False, True))
+    guide = away.guide(d, "w")
+    assert torch.equal(away.weight_penalty(update, guide), here.weight_penalty(update, here.guide(d, "w")))
+    elsewhere = LowRank(update.b.to("meta"), update.a.to("meta"))
+    assert away.weight_penalty(elsewhere, guide).is_meta
 
 
 def test_the_flattened_form_in_bf16_is_exact_where_little_leaves_the_direction():

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import torch
@@ -17,7 +17,7 @@ from moored.tensors.column_space import (
     principal_factor,
     published_factor,
 )
-from moored.tensors.low_rank import LowRank, Matrix, cast, inner, left_times, squared_norm
+from moored.tensors.low_rank import LowRank, Matrix, beside, cast, in_host_memory, inner, left_times, squared_norm
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class AlignmentDirection:
             its singular values.
         seed: of that control.
         precision: in which d is kept and, but for `flattened`, multiplied; ΔW, the difference and the sum are fp32.
+        offload: whether d stays in the host's memory and comes to each weight's device when its turn is, once per
+            optimizer step; it is for models whose d, as large as the guarded weights, has no room beside them.
 
     Raises:
         InputError: no base, or a rank that does not fit the form.
@@ -73,6 +75,7 @@ class AlignmentDirection:
     direction: Literal["aligned", "random"] = "aligned"
     seed: int = 0
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    offload: bool = False
     name: str = "alignment_direction"
     needs: frozenset[str] = frozenset({"reference", "base"})
 
@@ -94,21 +97,25 @@ class AlignmentDirection:
         norm = float(squared_norm(d).sqrt())
         if self.form == "flattened":
             unit = cast(left_times(lambda columns: columns / norm, d), dtype) if norm else None
-            return Guide(None, unit, 1.0, 1.0, norm)
+            return Guide(None, unit if unit is None else self._kept(unit), 1.0, 1.0, norm)
         factor, energy = published_factor(d), 1.0
         if self.rank is not None:
             factor, energy = principal_factor(d, self.rank)
             factor = orthonormal(factor) if self.form == "projector" else factor / max(norm, 1e-30) ** 0.5
-        return Guide(factor.to(dtype), None, energy, largest_eigenvalue(factor), norm)
+        return Guide(self._kept(factor.to(dtype)), None, energy, largest_eigenvalue(factor), norm)
+
+    def _kept(self, matrix: Any) -> Any:
+        return in_host_memory(matrix) if self.offload else matrix
 
     def weight_penalty(self, update: Matrix, guide: Guide) -> Float[Tensor, ""]:
         """‖(I − Ĉ) ΔW‖² of one weight."""
         if guide.factor is not None:
-            return squared_norm(left_times(Complement(guide.factor), update))
+            factor: Any = beside(update, guide.factor)
+            return squared_norm(left_times(Complement(factor), update))
         if guide.unit is None:
             return squared_norm(update)
         # Where ΔW lies along d, this is a small difference of large numbers: bf16 would leave nothing of it.
-        return squared_norm(update) - inner(update, cast(guide.unit, torch.float32)).square()
+        return squared_norm(update) - inner(update, cast(beside(update, guide.unit), torch.float32)).square()
 
     def describe(self, guides: Mapping[str, Guide]) -> str:
         """How many weights have no direction, what was kept of d, and whether Ĉ punishes what it should spare."""

@@ -32,20 +32,14 @@ def render_basin(folder: Path) -> Path:
         InputError: the report is missing or of another kind, or its folder cannot be written.
     """
     report = read_kind(folder, "inspect basin")
-    lead, *others = basin_findings(report)
     return write_page(
         folder,
         "basin.html.j2",
-        {
-            "title": f"Safety around {told(report['model'])}",
-            "lead": lead,
-            "others": others,
-            "warnings": [],
-            "next_command": None,
-            "report": report,
-            "glance": [*_lines(report), *_plane(report)],
-            "length": lambda value: length(value, report),
-        },
+        title=f"Safety around {told(report['model'])}",
+        findings=basin_findings(report),
+        report=report,
+        glance=[*_lines(report), *_plane(report)],
+        length=lambda value: length(value, report),
     )
 
 

@@ -1,6 +1,6 @@
 """How templates become pages: every text escaped, and odd characters made visible."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,36 @@ def environment() -> Environment:
     )
 
 
-def write_page(out: Path, template: str, context: Mapping[str, Any]) -> Path:
-    """Writes `out/index.html`, whole or not at all, and returns the file.
+def write_page(
+    out: Path,
+    template: str,
+    *,
+    title: str,
+    findings: Sequence[str],
+    warnings: Sequence[str] = (),
+    next_command: str | None = None,
+    **content: Any,
+) -> Path:
+    """Writes `out/index.html`, whole or not at all.
+
+    Args:
+        out: the folder.
+        template: by its file's name; it extends `shell.html.j2`.
+        title: of the page.
+        findings: sentences, of which the first leads; empty ones are left out.
+        warnings: what a reader must know before the numbers.
+        next_command: what to run next.
+        content: what the template shows beside.
+
+    Returns:
+        The file that was written.
 
     Raises:
         InputError: `out` cannot be written.
     """
-    page = environment().get_template(template).render(context)
+    lead, *others = [*findings, ""]
+    shell = {"title": title, "lead": lead, "others": [text for text in others if text], "next_command": next_command}
+    page = environment().get_template(template).render({**shell, "warnings": warnings, **content})
     path = Path(out) / "index.html"
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")

@@ -29,27 +29,21 @@ def render_gradients(folder: Path) -> Path:
     """
     report = read_kind(folder, "inspect gradients")
     lines = read_jsonl(Path(folder) / "samples.jsonl")
-    lead, *others = findings(report)
     return write_page(
         folder,
         "gradients.html.j2",
-        {
-            "title": f"Gradients of {told(report['model'])}",
-            "lead": lead,
-            "others": others,
-            "warnings": [],
-            "remarks": remarks(report),
-            "next_command": None,
-            "report": report,
-            "glance": _scatters(lines, report),
-            "closer": _shares(report),
-            "reversion": report["reversion"],
-            "back": _reversion(report["reversion"]),
-            "estimate": estimate,
-            "interval": interval,
-            "signed": signed,
-            "groups": ["all", *_GROUPS],
-        },
+        title=f"Gradients of {told(report['model'])}",
+        findings=findings(report),
+        remarks=remarks(report),
+        report=report,
+        glance=_scatters(lines, report),
+        closer=_shares(report),
+        reversion=report["reversion"],
+        back=_reversion(report["reversion"]),
+        estimate=estimate,
+        interval=interval,
+        signed=signed,
+        groups=["all", *_GROUPS],
     )
 
 

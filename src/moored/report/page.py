@@ -96,33 +96,28 @@ def render_figure(reports: Mapping[str, Path], path: Path) -> Path:
 
 
 def _write(out: Path, arms: Sequence[Arm], *, title: str, told: Sequence[str]) -> Path:
-    helpers = {
-        "clip_answer": lambda text: shortened(text, _ANSWER_LIMIT),
-        "clip_prompt": lambda text: shortened(text, _PROMPT_LIMIT),
-        "outcome": outcome,
-    }
-    return write_page(out, "page.html.j2", {**helpers, **_context(arms, title, told)})
-
-
-def _context(arms: Sequence[Arm], title: str, told: Sequence[str]) -> dict[str, Any]:
-    lead, *others = [*told, ""]
-    return {
-        "title": title,
-        "lead": lead,
-        "others": [text for text in others if text],
-        "arms": arms,
-        "warnings": warnings(arms),
-        "rows": [(measure, [_cell(arm, arms[0], measure) for arm in arms]) for measure in MEASURES],
-        "glance": _glance(arms),
-        "closer": _closer(arms),
-        "categories": _category_table(arms),
-        "sample_sets": _sample_sets(arms),
-        "compared": _comparison(arms),
-        "next_command": None if (against := arms[-1].report.against) is None else against.next_command,
-        "prompt_sets": _prompt_sets(arms),
-        "versions": _versions(arms),
-        "text_judge": any(arm.report.judge == "refusal" for arm in arms),
-    }
+    against = arms[-1].report.against
+    return write_page(
+        out,
+        "page.html.j2",
+        title=title,
+        findings=told,
+        warnings=warnings(arms),
+        next_command=None if against is None else against.next_command,
+        arms=arms,
+        rows=[(measure, [_cell(arm, arms[0], measure) for arm in arms]) for measure in MEASURES],
+        glance=_glance(arms),
+        closer=_closer(arms),
+        categories=_category_table(arms),
+        sample_sets=_sample_sets(arms),
+        compared=_comparison(arms),
+        prompt_sets=_prompt_sets(arms),
+        versions=_versions(arms),
+        text_judge=any(arm.report.judge == "refusal" for arm in arms),
+        clip_answer=lambda text: shortened(text, _ANSWER_LIMIT),
+        clip_prompt=lambda text: shortened(text, _PROMPT_LIMIT),
+        outcome=outcome,
+    )
 
 
 def _cell(arm: Arm, first: Arm, measure: Measure) -> Cell:

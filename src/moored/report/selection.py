@@ -38,24 +38,19 @@ def render_selection(report: Mapping[str, Any], out: Path) -> Path:
     Raises:
         InputError: `out` cannot be written.
     """
-    return write_page(out, "selection.html.j2", _context(report))
-
-
-def _context(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "title": f"Rows selected from {Path(report['data']['name']).name}",
-        "lead": _lead(report),
-        "warnings": [],
-        "others": selection_findings(report),
-        "next_command": None,
-        "plots": _plots(report),
-        "quantiles": list(_QUANTILES.values()),
-        "quantities": _quantities(report),
-        "overlaps": [(name.replace("_", " "), each) for name, each in report["overlap"].items()],
-        "rule": report["settings"]["rule"].replace("_", " "),
-        "examples": [(heading, report["examples"][name]) for name, heading in _EXAMPLES.items()],
-        "report": report,
-    }
+    return write_page(
+        out,
+        "selection.html.j2",
+        title=f"Rows selected from {Path(report['data']['name']).name}",
+        findings=[_lead(report), *selection_findings(report)],
+        plots=_plots(report),
+        quantiles=list(_QUANTILES.values()),
+        quantities=_quantities(report),
+        overlaps=[(name.replace("_", " "), each) for name, each in report["overlap"].items()],
+        rule=report["settings"]["rule"].replace("_", " "),
+        examples=[(heading, report["examples"][name]) for name, heading in _EXAMPLES.items()],
+        report=report,
+    )
 
 
 def _lead(report: Mapping[str, Any]) -> str:

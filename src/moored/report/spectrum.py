@@ -30,20 +30,14 @@ def render_spectrum(folder: Path) -> Path:
         InputError: the report is missing or of another kind, or its folder cannot be written.
     """
     report = read_kind(folder, "inspect spectrum")
-    lead, *others = spectrum_findings(report)
     return write_page(
         folder,
         "spectrum.html.j2",
-        {
-            "title": f"Safety gradient of {told(report['model'])}",
-            "lead": lead,
-            "others": others,
-            "warnings": [],
-            "next_command": None,
-            "report": report,
-            "glance": [_energy(report), _by_kind(report, "overlap"), _by_kind(report, "cosine")],
-            "between": between,
-        },
+        title=f"Safety gradient of {told(report['model'])}",
+        findings=spectrum_findings(report),
+        report=report,
+        glance=[_energy(report), _by_kind(report, "overlap"), _by_kind(report, "cosine")],
+        between=between,
     )
 
 

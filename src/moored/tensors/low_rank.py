@@ -54,6 +54,26 @@ def cast(matrix: Matrix, dtype: torch.dtype) -> Matrix:
     return LowRank(matrix.b.to(dtype), matrix.a.to(dtype)) if isinstance(matrix, LowRank) else matrix.to(dtype)
 
 
+def in_host_memory(matrix: Matrix) -> Matrix:
+    """On the CPU; where there is an accelerator, in pages that its transfers need not wait for."""
+
+    def moved(part: Tensor) -> Tensor:
+        host = part.cpu()
+        return host.pin_memory() if part.is_cuda else host
+
+    return LowRank(moved(matrix.b), moved(matrix.a)) if isinstance(matrix, LowRank) else moved(matrix)
+
+
+def beside(other: Matrix, matrix: Float[Tensor, "rows columns"] | LowRank) -> Float[Tensor, "rows columns"] | LowRank:
+    """On the device of another matrix; itself where it is there already."""
+    device = other.b.device if isinstance(other, LowRank) else other.device
+
+    def moved(part: Tensor) -> Tensor:
+        return part.to(device, non_blocking=device.type != "cpu")
+
+    return LowRank(moved(matrix.b), moved(matrix.a)) if isinstance(matrix, LowRank) else moved(matrix)
+
+
 def zero(out: int, into: int, device: torch.device) -> LowRank:
     """The zero matrix, of rank 0."""
     return LowRank(torch.zeros(out, 0, device=device), torch.zeros(0, into, device=device))

@@ -44,7 +44,7 @@ def watch_drift(settings: TrainConfig, trainer: Any, tokenizer: Any) -> SafetyDr
     model = trainer.model
     if settings.reference is not None:
         named = resolve_model(settings.reference)
-        model = load_model(named, merge=named.adapter is not None).to(trainer.args.device)
+        model = load_model(named, merge=True).to(trainer.args.device)
     answers = {
         name: generate(model, tokenizer, rendered, max_new_tokens=_ANSWER_TOKENS)
         for name, rendered in (("harmful", probe.harmful), ("ordinary", probe.ordinary))

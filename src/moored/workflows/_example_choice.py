@@ -83,7 +83,7 @@ def choose_example(
     harmful = rendered_prompts(tokenizer, [pair.harmful for pair in unpooled_pairs()])
     task = rendered_prompts(tokenizer, task_prompts(pool.task))
     rows = pool_rows(pool.examples)
-    reference: Any = load_model(aligned, dtype=dtype, merge=aligned.adapter is not None)
+    reference: Any = load_model(aligned, dtype=dtype, merge=True)
     reference.to(best_device())
     candidates = candidates_of(rows, method, reference, tokenizer)
     if len(candidates) == 1:

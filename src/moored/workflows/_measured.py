@@ -137,7 +137,7 @@ def measure_model(
         console: where progress is shown.
         label: the model's name in the progress bar.
     """
-    model = load_model(source, dtype=settings.dtype or "auto", merge=source.adapter is not None)
+    model = load_model(source, dtype=settings.dtype or "auto", merge=True)
     model.to(best_device())  # pyright: ignore[reportArgumentType]
     answers = _answer(model, asked, settings, console, label)
     probe = _probe(asked, settings.drift_prompts, reference)

@@ -4,9 +4,18 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
 from moored.embedded.model import ALIGNED, BASE, embedded_source
 from moored.errors import InputError, ModelError
-from moored.huggingface.models import ModelSource, adapter_base, checkpoint_folder
+from moored.huggingface.models import (
+    ModelSource,
+    adapter_base,
+    checkpoint_folder,
+    load_tokenizer,
+    require_chat_template,
+    require_fit,
+)
 
 
 def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
@@ -36,6 +45,20 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
     if adapter is not None and not adapter.is_dir():
         raise ModelError(f"There is no adapter folder {adapter}; check the path.")
     return replace(source, name=name, adapter=adapter or source.adapter)
+
+
+def chat_model(name: str, adapter: Path | None = None) -> tuple[ModelSource, PreTrainedTokenizerBase]:
+    """The source behind a name and its tokenizer, checked without reading the weights of the checkpoint.
+
+    Raises:
+        InputError: as `resolve_model`.
+        ModelError: the adapter is broken or was made for another base, or the tokenizer has no chat template.
+    """
+    source = resolve_model(name, adapter)
+    require_fit(source)
+    tokenizer = load_tokenizer(source)
+    require_chat_template(tokenizer, source.describe())
+    return source, tokenizer
 
 
 def laid_over(source: ModelSource) -> Path | None:

@@ -17,6 +17,11 @@ from moored.workflows._models import laid_over
 _PACKAGES = ("moored", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
+def stamp(kind: str) -> dict[str, Any]:
+    """What every report begins with: its schema and kind, and the time, the command and the versions that made it."""
+    return {"schema": 1, "kind": kind, "created": now(), "command": command_line(), "versions": versions()}
+
+
 def versions() -> dict[str, str]:
     """The versions of Python and of every package that can change a number."""
     found = {"python": sys.version.split()[0]}

@@ -120,7 +120,7 @@ class Findings:
 
 
 def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:
-    model = load_model(source, dtype="auto", merge=source.adapter is not None)
+    model = load_model(source, dtype="auto", merge=True)
     base = None if source.adapter is None else load_model(replace(source, adapter=None), dtype="auto")
     with progress_bar(console, "finding safety tokens", PROMPTS) as advance:
         return find_safety_tokens(model, tokenizer, base=base, progress=advance)

@@ -13,11 +13,13 @@
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 
 from moored.embedded.prompts import openings, request_pairs
 from moored.errors import InputError
@@ -31,9 +33,6 @@ from moored.huggingface.models import (
     checkpoint_folder,
     difference,
     load_model,
-    load_tokenizer,
-    require_chat_template,
-    require_fit,
 )
 from moored.huggingface.training.example_loss import example_loss
 from moored.huggingface.training.matrix_gradients import stored_gradients
@@ -48,10 +47,10 @@ from moored.measurement import Label, RefusalJudge, any_of, perturbation_lengths
 from moored.report import render_basin
 from moored.tensors.low_rank import Matrix
 from moored.workflows._example_pool import unpooled_pairs
-from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
+from moored.workflows._models import base_folder, base_name, chat_model, reference_of
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import spread
-from moored.workflows._provenance import command_line, describe_model, now, versions
+from moored.workflows._provenance import describe_model, stamp
 from moored.workflows._refusal_stems import stems
 
 REACH = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
@@ -65,7 +64,8 @@ _FLOOR = 0.05
 _ANSWER = 24
 """Tokens of an answer that is judged."""
 Point = dict[str, float]
-Move = Callable[[Sequence[tuple[Direction, float]]], None]
+Place = frozenset[tuple[str, float]]
+"""How far the weights are moved along which directions; nowhere is empty."""
 
 
 def inspect_basin(
@@ -111,10 +111,7 @@ def inspect_basin(
     if random < 1 or prompts < 1 or not 0 < kept < 1:
         raise InputError("--random and --prompts must be at least 1, and --kept must lie between 0 and 1.")
     started = time.perf_counter()
-    source = resolve_model(model, adapter)
-    require_fit(source)
-    tokenizer = load_tokenizer(source)
-    require_chat_template(tokenizer, source.describe())
+    source, tokenizer = chat_model(model, adapter)
     aligned = reference_of(source, adapter, against) or source
     named = base_name(aligned, base)
     aligned = source if _is_base(aligned, named) else aligned
@@ -122,27 +119,16 @@ def inspect_basin(
     least = max(_FLOOR, kept * safety(_loaded(aligned))["refusal"])
     loaded = _loaded(source)
     weights = inner_weights(loaded)
-    led = {} if named is None else {"alignment": of_equal_norm(_alignment(aligned, named, weights), weights)}
-    led["harmful"] = of_equal_norm(_harmful(loaded, tokenizer), weights)
-    directions = led | {f"random {number}": random_direction(weights, seed + number) for number in range(random)}
-    is_plane = plane and "alignment" in led
-    count = 1 + len(directions) * 2 * len(REACH) + (len(PLANE) ** 2 if is_plane else 0)
-    with progress_bar(console, "points around the model", count) as advance, moved_weights(weights) as move:
-
-        def score(*offsets: tuple[Direction, float]) -> Point:
-            advance(1)
-            move(offsets)
-            return safety(loaded)
-
-        centre = score()
-        lines = {name: [centre if not a else score((each, a)) for a in ALPHAS] for name, each in directions.items()}
-        grid = [[score((led["alignment"], x), (led["harmful"], y)) for x in PLANE] for y in PLANE] if is_plane else None
+    steps = {} if named is None else {"alignment": _alignment(aligned, named, weights)}
+    steps["harmful"] = _harmful(loaded, tokenizer)
+    directions = {name: of_equal_norm(each, weights) for name, each in steps.items()}
+    directions |= {f"random {number}": random_direction(weights, seed + number) for number in range(random)}
+    lines = {name: [_place({name: a}) for a in ALPHAS] for name in directions}
+    is_plane = plane and "alignment" in directions
+    grid = [[_place({"alignment": x, "harmful": y}) for x in PLANE] for y in PLANE] if is_plane else []
+    scores = _scores(loaded, weights, directions, dict.fromkeys(chain(*lines.values(), *grid)), safety, console)
     report = {
-        "schema": 1,
-        "kind": "inspect basin",
-        "created": now(),
-        "command": command_line(),
-        "versions": versions(),
+        **stamp("inspect basin"),
         "seconds": round(time.perf_counter() - started, 1),
         "seed": seed,
         "model": describe_model(source),
@@ -152,9 +138,9 @@ def inspect_basin(
         "kept": kept,
         "least": least,
         "alphas": list(ALPHAS),
-        "directions": [_line(name, points, least) for name, points in lines.items()],
-        "visage": _visage([points for name, points in lines.items() if name.startswith("random")]),
-        "plane": None if grid is None else {"alphas": list(PLANE), "points": grid},
+        "directions": [_line(name, [scores[each] for each in line], least) for name, line in lines.items()],
+        "visage": _visage([[scores[each] for each in lines[name]] for name in lines if name.startswith("random")]),
+        "plane": {"alphas": list(PLANE), "points": [[scores[each] for each in row] for row in grid]} if grid else None,
     }
     with whole_folder(out) as folder:
         write_json(folder / "report.json", report)
@@ -189,8 +175,30 @@ class _Safety:
 
 
 def _loaded(source: ModelSource) -> Any:
-    model: Any = load_model(source, merge=source.adapter is not None).eval()
+    model: Any = load_model(source, merge=True)
     return model.to(best_device())
+
+
+def _place(offsets: Mapping[str, float]) -> Place:
+    return frozenset((name, alpha) for name, alpha in offsets.items() if alpha)
+
+
+def _scores(
+    model: Any,
+    weights: Mapping[str, nn.Parameter],
+    directions: Mapping[str, Direction],
+    places: Collection[Place],
+    safety: "_Safety",
+    console: Console | None,
+) -> dict[Place, Point]:
+    """The score of each place, taken once; the weights are as they were afterwards."""
+    scores = {}
+    with progress_bar(console, "points around the model", len(places)) as advance, moved_weights(weights) as move:
+        for place in places:
+            move([(directions[name], alpha) for name, alpha in sorted(place)])
+            scores[place] = safety(model)
+            advance(1)
+    return scores
 
 
 def _is_base(aligned: ModelSource, base: str | None) -> bool:

@@ -22,7 +22,7 @@ from rich.console import Console
 from moored.embedded.model import aligned_adapter
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json, write_jsonl
-from moored.huggingface.models import ModelSource, places, require_fit, reversion
+from moored.huggingface.models import places, require_fit, reversion
 from moored.huggingface.training.scored_model import Parameters, scored_model
 from moored.huggingface.training.scoring import Scores, score_rows
 from moored.report import render_gradients
@@ -30,7 +30,7 @@ from moored.selection import High, Low, Moderate
 from moored.workflows._gradient_scores import correlations, quartiles, require_finite, sample_lines, shares
 from moored.workflows._models import base_folder, base_name, resolve_model
 from moored.workflows._progress import progress_bar
-from moored.workflows._provenance import command_line, describe_model, now, versions
+from moored.workflows._provenance import describe_model, stamp
 from moored.workflows._reversion import describe_reversion
 from moored.workflows._sample import Sample, draw_sample
 
@@ -101,7 +101,10 @@ def inspect_gradients(
         described, cosines = describe_reversion(scored, sample, back, scores.norms, groups, seed=seed, console=console)
         led_back = {"base": back_to, "top": top, **described}
     report = {
-        **_record(source, seed, started),
+        **stamp("inspect gradients"),
+        "seconds": round(time.perf_counter() - started, 1),
+        "seed": seed,
+        "model": describe_model(source),
         "parameters": _parameters(scored, parameters, own_factors),
         "data": sample.described,
         "keep": keep,
@@ -136,20 +139,6 @@ def _score(model: Any, sample: Sample, batch_size: int, console: Console | None)
         )
     require_finite(scores, sample)
     return scores
-
-
-def _record(source: ModelSource, seed: int, started: float) -> dict[str, Any]:
-    """What every report says of its making."""
-    return {
-        "schema": 1,
-        "kind": "inspect gradients",
-        "created": now(),
-        "command": command_line(),
-        "versions": versions(),
-        "seconds": round(time.perf_counter() - started, 1),
-        "seed": seed,
-        "model": describe_model(source),
-    }
 
 
 def _parameters(model: Any, which: Parameters, own_factors: bool) -> dict[str, Any]:

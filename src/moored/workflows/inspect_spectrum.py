@@ -23,14 +23,7 @@ from moored.embedded.prompts import openings, ordinary_instructions
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
 from moored.huggingface.data import render_prompt
-from moored.huggingface.models import (
-    best_device,
-    load_model,
-    load_tokenizer,
-    place_of,
-    require_chat_template,
-    require_fit,
-)
+from moored.huggingface.models import best_device, load_model, place_of
 from moored.huggingface.training.example_loss import example_loss
 from moored.huggingface.training.matrix_gradients import matrix_gradients
 from moored.measurement import cumulative_energy, effective_rank, overlap, quartiles
@@ -39,10 +32,10 @@ from moored.report import render_spectrum
 from moored.tensors.column_space import orthonormal, principal_factor
 from moored.tensors.low_rank import LowRank, inner, squared_norm
 from moored.workflows._example_pool import unpooled_pairs
-from moored.workflows._models import resolve_model
+from moored.workflows._models import chat_model
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import spread
-from moored.workflows._provenance import command_line, describe_model, now, versions
+from moored.workflows._provenance import describe_model, stamp
 
 DIRECTIONS = (1, 2, 5, 10, 20, 40)
 """Numbers of singular values whose energy is told."""
@@ -84,11 +77,8 @@ def inspect_spectrum(
     if batch < 2 or top < 1:
         raise InputError(f"--batch must be at least 2 and --top at least 1, got {batch} and {top}.")
     started = time.perf_counter()
-    source = resolve_model(model, adapter)
-    require_fit(source)
-    tokenizer = load_tokenizer(source)
-    require_chat_template(tokenizer, source.describe())
-    loaded: Any = load_model(source, merge=source.adapter is not None).eval()
+    source, tokenizer = chat_model(model, adapter)
+    loaded: Any = load_model(source, merge=True)
     loaded.to(best_device())
     benign = _of_equal_length(tokenizer, prompt, refusal)
     texts = {"example": [(prompt, refusal)], "benign": [benign], **_batches(batch)}
@@ -100,11 +90,7 @@ def inspect_spectrum(
         _compared(name, {kind: each[name] for kind, each in gradients.items()}, top) for name in gradients["example"]
     ]
     report = {
-        "schema": 1,
-        "kind": "inspect spectrum",
-        "created": now(),
-        "command": command_line(),
-        "versions": versions(),
+        **stamp("inspect spectrum"),
         "seconds": round(time.perf_counter() - started, 1),
         "model": describe_model(source),
         "example": _described(tokenizer, prompt, refusal),

@@ -24,7 +24,7 @@ from moored.workflows._measured import (
 )
 from moored.workflows._models import as_arguments, reference_of, resolve_model
 from moored.workflows._prompt_sets import EMBEDDED, load_prompt_sets
-from moored.workflows._provenance import command_line, now, versions
+from moored.workflows._provenance import stamp
 
 _HIGH_START = 0.5
 """From this attack success rate on, a reference is called unaligned."""
@@ -104,11 +104,7 @@ def measure(
 def build_report(measured: Measured, reference: Measured | None, asked: Asked, *, seconds: float) -> dict[str, Any]:
     """The content of `report.json` for one measured model."""
     return {
-        "schema": 1,
-        "kind": "measure",
-        "created": now(),
-        "command": command_line(),
-        "versions": versions(),
+        **stamp("measure"),
         "seconds": round(seconds, 1),
         "seeds": {"decoding": "greedy, no seed", "bootstrap": 0},
         "judge": {"name": "refusal", "version": RefusalJudge().version},

@@ -16,7 +16,7 @@ from moored.workflows._example_choice import choose_example
 from moored.workflows._example_pool import Pool
 from moored.workflows._example_repair import repair_by_example
 from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
-from moored.workflows._provenance import command_line, now, versions, weights_hash
+from moored.workflows._provenance import stamp, weights_hash
 from moored.workflows._repaired_updates import Lineage, repair_updates
 
 RECORD = "moored_recovery.json"
@@ -124,10 +124,7 @@ def _record(
     pool: Pool | None,
 ) -> dict[str, Any]:
     return {
-        "kind": "recovery",
-        "created": now(),
-        "command": command_line(),
-        "versions": versions(),
+        **stamp("recovery"),
         "model": source.path,
         "adapter": None if source.adapter is None else str(source.adapter),
         "weights_sha256": weights_hash(source),

@@ -18,7 +18,7 @@ from moored.report import render_selection
 from moored.selection import GradientSelection
 from moored.workflows._models import laid_over, resolve_model
 from moored.workflows._progress import progress_bar
-from moored.workflows._provenance import command_line, now, versions, weights_hash
+from moored.workflows._provenance import stamp, weights_hash
 from moored.workflows._score_files import REPORT, ScoreFiles, begun, require_free
 from moored.workflows._select_settings import SelectSettings
 from moored.workflows._selected_rows import refuse_unwritable, write_selected
@@ -101,12 +101,8 @@ def select(
 def _record(source: ModelSource, rows: RowStream, settings: SelectSettings, tokenizer: Any) -> dict[str, Any]:
     adapter, room = laid_over(source), context_length(source)
     return {
-        "schema": 1,
-        "kind": "select",
+        **stamp("select"),
         "method": "static selection at the starting weights",
-        "created": now(),
-        "command": command_line(),
-        "versions": versions(),
         "model": {
             "name": source.name or source.path,
             "adapter": None if adapter is None else str(adapter),

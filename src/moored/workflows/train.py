@@ -23,7 +23,7 @@ from moored.huggingface.training.start import Start, make_trainer, prepare_start
 from moored.workflows._auto_strength import ShortRuns
 from moored.workflows._drift import drift_probe, watch_drift
 from moored.workflows._models import resolve_model
-from moored.workflows._provenance import command_line, now, tokens_hash, versions, weights_hash
+from moored.workflows._provenance import stamp, tokens_hash, weights_hash
 from moored.workflows._resume import require_same_run
 from moored.workflows._safeguards import Findings, read_safeguards
 from moored.workflows._train_config import DriftConfig, TrainConfig, read_config
@@ -183,12 +183,8 @@ def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards:
     stated = {key: value for key, value in asdict(settings).items() if key != "trl"} | dict(settings.trl)
     is_start = settings.reference is None
     return {
-        "schema": 1,
-        "kind": "train",
+        **stamp("train"),
         "finished": False,
-        "created": now(),
-        "command": command_line(),
-        "versions": versions(),
         "config": stated,
         "model": {"name": settings.model, "adapter": settings.adapter, "weights_sha256": weights_hash(source)},
         "reference": {

@@ -27,7 +27,7 @@ def scored_model(source: ModelSource, parameters: Parameters, *, own_factors: bo
     if parameters == "lora" and own_factors:
         model: Any = load_model(source, trainable=True)
     else:
-        model = load_model(source, trainable=True, merge=source.adapter is not None)
+        model = load_model(source, trainable=True, merge=True)
         if parameters == "lora":
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
