@@ -7,20 +7,20 @@ from typing import Any
 from _recovery_arms import ATTACKS, MAIN, arms
 from _trial_measure import JAILBREAKS, PREFILLED
 from _trial_table import (
+    FOOT,
     Columns,
     Scores,
     compare,
     complied,
+    in_compliance,
     in_nats,
     in_points,
     markdown_table,
     mean_cell,
     numbers,
-    points,
     rate_cell,
     read_runs,
     refused,
-    verdict,
     write_both,
 )
 from moored.measurement.statistics import SeededDifference
@@ -106,7 +106,7 @@ def _markdown(rows: Mapping[str, Mapping[str, Row]], told: Mapping[str, Sequence
         lines += ["", f"## {attack}", "", *(f"- {_sentence(each)}" for each in told[attack]), ""]
         lines += _table(arms_of, COLUMNS.rates, rate_cell)
         lines += ["", *_table(arms_of, list(COLUMNS.drift.values()), mean_cell)]
-    lines += ["", "95 % intervals: prompts resampled, each with all its seeds; drift in nats.", ""]
+    lines += ["", f"{FOOT} Drift is in nats.", ""]
     return "\n".join(lines)
 
 
@@ -127,10 +127,8 @@ def _table(rows: Mapping[str, Row], columns: Sequence[str], cell: Callable[[Row]
 
 
 def _sentence(told: Row) -> str:
-    compliance, refusals, accuracy, odds = (SeededDifference(**told[key]) for key in COMPARED)
-    seeds = ", ".join(points(each) for each in compliance.seeds)
+    _, refusals, accuracy, odds = (SeededDifference(**told[key]) for key in COMPARED)
     return (
-        f"**{told['arm']} against {told['control']}**: {verdict(compliance)}: {in_points(compliance, 'compliance')}, "
-        f"by seed {seeds}; {in_points(refusals, 'over-refusal')}; {in_points(accuracy, 'accuracy')}; refusal log-odds "
-        f"{in_nats(odds)}."
+        f"{in_compliance(told)}; {in_points(refusals, 'over-refusal')}; {in_points(accuracy, 'accuracy')}; refusal "
+        f"log-odds {in_nats(odds)}."
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from _regularizers_arms import BY_NAME, DATA, PLAIN
 from _stability import MEASURES
-from _trial_table import in_nats, in_points, markdown_table, mean_cell, points, rate_cell, verdict
+from _trial_table import FOOT, in_compliance, in_nats, in_points, markdown_table, mean_cell, rate_cell
 from moored.measurement.statistics import SeededDifference
 
 Row = dict[str, Any]
@@ -21,15 +21,8 @@ def markdown(table: Row) -> str:
     lines += ["", "![Compliance with harmful requests against task accuracy, a panel for each data set](figure.svg)"]
     for name, found in table["data"].items():
         lines += ["", *_data_set(name, found, table["references"])]
-    lines += ["", *_stability(table["stability"]), "", _FOOT, ""]
+    lines += ["", *_stability(table["stability"]), "", FOOT, ""]
     return "\n".join(lines)
-
-
-_FOOT = (
-    "95 % intervals: prompts resampled, each with all its seeds; the many comparisons are not corrected for. The "
-    "smallest difference named is the one that so many prompts of this spread show four times in five. table.json has "
-    "the seeds' own numbers."
-)
 
 
 def _setting(table: Row) -> str:
@@ -69,13 +62,8 @@ def _where(found: Mapping[str, Row]) -> str:
 def sentence(told: Row) -> str:
     """One comparison."""
     found = {name: SeededDifference(**value) for name, value in told.items() if isinstance(value, dict)}
-    compliance, smallest = found["compliance"], found["compliance"].smallest_detectable
-    what, seeds = verdict(compliance), ", ".join(points(each) for each in compliance.seeds)
-    # Where nothing was found the verdict itself names it.
-    could = f" (the smallest that would show: {points(smallest)} points)" if what.startswith("complies") else ""
     return (
-        f"**{told['arm']} against {told['control']}**: {what}: {in_points(compliance, 'compliance')}, by seed {seeds}"
-        f"{could}; {in_points(found['over-refusal'], 'over-refusal')}; "
+        f"{in_compliance(told)}; {in_points(found['over-refusal'], 'over-refusal')}; "
         f"{in_points(found['task accuracy'], 'task accuracy')}; refusal log-odds {in_nats(found['refusal log-odds'])}; "
         f"task loss {in_nats(found['task loss'])}."
     )

@@ -6,19 +6,18 @@ from typing import Any
 
 from _trial_measure import HARMFUL
 from _trial_table import (
+    FOOT,
     Columns,
     average,
     compare,
     complied,
+    in_compliance,
     in_nats,
-    in_points,
     markdown_table,
     mean_cell,
     numbers,
-    points,
     rate_cell,
     read_runs,
-    verdict,
     write_both,
 )
 from moored.measurement.statistics import SeededDifference
@@ -86,11 +85,7 @@ def markdown(rows: Mapping[str, Row], told: Sequence[Row], about: Row) -> str:
     safety = _table(rows, COLUMNS.rates, rate_cell)
     lines += ["", "Compliance with harmful requests (three sets), and accuracies:", "", *safety]
     lines += ["", "Drift, in nats:", "", *_table(rows, list(COLUMNS.drift.values()), mean_cell)]
-    lines += [
-        "",
-        "95 % intervals: prompts resampled, each with all its seeds; table.json has the seeds' own.",
-        "",
-    ]
+    lines += ["", FOOT, ""]
     return "\n".join(lines)
 
 
@@ -107,9 +102,4 @@ def _table(rows: Mapping[str, Row], columns: Sequence[str], cell: Callable[[Row]
 
 
 def _sentence(told: Row) -> str:
-    compliance, odds = (SeededDifference(**told[key]) for key in COMPARED)
-    seeds = ", ".join(points(each) for each in compliance.seeds)
-    return (
-        f"**{told['arm']} against {told['control']}**: {verdict(compliance)}: {in_points(compliance, 'compliance')}, "
-        f"by seed {seeds}; refusal log-odds {in_nats(odds)}."
-    )
+    return f"{in_compliance(told)}; refusal log-odds {in_nats(SeededDifference(**told['refusal log-odds']))}."

@@ -14,6 +14,11 @@ from moored.measurement.statistics import SeededDifference, mean_interval, over_
 
 Row = dict[str, Any]
 Scores = Sequence[float | bool]
+FOOT = (
+    "95 % intervals: prompts resampled, each with all its seeds; the many comparisons are not corrected for. The "
+    "smallest difference named is the one that so many prompts of this spread show four times in five. table.json has "
+    "the seeds' own numbers."
+)
 
 
 class Columns(NamedTuple):
@@ -108,6 +113,22 @@ def verdict(compliance: SeededDifference) -> str:
         alone = len(compliance.seeds) == 1
         what += " under this seed alone" if alone else " under these seeds, but by no more than seeds differ"
     return what
+
+
+def in_compliance(told: Row) -> str:
+    """The verdict on an arm against its control, the difference in compliance, also seed by seed, and what would show.
+
+    Args:
+        told: what `compare` returned, of scores that hold `compliance`.
+    """
+    compliance = SeededDifference(**told["compliance"])
+    what, seeds = verdict(compliance), ", ".join(points(each) for each in compliance.seeds)
+    # Where nothing was found the verdict itself names it.
+    could = f" (the smallest that would show: {points(compliance.smallest_detectable)} points)"
+    return (
+        f"**{told['arm']} against {told['control']}**: {what}: {in_points(compliance, 'compliance')}, by seed {seeds}"
+        f"{could if what.startswith('complies') else ''}"
+    )
 
 
 def is_less(compliance: SeededDifference) -> bool:
