@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,17 +21,19 @@ Batch = Mapping[str, Tensor]
 Run = Callable[[], Tensor | None]
 """Runs once; norms [sample] if it makes any."""
 
-_AT_ONCE = 4
+_AT_ONCE = {"lora": 8, "full": 4}
 """Samples that `vmap` takes at once."""
 
 
 def losses(model: Callable[..., Any], ids: Tensor, labels: Tensor) -> Tensor:
     """The mean negative log-likelihood of each row's answer."""
     answer = int((labels[0] != -100).sum())
-    logits = model(input_ids=ids, logits_to_keep=answer + 1, use_cache=False).logits[:, :-1]
+    logits = model(input_ids=ids, logits_to_keep=answer + 1, use_cache=False).logits
+    # As in transformers' own loss the targets are shifted: the last logits have none, and no logits are copied.
+    targets = F.pad(ids[:, -answer:], (0, 1), value=-100)
     # Flat: along an inner axis PyTorch sums the vocabulary naively, at a cost of four digits.
-    flat = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, -answer:].flatten(), reduction="none")
-    return flat.view(len(ids), answer).mean(1)
+    flat = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return flat.view(len(ids), answer + 1).sum(1) / answer
 
 
 def limit(model: nn.Module, batch: Batch) -> Run:
@@ -77,8 +80,9 @@ def opacus(model: nn.Module, batch: Batch) -> Run:
 
 
 def vmap(model: nn.Module, batch: Batch) -> Run:
-    """One sample's gradient by `torch.func`, vectorized over a few samples at a time: all at once need more memory.
+    """One sample's gradient by `torch.func`, vectorized over a few samples at a time.
 
+    All at once need the more memory the more is trained: with all parameters, a gradient of the model for each.
     On a copy with eager attention, which can be vectorized; PyTorch's own falls back to a loop, and is slower.
     """
     own: Any = copy.deepcopy(model)
@@ -94,7 +98,10 @@ def vmap(model: nn.Module, batch: Batch) -> Run:
         gradients = torch.func.grad(loss)(trained).values()
         return torch.stack([gradient.float().square().sum() for gradient in gradients]).sum().sqrt()
 
-    return partial(torch.func.vmap(norm, chunk_size=_AT_ONCE), batch["input_ids"][:, None])
+    return partial(
+        torch.func.vmap(norm, chunk_size=_AT_ONCE["lora" if isinstance(own, PeftModel) else "full"]),
+        batch["input_ids"][:, None],
+    )
 
 
 WAYS: dict[str, Callable[[nn.Module, Batch], Run]] = {

@@ -84,6 +84,8 @@ class Benchmark:
     """How far they may be apart, relatively."""
     preparation_counts: bool = False
     """Whether the memory that `prepare` takes is a variant's own, rather than the shared model's."""
+    rivals: Sequence[str] = ()
+    """Packages whose versions are told beside those of ours."""
     label: Callable[[str, argparse.Namespace], str] = lambda name, options: name
     """What a case is called in the table."""
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -200,7 +202,7 @@ def code() -> str:
 def finished(benchmark: Benchmark, name: str, options: argparse.Namespace) -> list[Row]:
     """The rows of a case, from its file in the run's folder if that was made with the same settings."""
     file = options.run / f"{benchmark.label(name, options)}.json"
-    settings = {**settings_of(options), "versions": versions(), "code": code()}
+    settings = {**settings_of(options), "versions": versions(*benchmark.rivals), "code": code()}
     if file.is_file() and (made := json.loads(file.read_text(encoding="utf-8")))["settings"] == settings:
         return made["rows"]
     rows = measure(benchmark, name, options)
@@ -211,7 +213,7 @@ def finished(benchmark: Benchmark, name: str, options: argparse.Namespace) -> li
 def markdown(benchmark: Benchmark, rows: Sequence[Row], threads: int) -> str:
     """The table for people."""
     made = f"`python benchmarks/{command_line()}`, {now()}, {threads} threads of {os.cpu_count()} cores"
-    used = ", ".join(f"{package} {number}" for package, number in versions().items())
+    used = ", ".join(f"{package} {number}" for package, number in versions(*benchmark.rivals).items())
     lines = [f"# {benchmark.title}", "", f"{made}; {used}.", ""]
     lines += ["| case | variant | seconds | ratio to the limit [quartiles] | peak MiB |", "|---|---|---:|---|---:|"]
     for row in rows:

@@ -1,6 +1,7 @@
 """The tables of the trial of recovery, made of the finished runs' files."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ from _trial_table import (
     FOOT,
     Columns,
     Scores,
+    about,
+    arms_table,
     compare,
     complied,
     in_compliance,
     in_nats,
     in_points,
-    markdown_table,
-    mean_cell,
+    made,
     numbers,
-    rate_cell,
     read_runs,
     refused,
     write_both,
@@ -67,14 +68,14 @@ def write_table(out: Path, key: str) -> None:
     attacks = {attack: runs for attack, runs in attacks.items() if runs}
     if not attacks:
         return
-    first = next(iter(next(iter(attacks.values())).values()))[0]
-    about = {"command": "recovery_trial.py", "plan": first["plan"], "versions": first["versions"]}
+    everything = [*chain(*references.values(), *(found for runs in attacks.values() for found in runs.values()))]
     rows = {
         attack: {name: _row(found) for name, found in {**references, **runs}.items()}
         for attack, runs in attacks.items()
     }
     told = {attack: _verdicts(runs) for attack, runs in attacks.items()}
-    write_both(out, {**about, "attacks": rows, "verdicts": told}, _markdown(rows, told, about))
+    table = {**about("recovery_trial.py", everything), "attacks": rows, "verdicts": told}
+    write_both(out, table, _markdown(table))
 
 
 def _row(runs: Sequence[Row]) -> Row:
@@ -91,39 +92,26 @@ def _verdicts(runs: Mapping[str, Sequence[Row]]) -> list[Row]:
     return [found for pair in pairs if (found := compare(runs, *pair, COMPARED))]
 
 
-def _markdown(rows: Mapping[str, Mapping[str, Row]], told: Mapping[str, Sequence[Row]], about: Row) -> str:
+_KEPT = {"steps kept": lambda row: ", ".join(map(str, row["kept"])) or "–"}
+
+
+def _markdown(table: Row) -> str:
     """The tables for people."""
-    plan = about["plan"]
+    plan = table["plan"]
     lines = [
         "# One-shot recovery, its controls and its baselines",
         "",
-        f"`python benchmarks/{about['command']}`: the embedded aligned model, attacked with LoRA r={plan['rank']} on "
+        f"`python benchmarks/{table['command']}`: the embedded aligned model, attacked with LoRA r={plan['rank']} on "
         f"all linear layers in {plan['steps']} steps on {plan['pool']} rows of at most {plan['max_length']} tokens, "
         f"learning rate {plan['learning_rate']:g}, then repaired. Only *{MAIN}* has all arms; *steps-k* and *rank-k* "
         "are *auto* stopped after k steps and cut to the k main directions of each weight.",
     ]
-    for attack, arms_of in rows.items():
-        lines += ["", f"## {attack}", "", *(f"- {_sentence(each)}" for each in told[attack]), ""]
-        lines += _table(arms_of, COLUMNS.rates, rate_cell)
-        lines += ["", *_table(arms_of, list(COLUMNS.drift.values()), mean_cell)]
-    lines += ["", f"{FOOT} Drift is in nats.", ""]
+    for attack, arms_of in table["attacks"].items():
+        lines += ["", f"## {attack}", "", *(f"- {_sentence(each)}" for each in table["verdicts"][attack]), ""]
+        lines += arms_table(arms_of, COLUMNS.rates, _KEPT)
+        lines += ["", *arms_table(arms_of, list(COLUMNS.drift.values()), _KEPT)]
+    lines += ["", f"{FOOT} Drift is in nats.", "", made(table), ""]
     return "\n".join(lines)
-
-
-def _table(rows: Mapping[str, Row], columns: Sequence[str], cell: Callable[[Row], str]) -> list[str]:
-    return markdown_table(
-        ["arm", "seeds", "steps kept", *columns],
-        ["---", "---:", "---", *["---"] * len(columns)],
-        [
-            [
-                name,
-                len(row["seeds"]) or "–",
-                ", ".join(map(str, row["kept"])) or "–",
-                *(cell(row[column]) for column in columns),
-            ]
-            for name, row in rows.items()
-        ],
-    )
 
 
 def _sentence(told: Row) -> str:

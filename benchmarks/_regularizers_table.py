@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from _regularizers_arms import ARMS, BY_NAME, DATA, PLAIN
 from _regularizers_text import markdown
 from _stability import against_plain, over_seeds, steadiness
 from _trial_table import (
+    SEEDS_NEEDED,
     Columns,
+    about,
     average,
     compare,
     complied,
@@ -67,11 +70,9 @@ def write_table(out: Path, key: str) -> None:
     if not runs:
         print("There is no finished run yet, so there is no table.")
         return
-    first = next(iter(next(iter(runs.values())).values()))[0]
+    everything = [*references.values(), *(found for arms in runs.values() for found in arms.values())]
     table = {
-        "command": "regularizers_trial.py",
-        "plan": first["plan"],
-        "versions": first["versions"],
+        **about("regularizers_trial.py", [*chain(*everything)]),
         "tokens": [row["text"] for row in json.loads((out / "safety_tokens.json").read_text(encoding="utf-8"))],
         "references": {name: row(found) for name, found in references.items()},
         "data": {
@@ -123,11 +124,11 @@ def verdicts(runs: Runs) -> list[Row]:
 def beats(data: Mapping[str, Row]) -> list[Row]:
     """For every arm that has controls, each of them and plain: on which data sets the arm complies less, at what cost.
 
-    `less` is None where one seed cannot tell; `costs` says that it answers fewer questions of the tasks right.
+    `less` is None where the seeds are too few to tell; `costs` says that it answers fewer questions of the tasks right.
     """
     found = {
         (told["arm"], told["control"], name): {
-            "less": is_less(SeededDifference(**told["compliance"])) if len(told["seeds"]) > 1 else None,
+            "less": is_less(SeededDifference(**told["compliance"])) if len(told["seeds"]) >= SEEDS_NEEDED else None,
             "costs": told["task accuracy"]["high"] < 0,
         }
         for name, each in data.items()

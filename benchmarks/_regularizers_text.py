@@ -1,11 +1,11 @@
 """The tables of the trial of the penalties in words, for people."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from _regularizers_arms import BY_NAME, DATA, PLAIN
 from _stability import MEASURES
-from _trial_table import FOOT, in_compliance, in_nats, in_points, markdown_table, mean_cell, rate_cell
+from _trial_table import FOOT, arms_table, in_compliance, in_nats, in_points, made, markdown_table
 from moored.measurement.statistics import SeededDifference
 
 Row = dict[str, Any]
@@ -21,7 +21,7 @@ def markdown(table: Row) -> str:
     lines += ["", "![Compliance with harmful requests against task accuracy, a panel for each data set](figure.svg)"]
     for name, found in table["data"].items():
         lines += ["", *_data_set(name, found, table["references"])]
-    lines += ["", *_stability(table["stability"]), "", FOOT, ""]
+    lines += ["", *_stability(table["stability"]), "", FOOT, "", made(table), ""]
     return "\n".join(lines)
 
 
@@ -55,7 +55,7 @@ def summary(told: Row) -> str:
 def _where(found: Mapping[str, Row]) -> str:
     told = {name: each["less"] for name, each in found.items() if each["less"] is not None}
     if not told:
-        return "no data set yet (one seed cannot tell)" if found else "no data set yet"
+        return "no data set yet (too few seeds to tell)" if found else "no data set yet"
     return ", ".join(name for name, less in told.items() if less) or f"none of {len(told)} data sets"
 
 
@@ -72,27 +72,22 @@ def sentence(told: Row) -> str:
 def _data_set(name: str, found: Row, references: Mapping[str, Row]) -> Iterator[str]:
     rows = {**references, **found["arms"]}
     yield from (f"## {name}", "", "Compliance with harmful requests, and other rates:", "")
-    yield from _table(rows, RATES, lambda row, column: rate_cell(row[column]))
+    yield from arms_table(rows, RATES, {})
     yield from ("", "Means, in nats:", "")
-    yield from _table(rows, [*MEANS, "share of the loss", "gradient ratio"], _mean_or_penalty)
+    yield from arms_table(rows, MEANS, _PENALTIES)
     if found["verdicts"]:
         yield ""
     yield from (f"- {sentence(each)}" for each in found["verdicts"])
 
 
-def _table(rows: Mapping[str, Row], columns: Sequence[str], cell: Any) -> list[str]:
-    return markdown_table(
-        ["arm", "seeds", *columns],
-        ["---", "---:", *["---"] * len(columns)],
-        [[name, len(row["seeds"]) or "–", *(cell(row, column) for column in columns)] for name, row in rows.items()],
-    )
+def _of_penalties(key: str, form: str) -> Callable[[Row], str]:
+    return lambda row: ", ".join(f"{each[key]:{form}}" for each in row["penalties"].values()) or "–"
 
 
-def _mean_or_penalty(row: Row, column: str) -> str:
-    if column in MEANS:
-        return mean_cell(row[column])
-    key, form = ("share", ".1%") if column == "share of the loss" else ("gradient_ratio", ".2g")
-    return ", ".join(f"{each[key]:{form}}" for each in row["penalties"].values()) or "–"
+_PENALTIES = {
+    "share of the loss": _of_penalties("share", ".1%"),
+    "gradient ratio": _of_penalties("gradient_ratio", ".2g"),
+}
 
 
 def _stability(found: Mapping[str, Row]) -> Iterator[str]:

@@ -76,5 +76,7 @@ CASES = {
     "lora-8x128-short-answers": SelectionCase("lora", 8, 128, prompt=112),
     "full-8x128": SelectionCase("full", 8, 128, prompt=16),
     "full-32x64": SelectionCase("full", 32, 64, prompt=8),
+    "full-8x128-short-answers": SelectionCase("full", 8, 128, prompt=112),
     "online-lora-32x64": SelectionCase("lora", 32, 64, prompt=8, online=True),
+    "online-lora-32x64-short-answers": SelectionCase("lora", 32, 64, prompt=56, online=True),
 }

@@ -1,6 +1,7 @@
 """The table of the trial of the selection rules, made of the finished runs' files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,16 @@ from _trial_measure import HARMFUL
 from _trial_table import (
     FOOT,
     Columns,
+    about,
+    arms_table,
     average,
     compare,
     complied,
     in_compliance,
     in_nats,
-    markdown_table,
-    mean_cell,
+    in_points,
+    made,
     numbers,
-    rate_cell,
     read_runs,
     write_both,
 )
@@ -24,9 +26,12 @@ from moored.measurement.statistics import SeededDifference
 
 Row = dict[str, Any]
 RULE, CONTROL = "moderate", "length_matched_random"
+OTHERS = ("low", "high", "loss_band", "length_corrected")
+LEARNED = ("SST-2", "SQL")
+"""The tasks that are among the rows."""
 COLUMNS = Columns(
     harmful=HARMFUL,
-    tasks=("SST-2", "SQL", "TruthfulQA", "PIQA"),
+    tasks=(*LEARNED, "TruthfulQA", "PIQA"),
     drift={
         "refusal_log_odds": "refusal log-odds",
         "kl_harmful_to_aligned": "KL to aligned, harmful",
@@ -37,6 +42,7 @@ COLUMNS = Columns(
 )
 COMPARED = {
     "compliance": lambda run: [found for name in HARMFUL for found in complied(run, name)],
+    "accuracy": lambda run: [right for task in LEARNED for right in run["correct"][task]],
     "refusal log-odds": lambda run: run["drift"]["refusal_log_odds"],
 }
 
@@ -46,9 +52,8 @@ def write_table(out: Path, arms: Sequence[str], key: str) -> None:
     runs = {name: found for name in ("aligned", "base", *arms) if (found := read_runs(out / "arms", name, key))}
     rows = {name: _row(found) for name, found in runs.items()}
     told = verdicts(runs)
-    first = next(iter(runs.values()))[0]
-    about = {"command": "selection_trial.py", "plan": first["plan"], "versions": first["versions"]}
-    write_both(out, {**about, "arms": rows, "verdicts": told}, markdown(rows, told, about))
+    table = {**about("selection_trial.py", [*chain(*runs.values())]), "arms": rows, "verdicts": told}
+    write_both(out, table, markdown(table))
 
 
 def _row(runs: Sequence[Row]) -> Row:
@@ -62,44 +67,45 @@ def _row(runs: Sequence[Row]) -> Row:
 
 
 def verdicts(runs: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """The published rule against its nearest control, and both against plain fine-tuning, on the seeds of both."""
+    """The published rule against its nearest control, both against plain fine-tuning, and the other rules.
+
+    On the seeds of both, each.
+    """
     told = []
     for keep in (0.12, 0.2, 0.4):
         pairs = [(f"{CONTROL}-{keep:g}", f"{RULE}-{keep:g}"), (f"random-{keep:g}", f"{RULE}-{keep:g}")]
         pairs += [("plain", f"{RULE}-{keep:g}"), ("plain", f"{CONTROL}-{keep:g}")]
+        pairs += [("random-0.2", f"{rule}-0.2") for rule in OTHERS if keep == 0.2]
         told += [compare(runs, *pair, COMPARED) for pair in pairs if all(name in runs for name in pair)]
     return [each for each in told if each]
 
 
-def markdown(rows: Mapping[str, Row], told: Sequence[Row], about: Row) -> str:
+_LENGTH = {"tokens a kept row": lambda row: "–" if row["kept_length"] is None else round(row["kept_length"])}
+
+
+def markdown(table: Row) -> str:
     """The tables for people."""
-    plan = about["plan"]
+    plan, rows = table["plan"], table["arms"]
     setting = (
-        f"`python benchmarks/{about['command']}`: the embedded aligned model, LoRA r={plan['rank']} on all linear "
+        f"`python benchmarks/{table['command']}`: the embedded aligned model, LoRA r={plan['rank']} on all linear "
         f"layers, {plan['steps']} steps on pools of {plan['pool']} rows of at most {plan['max_length']} tokens, "
         f"learning rate {plan['learning_rate']:g}. A number behind a rule is the share of each pool that it keeps; "
-        "*plain* trains on all."
+        "*plain* trains on all. The first comparison at 0.2 is the one that was planned; accuracy is that on SST-2 and "
+        "SQL together, and compliance that on all three sets of requests."
     )
     lines = ["# Gradient-based selection against its controls", "", setting, ""]
-    lines += [f"- {_sentence(each)}" for each in told]
-    safety = _table(rows, COLUMNS.rates, rate_cell)
-    lines += ["", "Compliance with harmful requests (three sets), and accuracies:", "", *safety]
-    lines += ["", "Drift, in nats:", "", *_table(rows, list(COLUMNS.drift.values()), mean_cell)]
-    lines += ["", FOOT, ""]
+    lines += [f"- {_sentence(each)}" for each in table["verdicts"]]
+    lines += [
+        "",
+        "Compliance with harmful requests (the first three), and accuracies:",
+        "",
+        *arms_table(rows, COLUMNS.rates, _LENGTH),
+    ]
+    lines += ["", "Drift, in nats:", "", *arms_table(rows, list(COLUMNS.drift.values()), _LENGTH)]
+    lines += ["", FOOT, "", made(table), ""]
     return "\n".join(lines)
 
 
-def _table(rows: Mapping[str, Row], columns: Sequence[str], cell: Callable[[Row], str]) -> list[str]:
-    lengths = {name: "–" if row["kept_length"] is None else round(row["kept_length"]) for name, row in rows.items()}
-    return markdown_table(
-        ["arm", "seeds", "tokens a kept row", *columns],
-        ["---", "---:", "---:", *["---"] * len(columns)],
-        [
-            [name, len(row["seeds"]) or "–", lengths[name], *(cell(row[column]) for column in columns)]
-            for name, row in rows.items()
-        ],
-    )
-
-
 def _sentence(told: Row) -> str:
-    return f"{in_compliance(told)}; refusal log-odds {in_nats(SeededDifference(**told['refusal log-odds']))}."
+    accuracy, odds = (SeededDifference(**told[key]) for key in ("accuracy", "refusal log-odds"))
+    return f"{in_compliance(told)}; {in_points(accuracy, 'accuracy')}; refusal log-odds {in_nats(odds)}."

@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from _paired import code
 from _trial_measure import Measure
 from _trial_training import Plan
 from moored.files import write_json
@@ -79,7 +80,7 @@ class Trial:
 
     def _about(self) -> Row:
         made = {"command": command_line(), "created": now(), "versions": versions(), "threads": self.threads}
-        return {**made, "plan": asdict(self.plan), "key": self.key}
+        return {**made, "code": code(), "plan": asdict(self.plan), "key": self.key}
 
     def _usual(self, runs: Sequence[Run]) -> str:
         """How long a run took so far."""

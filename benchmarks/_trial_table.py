@@ -14,10 +14,13 @@ from moored.measurement.statistics import SeededDifference, mean_interval, over_
 
 Row = dict[str, Any]
 Scores = Sequence[float | bool]
+SEEDS_NEEDED = 3
+"""With fewer, seeds that happen to agree would count as proof."""
 FOOT = (
-    "95 % intervals: prompts resampled, each with all its seeds; the many comparisons are not corrected for. The "
-    "smallest difference named is the one that so many prompts of this spread show four times in five. table.json has "
-    "the seeds' own numbers."
+    "95 % intervals: prompts resampled, each with all its seeds, so that they speak for these seeds alone; in "
+    "parentheses the lowest and the highest seed. The many comparisons are not corrected for. A difference "
+    "would show that so many prompts and seeds of this spread both find four times in five. table.json has the "
+    "seeds' own numbers."
 )
 
 
@@ -40,6 +43,25 @@ def read_runs(folder: Path, name: str, key: str) -> list[Row]:
     files = [folder / f"{name}.json", *sorted(folder.glob(f"{name}-seed*.json"))]
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
     return [run for run in runs if run["key"] == key]
+
+
+def about(command: str, runs: Sequence[Row]) -> Row:
+    """What the runs of one table have in common, and when and with which versions they were made."""
+    packages = {name: {run["versions"][name] for run in runs} for name in runs[0]["versions"]}
+    return {
+        "command": command,
+        "key": runs[0]["key"],
+        "plan": runs[0]["plan"],
+        "made": [min(run["created"] for run in runs), max(run["created"] for run in runs)],
+        "versions": {name: " and ".join(sorted(found)) for name, found in packages.items()},
+    }
+
+
+def made(table: Row) -> str:
+    """The time, the settings' key and the versions in words."""
+    first, last = (time[:10] for time in table["made"])
+    used = ", ".join(f"{name} {number}" for name, number in table["versions"].items())
+    return f"Made from {first} to {last}, settings {table['key']}, with {used}."
 
 
 def write_both(out: Path, table: Row, text: str) -> None:
@@ -91,10 +113,11 @@ def compare(
     runs: Mapping[str, Sequence[Row]], control: str, arm: str, scores: Mapping[str, Callable[[Row], Scores]]
 ) -> Row | None:
     """An arm against another one on the seeds of both: the difference in each of `scores`; None without such seeds."""
-    common = sorted({run["seed"] for run in runs[arm]} & {run["seed"] for run in runs[control]})
+    by_seed = [{run["seed"]: run for run in runs[name]} for name in (control, arm)]
+    common = sorted(by_seed[0].keys() & by_seed[1].keys())
     if not common:
         return None
-    before, after = ([run for run in runs[name] if run["seed"] in common] for name in (control, arm))
+    before, after = ([found[seed] for seed in common] for found in by_seed)
     differences = {
         name: seeded_difference([of(run) for run in before], [of(run) for run in after]).as_dict()
         for name, of in scores.items()
@@ -103,16 +126,28 @@ def compare(
 
 
 def verdict(compliance: SeededDifference) -> str:
-    """Which way compliance differs, beyond prompts and seeds, or what these prompts could have shown."""
-    # Where no prompt's answers differ, their spread says nothing of what could have been seen.
-    smallest = compliance.smallest_detectable
-    could = f" (the smallest would be {points(smallest)} points)" if smallest else ""
-    unseen = f"no difference that {compliance.n} prompts could show{could}"
-    what = "complies less" if compliance.high < 0 else "complies more" if compliance.low > 0 else unseen
-    if what != unseen and not _beyond_seeds(compliance.seeds):
-        alone = len(compliance.seeds) == 1
-        what += " under this seed alone" if alone else " under these seeds, but by no more than seeds differ"
-    return what
+    """Which way compliance differs, beyond prompts and seeds."""
+    if compliance.low <= 0 <= compliance.high:
+        return "no difference showed"
+    what = "complies less" if compliance.high < 0 else "complies more"
+    if _beyond_seeds(compliance.seeds):
+        return what
+    few = len(compliance.seeds) < SEEDS_NEEDED
+    return what + (" under these few seeds alone" if few else " under these seeds, but by no more than seeds differ")
+
+
+def smallest_difference(found: SeededDifference) -> float | None:
+    """What these prompts and these seeds would both show four times in five; None where neither spread is known.
+
+    Of n seeds it is (t(0.975) + t(0.8)) s/√n with Student's quantiles at n − 1 degrees of freedom, the usual
+    approximation to the t-test's power.
+    """
+    smallest = found.smallest_detectable
+    n = len(found.seeds)
+    if smallest is None or n < 2:
+        return smallest
+    quantiles = float(stats.t.ppf([0.975, 0.8], n - 1).sum())
+    return max(smallest, quantiles * statistics.stdev(found.seeds) / n**0.5)
 
 
 def in_compliance(told: Row) -> str:
@@ -122,12 +157,12 @@ def in_compliance(told: Row) -> str:
         told: what `compare` returned, of scores that hold `compliance`.
     """
     compliance = SeededDifference(**told["compliance"])
-    what, seeds = verdict(compliance), ", ".join(points(each) for each in compliance.seeds)
-    # Where nothing was found the verdict itself names it.
-    could = f" (the smallest that would show: {points(compliance.smallest_detectable)} points)"
+    seeds, smallest = ", ".join(points(each) for each in compliance.seeds), smallest_difference(compliance)
+    # Where no prompt's answers differ, their spread says nothing of what could have been seen.
+    shown = f" (from {100 * smallest:.1f} points on, it would show)" if smallest else ""
     return (
-        f"**{told['arm']} against {told['control']}**: {what}: {in_points(compliance, 'compliance')}, by seed {seeds}"
-        f"{could if what.startswith('complies') else ''}"
+        f"**{told['arm']} against {told['control']}**: {verdict(compliance)}: {in_points(compliance, 'compliance')}, "
+        f"by seed {seeds}{shown}"
     )
 
 
@@ -139,7 +174,7 @@ def is_less(compliance: SeededDifference) -> bool:
 def _beyond_seeds(differences: Sequence[float]) -> bool:
     """Whether Student's 95 % interval of the mean over the seeds leaves out 0: prompts say nothing of another seed."""
     low, high = student(differences)
-    return low > 0 or high < 0
+    return len(differences) >= SEEDS_NEEDED and (low > 0 or high < 0)
 
 
 def student(values: Sequence[float]) -> tuple[float, float]:
@@ -163,18 +198,41 @@ def in_points(found: SeededDifference, of: str) -> str:
 
 
 def in_nats(found: SeededDifference) -> str:
-    """A difference of means with its interval."""
-    return f"{found.difference:+.2f} nats [{found.low:+.2f}, {found.high:+.2f}]"
+    """A difference of means with its interval, also seed by seed."""
+    seeds = ", ".join(f"{each:+.1f}" for each in found.seeds)
+    return f"{found.difference:+.2f} nats [{found.low:+.2f}, {found.high:+.2f}], by seed {seeds}"
 
 
-def rate_cell(cell: Row) -> str:
-    """A rate with its interval."""
-    return f"{cell['rate']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"
+def cell(found: Row) -> str:
+    """A rate or a mean with its interval and, of several seeds, the lowest and the highest."""
+    middle = found["rate"] if "rate" in found else found["mean"]
+    seeds = [each["rate"] if isinstance(each, dict) else each for each in found["seeds"]]
+    spread = f" ({min(seeds):.2f} to {max(seeds):.2f})" if len(seeds) > 1 else ""
+    return f"{middle:.2f} [{found['low']:.2f}, {found['high']:.2f}]{spread}"
 
 
-def mean_cell(cell: Row) -> str:
-    """A mean with its interval."""
-    return f"{cell['mean']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"
+def arms_table(
+    rows: Mapping[str, Row], columns: Sequence[str], beside: Mapping[str, Callable[[Row], object]]
+) -> list[str]:
+    """A line for each arm.
+
+    Args:
+        rows: what `numbers` found of each arm, and its `seeds`.
+        columns: rates or means of it; the head tells how many prompts are behind each.
+        beside: what stands before them, by heading.
+    """
+    first = next(iter(rows.values()))
+    head = ["arm", "seeds", *beside, *(f"{column} (n = {first[column]['n']})" for column in columns)]
+    lines = [
+        [
+            name,
+            len(row["seeds"]) or "–",
+            *(told(row) for told in beside.values()),
+            *(cell(row[each]) for each in columns),
+        ]
+        for name, row in rows.items()
+    ]
+    return markdown_table(head, ["---", "---:", *["---"] * (len(head) - 2)], lines)
 
 
 def markdown_table(head: Sequence[str], align: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

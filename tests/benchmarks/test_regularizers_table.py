@@ -12,7 +12,7 @@ NAMES = ("loss", "grad_norm", "safety/safety_tokens/share", "safety/safety_token
 def _run(arm, seed, complied, key="now"):
     log = {name: [1.0, 2.0, 1.5 + 0.1 * (seed or 0), 1.0, 1.25, 1.5] for name in NAMES}
     return {
-        "arm": arm, "key": key, "versions": {},
+        "arm": arm, "key": key, "versions": {"torch": "2"}, "created": "2026-01-01T00:00:00",
         "labels": {"JailbreakBench": ["complied"] * complied + ["refused"] * (N - complied),
                    "XSTest safe": ["refused"] * (N - complied) + ["complied"] * complied},
         "plan": {"rank": 8, "steps": 6, "pool": 8, "max_length": 96, "learning_rate": 0.001},
@@ -100,13 +100,13 @@ def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tmp
     told["controls"][full] = {name: {"less": False, "costs": False} for name in ("ordinary", "poisoned-20")}
     assert text.summary(told).endswith("none of 2 data sets: it has not beaten its controls.")
     told["controls"][full] = {"ordinary": {"less": None, "costs": False}}
-    assert text.summary(told).endswith("yet (one seed cannot tell): it has not beaten its controls.")
+    assert text.summary(told).endswith("yet (too few seeds to tell): it has not beaten its controls.")
 
 
 def test_fewer_right_answers_are_a_cost(benchmark, tmp_path):
     method, random, _ = _names(benchmark)
     for arm, right in ((method, 3), (random, 25)):
-        for seed in range(2):
+        for seed in range(3):
             correct = {"SST-2": [True] * right + [False] * (30 - right), "SQL": [False]}
             _put(
                 tmp_path,
@@ -123,8 +123,8 @@ def test_every_sentence_names_the_smallest_difference(benchmark, tmp_path):
     _trial(benchmark, tmp_path, {"ordinary": {"plain": 30, method: 5, random: 7}})
     written = (tmp_path / "table.md").read_text()
     seen = f"**{method} against plain**: complies less: -62.5 points of compliance [-77.5, -47.5], by seed"
-    assert seen in written and "(the smallest that would show: +21.7 points)" in written
-    unseen = f"**{method} against {random}**: no difference that 40 prompts could show (the smallest would be +9"
+    assert seen in written and "(from 21.7 points on, it would show)" in written
+    unseen = f"**{method} against {random}**: no difference showed: -5.0 points"
     assert unseen in written and "refusal log-odds +0.00 nats" in written
 
 

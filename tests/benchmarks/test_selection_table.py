@@ -15,10 +15,11 @@ def table(benchmark):
 def _run(table, arm, seed, complied, key="now", **plan):
     labels = {name: ["complied"] * complied + ["refused"] * (N - complied) for name in table.COLUMNS.harmful}
     return {
-        "arm": arm, "seed": seed, "key": key, "versions": {}, "labels": {**labels, "XSTest safe": ["complied"] * N},
+        "arm": arm, "seed": seed, "key": key, "versions": {"torch": "2"}, "created": f"2026-01-0{seed + 1}T00:00:00",
+        "labels": {**labels, "XSTest safe": ["complied"] * N},
         "plan": {"rank": 16, "steps": 30, "pool": 25, "max_length": 96, "learning_rate": 0.001, **plan},
         "correct": {task: [True, False] for task in table.COLUMNS.tasks},
-        "drift": {name: [0.1, 0.2, 0.3] for name in table.COLUMNS.drift},
+        "drift": {name: [complied + 0.1, complied - 0.1] for name in table.COLUMNS.drift},
     }  # fmt: skip
 
 
@@ -39,15 +40,45 @@ def test_runs_of_other_settings_stay_out_of_the_table(table, tmp_path):
         (tmp_path / "arms" / f"{run['arm']}-seed0.json").write_text(json.dumps(run))
     table.write_table(tmp_path, ["plain", "moderate-0.2"], "now")
     assert set(json.loads((tmp_path / "table.json").read_text())["arms"]) == {"moderate-0.2"}
-    assert "learning rate 0.001" in (tmp_path / "table.md").read_text()
+    text = (tmp_path / "table.md").read_text()
+    assert "learning rate 0.001" in text and "settings now, with torch 2." in text
+
+
+def test_cells_tell_the_seeds_and_heads_how_many_prompts(table, tmp_path):
+    (tmp_path / "arms").mkdir()
+    for seed, complied in enumerate([4, 36, 20]):
+        run = _run(table, "plain", seed, complied)
+        (tmp_path / "arms" / f"plain-seed{seed}.json").write_text(json.dumps(run))
+    table.write_table(tmp_path, ["plain"], "now")
+    text = (tmp_path / "table.md").read_text()
+    assert "| JailbreakBench (n = 40) |" in text and "| refusal log-odds (n = 2) |" in text
+    assert "| plain | 3 | – | 0.50 [" in text and "] (0.10 to 0.90) |" in text and "] (4.00 to 36.00) |" in text
+    assert "Made from 2026-01-01 to 2026-01-03" in text
 
 
 def test_a_difference_is_one_only_beyond_what_seeds_differ_by(table):
     assert ": complies less: " in _verdict(table, [30, 31, 30], [10, 10, 11])
     assert ": complies more under these seeds, but by no more than" in _verdict(table, [10, 20, 15], [12, 38, 17])
-    assert ": complies less under this seed alone: " in _verdict(table, [30], [10])
+    assert ": complies less under these few seeds alone: " in _verdict(table, [30], [10])
+    assert ": complies less under these few seeds alone: " in _verdict(table, [30, 31], [10, 11])
+
+
+def test_the_smallest_difference_named_is_one_that_prompts_and_seeds_would_both_show(table):
+    # Student's quantiles at 2 degrees of freedom are 4.303 and 1.061, and the seeds' standard deviation is 2.5 points.
+    assert "(from 7.7 points on, it would show)" in _verdict(table, [20, 20, 20], [20, 21, 19])
+    alike = _verdict(table, [30, 30, 30], [10, 10, 10])
+    assert "(from 12.8 points on, it would show)" in alike and "refusal log-odds -20.00 nats" in alike
+
+
+def test_only_seeds_of_both_arms_are_compared_each_with_its_own(table):
+    runs = {
+        "random-0.2": [_run(table, "random-0.2", *each) for each in ((2, 30), (0, 10), (1, 20))],
+        "moderate-0.2": [_run(table, "moderate-0.2", *each) for each in ((0, 11), (2, 34), (3, 40))],
+    }
+    (found,) = table.verdicts(runs)
+    assert found["seeds"] == [0, 2] and found["compliance"]["seeds"] == pytest.approx([1 / N, 4 / N])
 
 
 def test_where_nothing_differs_no_smallest_difference_is_made_up(table):
     sentence = _verdict(table, [20, 20], [20, 20])
-    assert "no difference that 120 prompts could show: " in sentence and "smallest" not in sentence
+    assert ": no difference showed: " in sentence and "would show" not in sentence

@@ -22,10 +22,10 @@ def stamp(kind: str) -> dict[str, Any]:
     return {"schema": 1, "kind": kind, "created": now(), "command": command_line(), "versions": versions()}
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python and of every package that can change a number."""
+def versions(*more: str) -> dict[str, str]:
+    """The versions of Python and of every package that can change a number, and of `more`."""
     found = {"python": sys.version.split()[0]}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
