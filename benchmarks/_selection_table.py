@@ -75,7 +75,8 @@ def verdicts(runs: Mapping[str, Sequence[Row]]) -> list[Row]:
     for keep in (0.12, 0.2, 0.4):
         pairs = [(f"{CONTROL}-{keep:g}", f"{RULE}-{keep:g}"), (f"random-{keep:g}", f"{RULE}-{keep:g}")]
         pairs += [("plain", f"{RULE}-{keep:g}"), ("plain", f"{CONTROL}-{keep:g}")]
-        pairs += [("random-0.2", f"{rule}-0.2") for rule in OTHERS if keep == 0.2]
+        if keep == 0.2:
+            pairs += [*(("random-0.2", f"{rule}-0.2") for rule in OTHERS), ("plain", "high-0.2")]
         told += [compare(runs, *pair, COMPARED) for pair in pairs if all(name in runs for name in pair)]
     return [each for each in told if each]
 
