@@ -16,6 +16,7 @@ from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.data import read_rows, stream
 from moored.huggingface.training.dataset_scores import score_chunk
 from moored.selection import RULES, Moderate
+from moored.workflows import _provenance
 from moored.workflows import select as workflow
 from moored.workflows._select_settings import SelectSettings
 from moored.workflows.select import select
@@ -41,7 +42,7 @@ def job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     # Both take longer than all the rest; the command's tests run them.
-    monkeypatch.setattr(workflow, "versions", lambda: {"torch": torch.__version__})
+    monkeypatch.setattr(_provenance, "versions", lambda: {"torch": torch.__version__})
     monkeypatch.setattr(workflow, "render_selection", lambda report, out: (out / "index.html").write_text("a page"))
     save_tiny(tmp_path / "model")
     write_rows(tmp_path / "rows.jsonl", ROWS)
