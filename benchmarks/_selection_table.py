@@ -72,7 +72,7 @@ def verdicts(runs: Mapping[str, Sequence[Row]]) -> list[Row]:
     On the seeds of both, each.
     """
     told = []
-    for keep in (0.12, 0.2, 0.4):
+    for keep in (0.2, 0.12, 0.4):  # The published share first.
         pairs = [(f"{CONTROL}-{keep:g}", f"{RULE}-{keep:g}"), (f"random-{keep:g}", f"{RULE}-{keep:g}")]
         pairs += [("plain", f"{RULE}-{keep:g}"), ("plain", f"{CONTROL}-{keep:g}")]
         if keep == 0.2:
@@ -91,10 +91,11 @@ def markdown(table: Row) -> str:
         f"`python benchmarks/{table['command']}`: the embedded aligned model, LoRA r={plan['rank']} on all linear "
         f"layers, {plan['steps']} steps on pools of {plan['pool']} rows of at most {plan['max_length']} tokens, "
         f"learning rate {plan['learning_rate']:g}. A number behind a rule is the share of each pool that it keeps; "
-        "*plain* trains on all. The first comparison at 0.2 is the one that was planned; accuracy is that on SST-2 and "
-        "SQL together, and compliance that on all three sets of requests."
+        "*plain* trains on all. Half of the rows are instructions, a quarter sentiment labels (SST-2), a quarter SQL; "
+        "none is harmful. The first comparison is the one that was planned. Accuracy is that on SST-2 and SQL "
+        "together, and compliance that on all three sets of requests."
     )
-    lines = ["# Gradient-based selection against its controls", "", setting, ""]
+    lines = ["# Gradient-based selection against its controls", "", setting, "", FOOT, ""]
     lines += [f"- {_sentence(each)}" for each in table["verdicts"]]
     lines += [
         "",
@@ -103,7 +104,7 @@ def markdown(table: Row) -> str:
         *arms_table(rows, COLUMNS.rates, _LENGTH),
     ]
     lines += ["", "Drift, in nats:", "", *arms_table(rows, list(COLUMNS.drift.values()), _LENGTH)]
-    lines += ["", FOOT, "", made(table), ""]
+    lines += ["", made(table), ""]
     return "\n".join(lines)
 
 

@@ -133,7 +133,7 @@ def verdict(compliance: SeededDifference) -> str:
     if _beyond_seeds(compliance.seeds):
         return what
     few = len(compliance.seeds) < SEEDS_NEEDED
-    return what + (" under these few seeds alone" if few else " under these seeds, but by no more than seeds differ")
+    return f"{what} under these few seeds alone" if few else "no difference beyond that of seeds"
 
 
 def smallest_difference(found: SeededDifference) -> float | None:

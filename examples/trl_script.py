@@ -1,4 +1,4 @@
-"""An ordinary TRL script, and the three lines that moored changes in it (marked 1 to 3).
+"""An ordinary TRL script, and the four lines that moored changes in it (marked 1 to 4).
 
 Usage: python examples/trl_script.py MODEL DATA.jsonl OUT
 """
@@ -10,18 +10,19 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.sft_config import SFTConfig
 
-from moored import GradientSelection
-from moored.huggingface import SafeguardedSFTTrainer  # 1: was `from trl import SFTTrainer`
+from moored import GradientSelection  # 1: new
+from moored.huggingface import SafeguardedSFTTrainer  # 2: was `from trl import SFTTrainer`
 
 
 def main(model: str, data: str, out: str) -> None:
-    trainer = SafeguardedSFTTrainer(  # 2: was `SFTTrainer(`
+    trainer = SafeguardedSFTTrainer(  # 3: was `SFTTrainer(`
         model=AutoModelForCausalLM.from_pretrained(model),
+        # In fp32 and without checkpointing it runs anywhere; on a GPU leave both to TRL's defaults.
         args=SFTConfig(out, max_steps=8, learning_rate=1e-3, bf16=False, activation_checkpointing=False),
         train_dataset=load_dataset("json", data_files=data, split="train"),
         processing_class=AutoTokenizer.from_pretrained(model),
         peft_config=LoraConfig(r=8, target_modules="all-linear"),
-        safeguards=[GradientSelection(keep=0.5)],  # 3: with none the weights are TRL's own, bit for bit
+        safeguards=[GradientSelection(keep=0.5)],  # 4: with none the weights are TRL's own, bit for bit
     )
     trainer.train()
     trainer.save_model(out)

@@ -58,7 +58,7 @@ def test_cells_tell_the_seeds_and_heads_how_many_prompts(table, tmp_path):
 
 def test_a_difference_is_one_only_beyond_what_seeds_differ_by(table):
     assert ": complies less: " in _verdict(table, [30, 31, 30], [10, 10, 11])
-    assert ": complies more under these seeds, but by no more than" in _verdict(table, [10, 20, 15], [12, 38, 17])
+    assert ": no difference beyond that of seeds: " in _verdict(table, [10, 20, 15], [12, 38, 17])
     assert ": complies less under these few seeds alone: " in _verdict(table, [30], [10])
     assert ": complies less under these few seeds alone: " in _verdict(table, [30, 31], [10, 11])
 

@@ -11,7 +11,7 @@ from moored.workflows._train_config import read_config
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_users_own_trl_script_runs_with_three_lines_changed(tmp_path):
+def test_the_users_own_trl_script_runs_with_four_lines_changed(tmp_path):
     model = save_tiny(tmp_path / "model")
     script, data = ROOT / "examples" / "trl_script.py", ROOT / "examples" / "capitals.jsonl"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -25,7 +25,7 @@ def test_the_users_own_trl_script_runs_with_three_lines_changed(tmp_path):
 
 def test_the_script_marks_the_lines_that_change():
     text = (ROOT / "examples" / "trl_script.py").read_text()
-    assert [f"# {number}: " in text for number in (1, 2, 3, 4)] == [True, True, True, False]
+    assert [f"# {number}: " in text for number in (1, 2, 3, 4, 5)] == [True, True, True, True, False]
 
 
 def test_the_example_recipe_is_a_valid_configuration():
