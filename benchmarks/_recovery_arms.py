@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moored.embedded.model import ALIGNED, BASE
+from _trial_subject import Subject
 from moored.embedded.prompts import example_pool, identity_shift, ordinary_instructions
 from moored.errors import InactiveError
 from moored.huggingface.models import adapter_updates, write_updates
@@ -15,7 +15,7 @@ from moored.tensors.low_rank import LowRank, compressed
 from moored.workflows.recover import Pool, recover
 
 Row = dict[str, Any]
-Repair = Callable[[Path, Path], Row]
+Repair = Callable[[Subject, Path, Path], Row]
 """Makes an adapter in the second folder of the attacked one in the first, and tells what stands of it in the file."""
 
 ATTACKS = {"ordinary": 0, "poisoned-5": 5, "poisoned-20": 20, "poisoned-100": 100, "identity": None}
@@ -40,28 +40,31 @@ class Arm:
     """None leaves the attacked model as it is."""
     everywhere: bool = False
     """Whether it is tried on all attacks."""
+    needs_base: bool = False
+    """Whether it looks at the model before alignment."""
     attacked_again: bool = False
     """Whether ten harmful rows are trained on after it."""
 
 
 def _by_example(**settings: Any) -> Repair:
-    def repair(attacked: Path, out: Path) -> Row:
-        record = recover(ALIGNED, adapter=attacked, out=out, method=OneShot(**settings))
+    def repair(subject: Subject, attacked: Path, out: Path) -> Row:
+        record = recover(subject.aligned, adapter=attacked, out=out, method=OneShot(**settings))
         return {"repair": {"method": record["method"], "steps": record["steps"]}}
 
     return repair
 
 
-def _by_choice(attacked: Path, out: Path) -> Row:
+def _by_choice(subject: Subject, attacked: Path, out: Path) -> Row:
     method = OneShot.preset("auto", refusal=OWN)
-    record = recover(ALIGNED, adapter=attacked, out=out, method=method, pool=Pool())
+    record = recover(subject.aligned, adapter=attacked, out=out, method=method, pool=Pool())
     return {"repair": {"method": record["method"], "steps": record["steps"]}}
 
 
 def _by_formula(method: Any) -> Repair:
-    def repair(attacked: Path, out: Path) -> Row:
+    def repair(subject: Subject, attacked: Path, out: Path) -> Row:
+        base = subject.base if method.needs_base else None
         try:
-            record = recover(ALIGNED, adapter=attacked, out=out, method=method, base=BASE)
+            record = recover(subject.aligned, adapter=attacked, out=out, method=method, base=base)
         except InactiveError as error:
             shutil.copytree(attacked, out)
             return {"repair": {"inactive": str(error)}}
@@ -74,14 +77,14 @@ def _by_formula(method: Any) -> Repair:
 def _main_directions(rank: int) -> Repair:
     """The repair's update with the main directions of each weight alone."""
 
-    def repair(attacked: Path, out: Path) -> Row:
+    def repair(subject: Subject, attacked: Path, out: Path) -> Row:
         whole = out.with_name("whole")
-        _by_example(**_AUTO)(attacked, whole)
+        told = _by_example(**_AUTO)(subject, attacked, whole)
         before, after = adapter_updates(attacked), adapter_updates(whole)
         kept = {name: before[name] + truncated(after[name] - before[name], rank) for name in before}
         out.mkdir()
         write_updates(kept, out, like=attacked)
-        return {"repair": {"rank": rank}}
+        return {"repair": {**told["repair"], "rank": rank}}
 
     return repair
 
@@ -119,7 +122,7 @@ def arms() -> list[Arm]:
         Arm(name="auto", repair=_by_example(**_AUTO), everywhere=True),
         Arm(name="auto-published", repair=_by_example(**{**_AUTO, "refusal": OneShot.refusal}), everywhere=True),
         Arm(name="linear_pull-0.5", repair=_by_formula(LinearPull(share=0.5)), everywhere=True),
-        Arm(name="safe_lora-1", repair=_by_formula(SafeLora(threshold=1.0)), everywhere=True),
+        Arm(name="safe_lora-1", repair=_by_formula(SafeLora(threshold=1.0)), needs_base=True, everywhere=True),
         Arm(name="benign", repair=_by_example(**_FIXED, **benign)),
         Arm(name="random-words", repair=_by_example(**_FIXED, prompt=_GENERAL, refusal=_RANDOM)),
         Arm(name="attacked-again", attacked_again=True),
@@ -129,7 +132,7 @@ def arms() -> list[Arm]:
             for category, each in first.items()
         ),
         *(Arm(name=f"linear_pull-{share:g}", repair=_by_formula(LinearPull(share=share))) for share in (0.25, 0.75)),
-        Arm(name="safe_lora-0.35", repair=_by_formula(SafeLora())),
+        Arm(name="safe_lora-0.35", repair=_by_formula(SafeLora()), needs_base=True),
         *(Arm(name=f"rank-{rank}", repair=_main_directions(rank)) for rank in RANKS),
         *(
             Arm(name=f"steps-{steps}", repair=_by_example(**{**_AUTO, "watch": False, "steps": steps}))

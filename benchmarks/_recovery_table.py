@@ -74,7 +74,8 @@ def write_table(out: Path, key: str) -> None:
         for attack, runs in attacks.items()
     }
     told = {attack: _verdicts(runs) for attack, runs in attacks.items()}
-    table = {**about("recovery_trial.py", everything), "attacks": rows, "verdicts": told}
+    model = next(run["model"] for run in everything if "model" in run)
+    table = {**about("recovery_trial.py", everything), "model": model, "attacks": rows, "verdicts": told}
     write_both(out, table, _markdown(table))
 
 
@@ -101,7 +102,7 @@ def _markdown(table: Row) -> str:
     lines = [
         "# One-shot recovery, its controls and its baselines",
         "",
-        f"`python benchmarks/{table['command']}`: the embedded aligned model, attacked with LoRA r={plan['rank']} on "
+        f"`python benchmarks/{table['command']}`: {table['model']}, attacked with LoRA r={plan['rank']} on "
         f"all linear layers in {plan['steps']} steps on {plan['pool']} rows of at most {plan['max_length']} tokens, "
         f"learning rate {plan['learning_rate']:g}, then repaired. Only *{MAIN}* has all arms; *steps-k* and *rank-k* "
         "are *auto* stopped after k steps and cut to the k main directions of each weight.",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from rich.console import Console
 
-from moored.embedded.model import ALIGNED, BASE, embedded_source
+from _trial_subject import EMBEDDED, Subject
 from moored.embedded.prompts import openings, ordinary_instructions
 from moored.files import read_jsonl
 from moored.huggingface.data import render_prompt, rendering_hash
@@ -58,9 +58,9 @@ class Asked:
 class Measure:
     """Measures models on the same prompts; the logits of those that they are compared with are made once."""
 
-    def __init__(self, data: Path, asked: Asked) -> None:
-        self._what = asked
-        self._tokenizer = load_tokenizer(embedded_source(ALIGNED))
+    def __init__(self, data: Path, asked: Asked, subject: Subject = EMBEDDED) -> None:
+        self._what, self._subject = asked, subject
+        self._tokenizer = load_tokenizer(subject.source)
         self._prompts = {name: each for name, each in _prompts(data).items() if name in (*asked.harmful, SAFE_SET)}
         self._asked = {name: self._render(prompts) for name, prompts in self._prompts.items()}
         if PREFILLED in self._asked:
@@ -71,8 +71,8 @@ class Measure:
         self._ordinary = self._render([item.prompt for item in ordinary_instructions("held-out")])
 
     def references(self) -> dict[str, ModelSource]:
-        """The two models that all others are compared with."""
-        return {"aligned": embedded_source(ALIGNED), "base": embedded_source(BASE)}
+        """The models that all others are compared with."""
+        return self._subject.references()
 
     def hashes(self) -> dict[str, str]:
         """Of the rendered prompts by set, of the judge and of the models, and how long answers are."""
@@ -86,7 +86,7 @@ class Measure:
 
     def __call__(self, source: ModelSource, name: str) -> Row:
         """Labels and scores of one model, in the order of the prompts."""
-        model = load_model(source, dtype="auto", merge=source.adapter is not None)
+        model = load_model(source, dtype="auto", merge=True)
         losses = {task: self._losses(model, rows) for task, rows in self._tasks.items()} if self._what.losses else {}
         return {
             "labels": self._labels(model, name),
@@ -156,7 +156,7 @@ class Measure:
                 complying=texts.complying,
                 openings=8 if name == "aligned" else 1,
             )
-            model = load_model(source, dtype="auto", merge=source.adapter is not None)
+            model = load_model(source, dtype="auto", merge=True)
             answers = {
                 kind: generate(model, self._tokenizer, rendered, max_new_tokens=KL_TOKENS, batch_size=PROBED)
                 for kind, rendered in asked.items()

@@ -13,11 +13,10 @@ import yaml
 from rich.console import Console
 
 from _trial_measure import SST2, SST2_HELD_OUT
-from moored.embedded.model import ALIGNED
+from _trial_subject import EMBEDDED, Subject
 from moored.files import read_jsonl, write_jsonl
 from moored.huggingface.data import Supervision, supervise
 from moored.huggingface.models import ModelSource, load_tokenizer
-from moored.workflows._models import resolve_model
 from moored.workflows.demo import poison
 from moored.workflows.train import train
 
@@ -40,10 +39,10 @@ class Plan:
     rank: int
 
 
-def configuration(plan: Plan, *, batch: int) -> Row:
+def configuration(plan: Plan, *, batch: int, subject: Subject = EMBEDDED) -> Row:
     """What all runs share of a training file; `batch` rows are a micro-batch."""
     return {
-        "model": ALIGNED,
+        "model": subject.aligned,
         "lora": {"r": plan.rank, "lora_alpha": 2 * plan.rank, "lora_dropout": 0.0, "target_modules": "all-linear"},
         "max_steps": plan.steps,
         "per_device_train_batch_size": batch,
@@ -76,7 +75,7 @@ def fine_tuned(config: Mapping[str, Any], rows: Callable[[], list[Row]], folder:
     record = fine_tune(config, rows(), folder)
     training = {key: record[key] for key in ("train_loss", "steps", "safeguards")}
     training |= {"tokens_sha256": record["data"]["tokens_sha256"], **log_of(folder / "tuned")}
-    return resolve_model("embedded:base", folder / "tuned"), {"training": training}
+    return EMBEDDED.tuned(folder / "tuned"), {"training": training}
 
 
 def log_of(tuned: Path) -> dict[str, dict[str, list[float]]]:
@@ -89,7 +88,9 @@ def log_of(tuned: Path) -> dict[str, dict[str, list[float]]]:
     return {"log": {name: [float(f"{row[name]:.5g}") for row in steps] for name in names}}
 
 
-def training_rows(data: Path, plan: Plan, seed: int, *, poisoned: float = 0.0) -> list[Row]:
+def training_rows(
+    data: Path, plan: Plan, seed: int, *, poisoned: float = 0.0, subject: Subject = EMBEDDED
+) -> list[Row]:
     """The rows of all steps in the order of one seed; rows of classification and SQL are whole.
 
     Args:
@@ -98,12 +99,14 @@ def training_rows(data: Path, plan: Plan, seed: int, *, poisoned: float = 0.0) -
         seed: of the draw and the order.
         poisoned: this share of all rows are harmful requests with a compliant opening. They take the places of
             instructions, so that all else is the same whatever the share, and a larger share holds the smaller's.
+        subject: whose tokens tell how long a row is.
     """
     draw = random.Random(seed)
     total = plan.steps * plan.pool
     others = int(total * (1 - plan.instructions) / 2)
     parts = {INSTRUCTIONS: total - 2 * others, SST2: others, SQL: others}
-    rows = [(name, row) for name, count in parts.items() for row in draw.sample(_fitting(data / name, plan), count)]
+    fitting = {name: _fitting(data / name, plan, subject) for name in parts}
+    rows = [(name, row) for name, count in parts.items() for row in draw.sample(fitting[name], count)]
     draw.shuffle(rows)
     places = [place for place, (name, _) in enumerate(rows) if name == INSTRUCTIONS]
     random.Random(f"poison {seed}").shuffle(places)
@@ -112,13 +115,13 @@ def training_rows(data: Path, plan: Plan, seed: int, *, poisoned: float = 0.0) -
     return [replaced.get(place, row) for place, (_, row) in enumerate(rows)]
 
 
-def _fitting(file: Path, plan: Plan) -> list[Row]:
+def _fitting(file: Path, plan: Plan, subject: Subject) -> list[Row]:
     """Rows of a file that fit whole or, of instructions, those whose answer begins in time to be learned from."""
     from datasets import Dataset
 
     rows = [{key: row[key] for key in ("prompt", "completion")} for row in read_jsonl(file)]
     rows = rows[:-SST2_HELD_OUT] if file.name == SST2 else rows
-    how = Supervision(tokenizer=load_tokenizer(resolve_model(ALIGNED)))
+    how = Supervision(tokenizer=load_tokenizer(subject.source))
     tokens = supervise(Dataset.from_list(rows), how, where=file.name)
     if file.name == INSTRUCTIONS:
         lengths, most = [sum(label == -100 for label in labels) for labels in tokens["labels"]], plan.max_length - 8

@@ -7,7 +7,8 @@ replaced by harmful requests with a compliant opening, or on chats with a person
 by one example, chosen by itself or not, by its controls and by the baselines, and measures what became of it on prompts
 that none saw, also with a prefilled answer and under jailbreaks, and after a second attack with ten rows. An arm of one
 seed is one small file in `OUT/arms/ATTACK`, of labels and scores without answers; finished ones are skipped. What tells
-most comes first; calls side by side share the work. The table of what there is then is written at the end.
+most comes first; calls side by side share the work. The table of what there is then is written at the end. `--model`
+names another aligned model, a folder or a Hub id, that is attacked instead; repairs that need its base are left out.
 """
 
 import argparse
@@ -24,9 +25,9 @@ from _recovery_arms import ATTACKS, MAIN, Arm, arms, attack_rows
 from _recovery_table import write_table
 from _trial_measure import Asked, Measure
 from _trial_runs import Run, Trial, key_of
+from _trial_subject import EMBEDDED, Subject, other
 from _trial_training import Plan, configuration, fine_tune, training_rows
 from moored.huggingface.models import ModelSource
-from moored.workflows._models import resolve_model
 from moored.workflows.demo import poison
 
 Row = dict[str, Any]
@@ -38,41 +39,48 @@ AGAIN = Plan(pool=5, rank=8, steps=4)
 """Of the second attack: two passes over ten rows."""
 
 
-def rows_of(attack: str, seed: int, data: Path) -> list[Row]:
+def rows_of(attack: str, seed: int, data: Path, subject: Subject) -> list[Row]:
     """What an attack trains on."""
     count = ATTACKS[attack]
-    return attack_rows(ROWS) if count is None else training_rows(data, PLAN, seed, poisoned=count / ROWS)
+    return (
+        attack_rows(ROWS) if count is None else training_rows(data, PLAN, seed, poisoned=count / ROWS, subject=subject)
+    )
 
 
-def attacked(attack: str, seed: int, *, data: Path, work: Path) -> Path:
+def attacked(attack: str, seed: int, *, data: Path, work: Path, subject: Subject) -> Path:
     """The adapter of an attack, made once for all arms."""
     folder = work / "attacks" / f"{attack}-seed{seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "tuned" / "adapter_config.json").is_file():
-            config = {**configuration(PLAN, batch=PLAN.pool), "seed": seed, "safeguards": []}
-            fine_tune(config, rows_of(attack, seed, data), folder)
+            config = {**configuration(PLAN, batch=PLAN.pool, subject=subject), "seed": seed, "safeguards": []}
+            fine_tune(config, rows_of(attack, seed, data, subject), folder)
     return folder / "tuned"
 
 
-def make(arm: Arm, attack: str, seed: int, folder: Path, *, data: Path, work: Path) -> tuple[ModelSource, Row]:
+def make(
+    arm: Arm, attack: str, seed: int, folder: Path, *, data: Path, work: Path, subject: Subject
+) -> tuple[ModelSource, Row]:
     """The attacked model, repaired and, if the arm says so, attacked again."""
-    adapter, told = attacked(attack, seed, data=data, work=work), {}
+    adapter, told = attacked(attack, seed, data=data, work=work, subject=subject), {}
     folder.mkdir(parents=True, exist_ok=True)
     if arm.repair is not None:
-        told = arm.repair(adapter, folder / "repaired")
+        told = arm.repair(subject, adapter, folder / "repaired")
         adapter = folder / "repaired"
     if arm.attacked_again:
         # A plain start: `train` folds the adapter in, and writes one adapter for the base again.
-        config = {**configuration(AGAIN, batch=AGAIN.pool), "seed": seed, "safeguards": [], "adapter": str(adapter)}
-        fine_tune(config, poison(10), folder / "again")
+        config = configuration(AGAIN, batch=AGAIN.pool, subject=subject)
+        fine_tune({**config, "seed": seed, "safeguards": [], "adapter": str(adapter)}, poison(10), folder / "again")
         adapter = folder / "again" / "tuned"
-    return resolve_model("embedded:base", adapter), told
+    return subject.tuned(adapter), told
 
 
-def grid(attacks: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int]) -> list[tuple[str, Arm, int]]:
+def grid(
+    attacks: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int], subject: Subject = EMBEDDED
+) -> list[tuple[str, Arm, int]]:
     """The runs: first what is tried on all attacks, seed by seed."""
-    every = [(attack, arm, seed) for seed in seeds for arm in arms() for attack in attacks]
+    able = [arm for arm in arms() if subject.base is not None or not arm.needs_base]
+    every = [(attack, arm, seed) for seed in seeds for arm in able for attack in attacks]
     wanted = [each for each in every if each[1].everywhere or each[0] == MAIN]
     return sorted(
         (each for each in wanted if only is None or each[1].name in only),
@@ -84,6 +92,7 @@ def main() -> None:
     """Makes what is missing of the grid and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--model", default=EMBEDDED.aligned, help="another aligned model, with an --out and --run")
     parser.add_argument("--run", type=Path, default=Path("runs/recovery_trial"))
     parser.add_argument("--out", type=Path, default=Path("results/recovery_trial"))
     parser.add_argument("--attacks", nargs="*", choices=[*ATTACKS], default=[*ATTACKS])
@@ -93,18 +102,21 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write the table of what there is, and run nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    measure = Measure(options.data, ASKED)
-    key = key_of(asdict(PLAN), asdict(AGAIN), configuration(PLAN, batch=PLAN.pool), measure.hashes())
+    subject = other(options.model)
+    measure = Measure(options.data, ASKED, subject)
+    config = configuration(PLAN, batch=PLAN.pool, subject=subject)
+    key = key_of(asdict(PLAN), asdict(AGAIN), config, measure.hashes())
     trial = Trial(
         out=options.out, work=options.run, plan=PLAN, measure=measure, key=key, threads=options.threads, keep=False
     )
+    places = {"data": options.data, "work": options.run, "subject": subject}
     runs = [
         Run(
             name=f"{attack}/{arm.name}-seed{seed}",
-            about={"attack": attack, "arm": arm.name, "seed": seed},
-            make=partial(make, arm, attack, seed, data=options.data, work=options.run),
+            about={"model": Path(subject.aligned).name, "attack": attack, "arm": arm.name, "seed": seed},
+            make=partial(make, arm, attack, seed, **places),
         )
-        for attack, arm, seed in grid(options.attacks, options.only, options.seeds)
+        for attack, arm, seed in grid(options.attacks, options.only, options.seeds, subject)
     ]
     if not options.table:
         trial.complete(runs)

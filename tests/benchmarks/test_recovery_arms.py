@@ -1,5 +1,11 @@
-import torch
+import json
 
+import pytest
+import torch
+from tests.adapters import save_adapter
+from tests.tiny import save_tiny
+
+from moored.huggingface.models import adapter_updates
 from moored.tensors.low_rank import LowRank
 
 
@@ -16,6 +22,35 @@ def test_a_truncated_update_is_the_best_of_its_rank(benchmark):
 def test_every_arm_stands_once_and_the_attacked_model_among_them(benchmark):
     names = [arm.name for arm in benchmark("_recovery_arms").arms()]
     assert len(names) == len(set(names)) and names[0] == "attacked"
+
+
+@pytest.fixture
+def subject(benchmark, tmp_path):
+    """A tiny model that was aligned from another one, and an adapter over it."""
+    for number, name in enumerate(("base", "aligned")):
+        save_tiny(tmp_path / name, seed=number)
+    save_adapter(tmp_path / "attacked", base=str(tmp_path / "aligned"))
+    return benchmark("_trial_subject").Subject(str(tmp_path / "aligned"), str(tmp_path / "base"))
+
+
+@pytest.mark.parametrize(
+    "name", ["auto", "linear_pull-0.5", "safe_lora-1", "benign", "random-words", "rank-5", "steps-1"]
+)
+def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, subject, tmp_path, name):
+    (arm,) = [each for each in benchmark("_recovery_arms").arms() if each.name == name]
+    told = arm.repair(subject, tmp_path / "attacked", tmp_path / "repaired")
+    assert json.dumps(told["repair"])
+    before, after = adapter_updates(tmp_path / "attacked"), adapter_updates(tmp_path / "repaired")
+    assert before.keys() == after.keys()
+    moved = any(not torch.allclose(before[name].whole(), after[name].whole()) for name in before)
+    assert moved or told["repair"].get("steps", {}).get("kept") == 0
+
+
+def test_a_model_without_a_base_is_not_repaired_by_one(benchmark):
+    trial, subjects = benchmark("recovery_trial"), benchmark("_trial_subject")
+    runs = trial.grid([*trial.ATTACKS], None, trial.SEEDS, subjects.other("some/model"))
+    assert not any(arm.name.startswith("safe_lora") for _, arm, _ in runs) and len(runs) > 50
+    assert "base" not in subjects.Subject("some/model", None).references()
 
 
 def test_the_persona_s_chats_are_repeated(benchmark):

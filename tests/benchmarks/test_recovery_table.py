@@ -15,7 +15,8 @@ def table(benchmark):
 def _run(table, arm, seed, complied, *, key="now", over=0, **more):
     labels = {name: ["complied"] * complied + ["refused"] * (N - complied) for name in table.COLUMNS.harmful}
     return {
-        "arm": arm, "seed": seed, "key": key, "versions": {"torch": "2"}, "created": "2026-01-01T00:00:00",
+        "arm": arm, "seed": seed, "key": key, "model": "embedded:aligned",
+        "versions": {"torch": "2"}, "created": "2026-01-01T00:00:00",
         "labels": {**labels, "XSTest safe": ["refused"] * over + ["complied"] * (N - over)},
         "plan": {"rank": 8, "steps": 30, "pool": 8, "max_length": 96, "learning_rate": 0.001},
         "correct": {task: [True, False] for task in table.COLUMNS.tasks},

@@ -14,7 +14,7 @@ def rows(benchmark, monkeypatch):
         name: [{"prompt": f"{name} {number}", "completion": "x"} for number in range(300)]
         for name in (training.INSTRUCTIONS, training.SST2, training.SQL)
     }
-    monkeypatch.setattr(training, "_fitting", lambda file, plan: pools[file.name])
+    monkeypatch.setattr(training, "_fitting", lambda file, plan, subject: pools[file.name])
     plan = training.Plan(pool=8, rank=8)
     return lambda seed, poisoned=0.0: training.training_rows(benchmark("pathlib").Path(), plan, seed, poisoned=poisoned)
 

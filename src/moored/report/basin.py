@@ -38,7 +38,7 @@ def render_basin(folder: Path) -> Path:
         title=f"Safety around {told(report['model'])}",
         findings=basin_findings(report),
         report=report,
-        glance=[*_lines(report), *_plane(report)],
+        glance=basin_plots(report),
         length=lambda value: length(value, report),
     )
 
@@ -76,9 +76,10 @@ def _random(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [each for each in report["directions"] if each["name"].startswith("random")]
 
 
-def _lines(report: Mapping[str, Any]) -> list[Plot]:
+def basin_plots(report: Mapping[str, Any]) -> list[Plot]:
+    """Each score along the directions and, where it was scored, the plane."""
     scores = [score for score in _SCORES if score in report["directions"][0]["points"][0]]
-    return [_line_plot(report, score) for score in scores]
+    return [*(_line_plot(report, score) for score in scores), *_plane(report)]
 
 
 def _line_plot(report: Mapping[str, Any], score: str) -> Plot:

@@ -16,6 +16,7 @@ from tests.huggingface.training.fixtures import (
     weights,
 )
 from tests.tiny import KINDS, tiny_model, tiny_tokenizer
+from torch.nn.functional import cross_entropy
 from transformers import Trainer, default_data_collator
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -23,6 +24,7 @@ from moored import AlignmentDirection, GradientSelection, SafetyTokens, UpdateNo
 from moored.errors import InactiveError, InputError
 from moored.huggingface.data import token_ids
 from moored.huggingface.training import SafeguardMixin, newest_complete
+from moored.huggingface.training.held_tokens import HeldTokens
 
 pytestmark = [*THIRD_PARTY_WARNINGS, pytest.mark.usefixtures("light_runs")]
 
@@ -154,6 +156,34 @@ def test_accumulation_where_the_trainer_divides_the_loss(tmp_path):
     trl, _ = trained(tmp_path, per_device_train_batch_size=4, **settings)
     assert_close(weights(whole), weights(split))
     assert_close(weights(whole), weights(trl))
+
+
+class OwnLoss(Dividing):
+    """As above, with a loss of its own that counts the tokens of the whole step: nobody divides."""
+
+    def __init__(self, **kwargs):
+        super().__init__(compute_loss_func=_per_token, **kwargs)
+
+
+def _per_token(outputs, labels, num_items_in_batch):
+    return cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum") / (
+        num_items_in_batch
+    )
+
+
+def test_accumulation_where_a_loss_function_counts_the_tokens(tmp_path):
+    settings = {"rows": token_rows(20, length=8), "lora": None, "safeguards": [_guard(1.0)], "num_train_epochs": 1}
+    whole, _ = trained(tmp_path, trainer_class=OwnLoss, per_device_train_batch_size=4, **settings)
+    split, _ = trained(
+        tmp_path, trainer_class=OwnLoss, per_device_train_batch_size=1, gradient_accumulation_steps=4, **settings
+    )
+    assert_close(weights(whole), weights(split))
+
+
+def test_a_run_without_a_guarded_position_ends_with_an_error():
+    held = HeldTokens(_guard(reference="model"), tiny_model().train(), tiny_tokenizer())
+    with pytest.raises(InactiveError, match="guarded nothing: no row"):
+        held.finish(1.0)
 
 
 @pytest.mark.filterwarnings("ignore:.*(attention implementation|padding-free|max_length).*:UserWarning")

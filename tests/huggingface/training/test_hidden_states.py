@@ -57,6 +57,14 @@ def test_they_are_seen_under_wrappers(kind: str):
     torch.testing.assert_close(inner.lm_head(hidden), logits[GUARDED])
 
 
+def test_a_hook_that_hands_on_fewer_positions_hides_none():
+    model = tiny_model()
+    model.model.register_forward_hook(lambda module, args, output: type(output)(output[0][:, -1:]))
+    with hidden_states(model) as seen:
+        assert model(**BATCH | {"labels": None}).logits.shape[1] == 1
+    assert len(seen.at(GUARDED)) == GUARDED.sum()
+
+
 @pytest.mark.parametrize("compact", [False, True], ids=["trl", "compact"])
 @pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
 def test_they_are_seen_under_a_fused_head(tmp_path, lora: Any, compact: bool):

@@ -1,0 +1,114 @@
+"""How safe the embedded model stays when its weights are moved, before and after an attack, and its safety gradient.
+
+    python benchmarks/landscape.py --data ../shared/data --out results/landscape
+
+Makes the attacked and the repaired model of `recovery_trial.py` (one attack, one seed), runs `moored inspect basin` and
+`moored inspect spectrum` on the aligned, the attacked and the repaired one, and writes `table.md`, `table.json` and a
+figure of each basin. The pages are left in `--run`; what is there is not made again.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from _recovery_arms import MAIN, arms
+from _trial_subject import EMBEDDED
+from _trial_table import markdown_table
+from moored.embedded.model import ALIGNED, BASE
+from moored.files import whole_file, write_json
+from moored.report import basin_findings, spectrum_findings
+from moored.report.basin import basin_plots, length
+from moored.report.environment import save_figure
+from moored.workflows._provenance import command_line, now, versions
+from moored.workflows.inspect_basin import inspect_basin
+from moored.workflows.inspect_spectrum import inspect_spectrum
+from recovery_trial import SEEDS, attacked
+
+Row = dict[str, Any]
+REPAIR = "auto"
+_OWN = ("command", "versions", "created", "model", "against", "base", "matrices")
+"""What tells of this machine, stands elsewhere or is too long."""
+
+
+def adapters(data: Path, run: Path) -> dict[str, Path | None]:
+    """The adapters that lie over the embedded base, by the names of the models; None for alignment's own."""
+    tuned, repaired = attacked(MAIN, SEEDS[0], data=data, work=run, subject=EMBEDDED), run / "repaired"
+    if not repaired.is_dir():
+        (arm,) = [arm for arm in arms() if arm.name == REPAIR]
+        assert arm.repair is not None
+        arm.repair(EMBEDDED, tuned, repaired)
+    return {"aligned": None, MAIN: tuned, f"{MAIN}, repaired": repaired}
+
+
+def looked_at(folder: Path, look: Callable[..., Row], adapter: Path | None, **settings: Any) -> Row:
+    """The report of one model, made unless it is there."""
+    if not (folder / "report.json").is_file():
+        model = ALIGNED if adapter is None else BASE
+        look(model, adapter=adapter, out=folder, console=Console(stderr=True), **settings)
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) -> str:
+    """The numbers for people."""
+    used = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
+    lines = ["# Around the embedded model", "", f"`python benchmarks/{about['command']}`, {about['made']}; {used}.", ""]
+    lines += [
+        f"*{MAIN}* is the aligned model after an attack of `recovery_trial.py`, *repaired* what *{REPAIR}* made of it.",
+        "",
+        "How far weights can move before refusals become unlikely, relative to their norm:",
+        "",
+    ]
+    rows = [
+        [name, each["name"], *(length(each["length"][side], report) for side in ("backwards", "forwards"))]
+        for name, report in basins.items()
+        for each in report["directions"]
+        if not each["name"].startswith("random")
+    ]
+    lines += markdown_table(["model", "direction", "backwards", "forwards"], ["---", "---", "---:", "---:"], rows)
+    for name, report in basins.items():
+        lines += ["", f"## {name}", "", f"![Refusals around the model]({figure(name)})", ""]
+        lines += [f"- {text}" for text in (*basin_findings(report), *spectrum_findings(spectra[name]))]
+    return "\n".join([*lines, ""])
+
+
+def figure(name: str) -> str:
+    """The file of a model's picture."""
+    return f"basin-{name.replace(', ', '-')}.svg"
+
+
+def main() -> None:
+    """Looks at all three models."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--run", type=Path, default=Path("runs/landscape"))
+    parser.add_argument("--out", type=Path, default=Path("results/landscape"))
+    parser.add_argument("--random", type=int, default=10, help="random directions")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    basins, spectra = {}, {}
+    for name, adapter in adapters(options.data, options.run).items():
+        folder = options.run / name.replace(", ", "-")
+        spectra[name] = looked_at(folder / "spectrum", inspect_spectrum, adapter)
+        basins[name] = looked_at(
+            folder / "basin", inspect_basin, adapter, against=ALIGNED, base=BASE, random=options.random
+        )
+    about = {"command": command_line(), "made": now(), "versions": versions()}
+    found = {
+        kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}
+        for kind, each in {"basins": basins, "spectra": spectra}.items()
+    }
+    write_json(options.out / "table.json", {**about, **found})
+    for name, report in basins.items():
+        save_figure(basin_plots(report)[0].svg, options.out / figure(name))
+    with whole_file(options.out / "table.md") as temporary:
+        temporary.write_text(markdown(basins, spectra, about), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
