@@ -3,8 +3,7 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import Any
 
 from moored.embedded.model import ALIGNED, BASE, embedded_source
 from moored.errors import InputError, ModelError
@@ -47,7 +46,7 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
     return replace(source, name=name, adapter=adapter or source.adapter)
 
 
-def chat_model(name: str, adapter: Path | None = None) -> tuple[ModelSource, PreTrainedTokenizerBase]:
+def chat_model(name: str, adapter: Path | None = None) -> tuple[ModelSource, Any]:
     """The source behind a name and its tokenizer, checked without reading the weights of the checkpoint.
 
     Raises:
