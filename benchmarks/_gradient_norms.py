@@ -98,10 +98,8 @@ def vmap(model: nn.Module, batch: Batch) -> Run:
         gradients = torch.func.grad(loss)(trained).values()
         return torch.stack([gradient.float().square().sum() for gradient in gradients]).sum().sqrt()
 
-    return partial(
-        torch.func.vmap(norm, chunk_size=_AT_ONCE["lora" if isinstance(own, PeftModel) else "full"]),
-        batch["input_ids"][:, None],
-    )
+    at_once = _AT_ONCE["lora" if isinstance(own, PeftModel) else "full"]
+    return partial(torch.func.vmap(norm, chunk_size=at_once), batch["input_ids"][:, None])
 
 
 WAYS: dict[str, Callable[[nn.Module, Batch], Run]] = {
