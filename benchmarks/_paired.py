@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 import moored
+from _words import used
 from moored.files import sha256_of, whole_file, write_json
 from moored.huggingface.quiet import quiet_libraries
 from moored.workflows._provenance import command_line, now, versions
@@ -213,8 +214,7 @@ def finished(benchmark: Benchmark, name: str, options: argparse.Namespace) -> li
 def markdown(benchmark: Benchmark, rows: Sequence[Row], threads: int) -> str:
     """The table for people."""
     made = f"`python benchmarks/{command_line()}`, {now()}, {threads} threads of {os.cpu_count()} cores"
-    used = ", ".join(f"{package} {number}" for package, number in versions(*benchmark.rivals).items())
-    lines = [f"# {benchmark.title}", "", f"{made}; {used}.", ""]
+    lines = [f"# {benchmark.title}", "", f"{made}; {used(versions(*benchmark.rivals))}.", ""]
     lines += ["| case | variant | seconds | ratio to the limit [quartiles] | peak MiB |", "|---|---|---:|---|---:|"]
     for row in rows:
         told = row.get("error") or f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from _trial_measure import SAFE_SET
+from _words import used
 from moored.files import whole_file, write_json
 from moored.measurement.statistics import SeededDifference, mean_interval, over_seeds, seeded_difference
 
@@ -60,8 +61,7 @@ def about(command: str, runs: Sequence[Row]) -> Row:
 def made(table: Row) -> str:
     """The time, the settings' key and the versions in words."""
     first, last = (time[:10] for time in table["made"])
-    used = ", ".join(f"{name} {number}" for name, number in table["versions"].items())
-    return f"Made from {first} to {last}, settings {table['key']}, with {used}."
+    return f"Made from {first} to {last}, settings {table['key']}, with {used(table['versions'])}."
 
 
 def write_both(out: Path, table: Row, text: str) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import moored.measurement
+from _words import used
 from moored.measurement import Label, Rate, RefusalJudge
 
 MODELS = {"gpt4": "GPT-4", "llama2orig": "Llama-2 (original system prompt)"}
@@ -136,8 +137,7 @@ def markdown(table: list[dict[str, Any]], made: dict[str, Any]) -> str:
         lines.append(f"| {MODELS[row['model']]} | {row['half']} | {' | '.join(shares)} |")
     aims = ", ".join(f"{MODELS[model]} ≥ {aim:.2f}" for model, aim in AIMS.items())
     lines += ["", f"Aims for F1 on the report half: {aims}.", ""]
-    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-    lines += [f"Made by `{made['command']}` on {made['date']} with {versions}.", ""]
+    lines += [f"Made by `{made['command']}` on {made['date']} with {used(made['versions'])}.", ""]
     lines += [*(f"- `{name}` sha256 `{digest}`" for name, digest in made["sha256"].items()), ""]
     return "\n".join(lines)
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from _recovery_arms import MAIN, arms
 from _trial_subject import EMBEDDED
 from _trial_table import markdown_table
+from _words import used
 from moored.embedded.model import ALIGNED, BASE
 from moored.files import whole_file, write_json
 from moored.report import basin_findings, spectrum_findings
@@ -55,9 +56,11 @@ def looked_at(folder: Path, look: Callable[..., Row], adapter: Path | None, **se
 
 def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) -> str:
     """The numbers for people."""
-    used = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
-    lines = ["# Around the embedded model", "", f"`python benchmarks/{about['command']}`, {about['made']}; {used}.", ""]
-    lines += [
+    lines = [
+        "# Around the embedded model",
+        "",
+        f"`python benchmarks/{about['command']}`, {about['made']}; {used(about['versions'])}.",
+        "",
         f"*{MAIN}* is the aligned model after an attack of `recovery_trial.py`, *repaired* what *{REPAIR}* made of it.",
         "",
         "How far weights can move before refusals become unlikely, relative to their norm:",

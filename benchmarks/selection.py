@@ -15,9 +15,9 @@ from _selection_cases import CASES, DTYPES
 
 AIMS = (
     "Aims for ours: ≤ 1.08 with LoRA, ≤ 1.3 with all parameters, ≤ 1.35 online; faster than every other way. The limit "
-    "and all others score the whole vocabulary by transformers' head and a loss like its own, ours by its own in chunks: where "
-    "most tokens are labelled that can save more than the norms cost (*short-answers* show it without). With all "
-    "parameters the limit also makes a gradient of the model's size, which ours never does."
+    "and all others score the whole vocabulary by transformers' head and a loss like its own, ours by its own in "
+    "chunks: where most tokens are labelled that can save more than the norms cost (*short-answers* show it without). "
+    "With all parameters the limit also makes a gradient of the model's size, which ours never does."
 )
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 

@@ -6,9 +6,10 @@ from rich.progress import Task
 from moored.workflows._progress import _Speed, progress_bar
 
 
-def test_without_a_console_nothing_is_shown():
+def test_without_a_console_nothing_is_shown(capsys):
     with progress_bar(None, "work", 10) as advance:
         advance(10)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_was_done_before_counts_but_says_nothing_of_the_speed():

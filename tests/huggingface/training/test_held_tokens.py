@@ -1,42 +1,24 @@
 """Safety tokens in a trainer, against the autograd of the formula on the whole vocabulary's logits."""
 
-from typing import Any
-
 import pytest
 import torch
-from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from tests.huggingface.training.fixtures import (
     LORA,
     THIRD_PARTY_WARNINGS,
-    assert_close,
     make_trainer,
     token_rows,
     trained,
     weights,
 )
-from tests.tiny import KINDS, tiny_model, tiny_tokenizer
-from torch.nn.functional import cross_entropy
-from transformers import Trainer, default_data_collator
+from tests.huggingface.training.held import IDS, RATE, SETTINGS, WARM_LORA, holding
+from tests.tiny import KINDS, tiny_model
 from trl.trainer.sft_trainer import SFTTrainer
 
-from moored import AlignmentDirection, GradientSelection, SafetyTokens, UpdateNorm
-from moored.errors import InactiveError, InputError
-from moored.huggingface.data import token_ids
-from moored.huggingface.training import SafeguardMixin, newest_complete
-from moored.huggingface.training.held_tokens import HeldTokens
+from moored import AlignmentDirection, GradientSelection, SafetyTokens
+from moored.huggingface.training import newest_complete
 
 pytestmark = [*THIRD_PARTY_WARNINGS, pytest.mark.usefixtures("light_runs")]
-
-WORDS = ("I", " canno", " help")
-IDS = token_ids(WORDS, tiny_tokenizer())
-WARM_LORA = {**LORA, "init_lora_weights": False}
-RATE = 0.1
-SETTINGS = {"per_device_train_batch_size": 4, "learning_rate": RATE, "train_sampling_strategy": "sequential"}
-
-
-def _guard(strength=0.5, **settings):
-    return SafetyTokens(strength=strength, tokens=WORDS, **settings)
 
 
 def _rows_of(rows, numbers):
@@ -81,7 +63,7 @@ CASES = [
 def test_the_second_step_differs_by_the_gradient_of_the_dense_formula(tmp_path, kind, form, lora, reference):
     rows = token_rows(8)
     settings = {**SETTINGS, "rows": rows, "kind": kind, "lora": lora}
-    guard = _guard(20.0, form=form, reference=reference)
+    guard = holding(20.0, form=form, reference=reference)
     torch.manual_seed(0)
     start = make_trainer(tmp_path, **settings).model.eval()
     torch.manual_seed(0)
@@ -103,112 +85,6 @@ def test_the_second_step_differs_by_the_gradient_of_the_dense_formula(tmp_path, 
     assert moved > 5e-5  # Ten times the tolerance.
 
 
-@pytest.mark.parametrize("lora", [WARM_LORA, None], ids=["lora", "full"])
-@pytest.mark.parametrize("rows", [24, 20], ids=["even", "short-last-window"])
-def test_accumulation_does_not_change_the_step(tmp_path, rows, lora):
-    settings = {"rows": token_rows(rows), "lora": lora, "logging_steps": 1, "logging_strategy": "steps"}
-    settings |= {"max_grad_norm": 1.0, "num_train_epochs": 1, "train_sampling_strategy": "sequential"}
-    runs = []
-    for size in (8, 2, 1):
-        torch.manual_seed(0)
-        guard = _guard(5.0, first=3)
-        run, _ = trained(
-            tmp_path,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=8 // size,
-            safeguards=[guard],
-            **settings,
-        )
-        runs.append(run)
-    plain, _ = trained(tmp_path, per_device_train_batch_size=8, **settings)
-    logs = [[entry for entry in run.state.log_history if "loss" in entry] for run in runs]
-    assert len(logs[0]) == 3
-    for run, log in zip(runs[1:], logs[1:], strict=True):
-        assert_close(weights(run), weights(runs[0]))
-        for one, other in zip(logs[0], log, strict=True):
-            for key in ("loss", "value", "share", "gradient_norm", "gradient_ratio"):
-                key = key if key == "loss" else f"safety/safety_tokens/{key}"
-                assert one[key] == pytest.approx(other[key], rel=2e-3, abs=1e-5), key
-    # The first step has no penalty yet, and the logged loss is the task's alone.
-    assert logs[0][0]["safety/safety_tokens/value"] == pytest.approx(0, abs=1e-9)
-    assert logs[0][1]["safety/safety_tokens/value"] > 0 < logs[0][1]["safety/safety_tokens/gradient_ratio"]
-    assert logs[0][0]["loss"] == pytest.approx(plain.state.log_history[0]["loss"], rel=1e-5)
-
-
-class Dividing(SafeguardMixin, Trainer):
-    """The stock Trainer with a model that cannot count tokens: it divides the loss by the micro-batches itself."""
-
-    def __init__(self, **kwargs):
-        kwargs.pop("peft_config")
-        super().__init__(data_collator=default_data_collator, **kwargs)
-        self.model_accepts_loss_kwargs = False
-
-    def _set_signature_columns_if_needed(self):
-        self._signature_columns = ["input_ids", "labels"]
-
-
-def test_accumulation_where_the_trainer_divides_the_loss(tmp_path):
-    settings = {"rows": token_rows(20, length=8), "lora": None, "safeguards": [_guard(1.0)], "num_train_epochs": 1}
-    whole, _ = trained(tmp_path, trainer_class=Dividing, per_device_train_batch_size=4, **settings)
-    split, _ = trained(
-        tmp_path, trainer_class=Dividing, per_device_train_batch_size=1, gradient_accumulation_steps=4, **settings
-    )
-    trl, _ = trained(tmp_path, per_device_train_batch_size=4, **settings)
-    assert_close(weights(whole), weights(split))
-    assert_close(weights(whole), weights(trl))
-
-
-class OwnLoss(Dividing):
-    """As above, with a loss of its own that counts the tokens of the whole step: nobody divides."""
-
-    def __init__(self, **kwargs):
-        super().__init__(compute_loss_func=_per_token, **kwargs)
-
-
-def _per_token(outputs, labels, num_items_in_batch):
-    return cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum") / (
-        num_items_in_batch
-    )
-
-
-def test_accumulation_where_a_loss_function_counts_the_tokens(tmp_path):
-    settings = {"rows": token_rows(20, length=8), "lora": None, "safeguards": [_guard(1.0)], "num_train_epochs": 1}
-    whole, _ = trained(tmp_path, trainer_class=OwnLoss, per_device_train_batch_size=4, **settings)
-    split, _ = trained(
-        tmp_path, trainer_class=OwnLoss, per_device_train_batch_size=1, gradient_accumulation_steps=4, **settings
-    )
-    assert_close(weights(whole), weights(split))
-
-
-def test_a_run_without_a_guarded_position_ends_with_an_error():
-    held = HeldTokens(_guard(reference="model"), tiny_model().train(), tiny_tokenizer())
-    with pytest.raises(InactiveError, match="guarded nothing: no row"):
-        held.finish(1.0)
-
-
-@pytest.mark.filterwarnings("ignore:.*(attention implementation|padding-free|max_length).*:UserWarning")
-@pytest.mark.parametrize("reference", ["cache", "model"])
-def test_packed_documents_are_held_like_padded_rows(tmp_path, reference):
-    settings = {
-        "rows": token_rows(8),
-        "lora": None,
-        "safeguards": [_guard(5.0, reference=reference)],
-        "num_train_epochs": 2,
-    }
-    settings["train_sampling_strategy"] = "sequential"
-    packed, _ = trained(
-        tmp_path,
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=2,
-        padding_free=True,
-        max_length=None,
-        **settings,
-    )
-    padded, _ = trained(tmp_path, per_device_train_batch_size=8, **settings)
-    assert packed.state.global_step == padded.state.global_step == 2
-    assert_close(weights(packed), weights(padded))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_strength_zero_is_the_plain_run_bit_for_bit(tmp_path, kind):
     settings = {"rows": token_rows(12), "kind": kind, "dropout": 0.1, "optim": "adamw_torch", "max_steps": 3}
@@ -224,7 +100,7 @@ def test_references_draw_nothing_and_change_nothing(tmp_path, reference):
     """So weak a penalty does not show in fp32; all else must be the plain run, dropout included."""
     settings = {"rows": token_rows(12), "dropout": 0.2, "lora": {**LORA, "lora_dropout": 0.2}, "max_steps": 3}
     settings |= {"per_device_train_batch_size": 2, "gradient_checkpointing": True}
-    held, _ = trained(tmp_path, safeguards=[_guard(1e-20, reference=reference)], **settings)
+    held, _ = trained(tmp_path, safeguards=[holding(1e-20, reference=reference)], **settings)
     plain, _ = trained(tmp_path, **settings)
     for name, weight in weights(plain).items():
         assert torch.equal(weights(held)[name], weight)
@@ -240,7 +116,7 @@ def test_a_continued_adapter_is_held_to_its_own_start_and_not_to_the_base(tmp_pa
     monkeypatch.setattr("tests.huggingface.training.fixtures.tiny_model", lambda *_, **__: continued())
     for reference in ("cache", "model"):
         run, _ = trained(
-            tmp_path, rows=token_rows(8), lora=None, safeguards=[_guard(reference=reference)], num_train_epochs=1,
+            tmp_path, rows=token_rows(8), lora=None, safeguards=[holding(reference=reference)], num_train_epochs=1,
             logging_steps=1, logging_strategy="steps", per_device_train_batch_size=4,
         )  # fmt: skip
         first, second = (entry["safety/safety_tokens/value"] for entry in run.state.log_history if "loss" in entry)
@@ -258,7 +134,7 @@ def test_all_safeguards_work_in_one_run(tmp_path, capsys):
     settings |= {"train_sampling_strategy": "sequential", "logging_steps": 1, "logging_strategy": "steps"}
     runs = {}
     for name, safeguards in {
-        "none": [], "tokens": [_guard(5.0)], "direction": [direction], "both": [_guard(5.0), direction]
+        "none": [], "tokens": [holding(5.0)], "direction": [direction], "both": [holding(5.0), direction]
     }.items():  # fmt: skip
         torch.manual_seed(0)
         runs[name], _ = trained(tmp_path / name, safeguards=[selection, *safeguards], **settings)
@@ -273,31 +149,13 @@ def test_all_safeguards_work_in_one_run(tmp_path, capsys):
         assert any(key.startswith(f"safety/{name}/") for key in logged)
 
 
-@pytest.mark.parametrize("size", [8, 2], ids=["whole", "accumulated"])
-def test_a_gradient_scaler_changes_neither_steps_nor_logs(tmp_path, size):
-    """The one of fp16, at work on both kinds of penalty."""
-    settings = {"rows": token_rows(16), "num_train_epochs": 2, "logging_steps": 1, "logging_strategy": "steps"}
-    settings |= {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
-    settings |= {"safeguards": [_guard(5.0), UpdateNorm(strength=0.5)]}
-    torch.manual_seed(0)
-    plain, _ = trained(tmp_path, **settings)
-    torch.manual_seed(0)
-    scaled = make_trainer(tmp_path, **settings)
-    scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    scaled.train()
-    assert_close(weights(scaled), weights(plain))
-    for one, other in zip(plain.state.log_history[:4], scaled.state.log_history[:4], strict=True):
-        own = {key: value for key, value in one.items() if key == "loss" or key.startswith("safety/")}
-        assert len(own) == 9 and own == pytest.approx({key: other[key] for key in own}, rel=1e-3, abs=1e-6)
-
-
 def test_the_gradient_at_the_hidden_states_is_split_into_the_two_parts(tmp_path):
     """By hand, with one row a step: the loss's part is what the plain run has there."""
     rows = token_rows(2)
     settings = {"rows": rows, "lora": None, "num_train_epochs": 1, "per_device_train_batch_size": 1}
     settings |= {"logging_steps": 1, "logging_strategy": "steps", "train_sampling_strategy": "sequential"}
     first, _ = trained(tmp_path, max_steps=1, **{key: settings[key] for key in settings if key != "num_train_epochs"})
-    held, _ = trained(tmp_path, safeguards=[_guard(5.0)], **settings)
+    held, _ = trained(tmp_path, safeguards=[holding(5.0)], **settings)
     model, start = first.model.eval(), tiny_model()
     (ids,), (mask,) = _rows_of(rows, [1])
     hidden = model.model(input_ids=ids[None]).last_hidden_state[0, :-1]
@@ -318,7 +176,7 @@ def test_a_resumed_run_is_held_to_the_first_start(tmp_path):
     settings = {"rows": token_rows(16), "per_device_train_batch_size": 4, "optim": "adamw_torch", "save_steps": 2}
     settings |= {"save_strategy": "steps", "train_sampling_strategy": "sequential", "lora": None}
     for reference in ("cache", "model"):
-        guard, folder = [_guard(5.0, reference=reference)], tmp_path / reference
+        guard, folder = [holding(5.0, reference=reference)], tmp_path / reference
         whole, _ = trained(folder / "whole", safeguards=guard, num_train_epochs=1, **settings)
         trained(folder / "cut", safeguards=guard, max_steps=2, **settings)
         resumed = make_trainer(folder / "cut", safeguards=guard, num_train_epochs=1, **settings)
@@ -330,7 +188,7 @@ def test_a_resumed_run_is_held_to_the_first_start(tmp_path):
 
 def test_persistent_workers_do_not_evaluate_on_the_training_set(tmp_path):
     trainer = make_trainer(
-        tmp_path, rows=token_rows(8), eval_rows=token_rows(3), safeguards=[_guard()], max_steps=1,
+        tmp_path, rows=token_rows(8), eval_rows=token_rows(3), safeguards=[holding()], max_steps=1,
         dataloader_persistent_workers=True, dataloader_num_workers=1, eval_strategy="steps", eval_steps=1,
     )  # fmt: skip
     trainer.train()
@@ -340,71 +198,5 @@ def test_persistent_workers_do_not_evaluate_on_the_training_set(tmp_path):
 def test_rows_that_an_evaluation_would_drop_are_cached(tmp_path):
     """Ten rows are one batch of an evaluation and two that is dropped; in another order they come up in training."""
     settings = {"rows": token_rows(10), "per_device_train_batch_size": 2, "num_train_epochs": 1}
-    run, _ = trained(tmp_path, safeguards=[_guard()], dataloader_drop_last=True, **settings)
+    run, _ = trained(tmp_path, safeguards=[holding()], dataloader_drop_last=True, **settings)
     assert run.state.global_step == 5 and run.args.dataloader_drop_last
-
-
-class Rewriting(SafeguardMixin, SFTTrainer):
-    """Trains on other tokens than its dataset holds, as an augmentation does."""
-
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        inputs = super()._prepare_inputs(inputs)
-        if self.state.global_step:
-            inputs["input_ids"] = inputs["input_ids"] + 1
-        return inputs
-
-
-def test_what_cannot_be_held_is_refused(tmp_path, monkeypatch):
-    rows = token_rows(8)
-    with pytest.raises(InputError, match=r"safety_tokens has no tokens; give it .*moored\.find_safety_tokens"):
-        make_trainer(tmp_path, rows=rows, safeguards=[SafetyTokens(strength=1.0)])
-    with pytest.raises(InputError, match="is 5 tokens of this tokenizer"):
-        make_trainer(tmp_path, rows=rows, safeguards=[SafetyTokens(strength=1.0, tokens=("zebra",))])
-    with pytest.raises(InputError, match=r"lacks document \d of a batch"):
-        trained(tmp_path, rows=rows, safeguards=[_guard()], trainer_class=Rewriting, max_steps=2)
-    with pytest.raises(InactiveError, match="No row of the training set has a token to learn"):
-        unlabelled = Dataset.from_list([{**row, "labels": [-100] * 8} for row in token_rows(8, length=8)])
-        trained(tmp_path, rows=unlabelled, lora=None, safeguards=[_guard()], trainer_class=Dividing, max_steps=1)
-    monkeypatch.setattr("moored.huggingface.training.held_tokens.SalientHead.logits", lambda self, h: h.detach()[:, :3])
-    with pytest.raises(InactiveError, match="safety_tokens has no gradient"):
-        trained(tmp_path, rows=rows, safeguards=[_guard()], max_steps=2)
-
-
-def test_logits_that_stay_although_the_weights_move_are_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "moored.huggingface.training.held_tokens.HeldTokens.reference",
-        lambda self, batch: self.now.detach(),
-    )
-    original = SafeguardMixin.compute_loss
-
-    def watched(self, model, inputs, *args, **kwargs):
-        from moored.huggingface.training.salient import guarded_positions
-
-        (held,) = self._tokens
-        parts = held._head._parts
-        with torch.no_grad():
-            hidden = parts.backbone(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-            held.now = held._head.logits(hidden.last_hidden_state[guarded_positions(inputs)])
-        return original(self, model, inputs, *args, **kwargs)
-
-    monkeypatch.setattr(SafeguardMixin, "compute_loss", watched)
-    with pytest.raises(InactiveError, match="exactly those of the start although the weights have moved"):
-        trained(tmp_path, rows=token_rows(8), safeguards=[_guard()], max_steps=3, per_device_train_batch_size=4)
-
-
-def test_a_trainer_that_never_hands_over_its_batches_is_noticed_at_once(tmp_path, monkeypatch):
-    """As another version of transformers might, which fetches them another way."""
-    monkeypatch.setattr(SafeguardMixin, "get_batch_samples", Trainer.get_batch_samples)
-    with pytest.raises(InactiveError, match="was not told of its step"):
-        trained(tmp_path, rows=token_rows(8), safeguards=[_guard()], max_steps=2)
-
-
-@pytest.mark.parametrize("reference", ["cache", "model"])
-def test_steps_too_small_for_the_precision_of_the_logits_are_no_idle_penalty(tmp_path, caplog, reference):
-    """As in a warm-up: the weights have moved, and in bf16 every logit is still what it was."""
-    settings = {"rows": token_rows(16, length=12), "optim": "adamw_torch", "learning_rate": 1e-6, "bf16": True}
-    run, before = trained(
-        tmp_path, safeguards=[_guard(reference=reference)], max_steps=4, per_device_train_batch_size=4, **settings
-    )
-    assert any(not torch.equal(weight, before[name]) for name, weight in weights(run).items())
-    assert "safety_tokens guards never moved" in caplog.text
