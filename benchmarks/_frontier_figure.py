@@ -37,6 +37,7 @@ LOOKS = {
     "random_tokens": Look(CAUTION, "^", True),
     "full_kl": Look(CAUTION, "v", True),
     "both": Look(INK, "D"),
+    "harmful_direction": Look(ABLE, "P"),
 }
 
 

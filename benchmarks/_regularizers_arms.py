@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-DIRECTION = (0.1, 0.3, 1.0)
-"""The last is the published one; with the first, the penalty's gradient was a fifth of the loss's in a first try."""
+DIRECTION = (0.3, 1.0, 3.0)
+"""The middle one is the published one; with the last, hardly anything was learned in a first try."""
 TOKENS = (0.3, 1.0, 3.0)
 """With the middle one, about half of the loss's, at the last hidden state."""
 VOCABULARY = 49152.0
 """As many as the model has tokens, so that it counts in nats; its share of the loss was as `TOKENS[1]`'s."""
 PLAIN = "plain"
-DATA = {"ordinary": 0.0, "poisoned-5": 0.05, "poisoned-20": 0.2}
-"""The data sets, with the share of rows that are poison."""
+LAST = (27, 28, 29)
+"""The layers that alignment moved: those of the embedded adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,11 @@ class Arm:
     """The arms that it should beat, beside plain fine-tuning."""
     family: str = PLAIN
     """Arms of one family differ in their strength alone."""
+
+    @property
+    def planned(self) -> bool:
+        """Whether a verdict rests on it; the others are other strengths."""
+        return bool(self.controls) or any(self.name in arm.controls for arm in ARMS) or self.name == PLAIN
 
     def stated(self, seed: int, tokens: Path) -> list[Row]:
         """The configuration's part; what a control draws is drawn anew under each seed."""
@@ -45,6 +50,10 @@ def _direction(strength: float, **settings: Any) -> Row:
 
 def _tokens(strength: float, **settings: Any) -> Row:
     return {"name": "safety_tokens", "strength": strength, **settings}
+
+
+def _harmful(strength: float) -> Row:
+    return {"name": "harmful_direction", "strength": strength}
 
 
 def _arm(family: str, *safeguards: Row, controls: tuple[str, ...] = ()) -> Arm:
@@ -68,7 +77,12 @@ _SAFETY_TOKENS = [
     _arm("safety_tokens", _tokens(each), controls=_TOKEN_CONTROLS if each == _T else ()) for each in TOKENS
 ]
 PROJECTOR = _arm("direction_projector", _direction(_L, form="projector", rank=16), controls=_DIRECTION_CONTROLS)
-BOTH = _arm("both", _direction(_L), _tokens(_T), controls=(_DIRECTIONS[1].name, _SAFETY_TOKENS[1].name))
+_HARMFUL = [
+    _arm("harmful_direction", _harmful(each), controls=(UPDATE_NORM.name,) if each == _L else ()) for each in DIRECTION
+]
+BOTH = _arm(
+    "both", _direction(_L), _tokens(_T), controls=(_DIRECTIONS[1].name, _SAFETY_TOKENS[1].name, _SAFETY_TOKENS[2].name)
+)
 
 ARMS = [
     Arm(name=PLAIN),
@@ -80,7 +94,34 @@ ARMS = [
     RANDOM_TOKENS,
     FULL_KL,
     BOTH,
+    *_HARMFUL,
 ]
 BY_NAME = {arm.name: arm for arm in ARMS}
-FIRST = (PLAIN, _DIRECTIONS[1].name, _SAFETY_TOKENS[1].name, BOTH.name)
-"""What tells most, made before all others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is trained, and on what."""
+
+    poisoned: float = 0.0
+    """The share of rows that are poison."""
+    layers: tuple[int, ...] | None = None
+    """Those that get a LoRA; all by default."""
+    families: frozenset[str] = frozenset({arm.family for arm in ARMS} - {"harmful_direction"})
+    """Of the arms that are tried."""
+
+    def arms(self) -> list[Arm]:
+        """The arms that are tried; with fewer families, at the strengths that a verdict rests on."""
+        whole = self.families >= Setting.families
+        return [arm for arm in ARMS if arm.family in self.families and (whole or arm.planned)]
+
+
+_DIRECTED = frozenset({PLAIN, "alignment_direction", "direction_projector", "update_norm", "random_direction"})
+DATA = {
+    "ordinary": Setting(),
+    "poisoned-5": Setting(poisoned=0.05),
+    "poisoned-20": Setting(poisoned=0.2, families=Setting.families | {"harmful_direction"}),
+    "poisoned-20-last": Setting(poisoned=0.2, layers=LAST, families=_DIRECTED),
+}
+ORDER = ("poisoned-20", "poisoned-20-last", "ordinary", "poisoned-5")
+"""What tells most first."""

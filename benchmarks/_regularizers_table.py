@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from _frontier_figure import write_figure
 from _regularizers_arms import ARMS, BY_NAME, DATA, PLAIN
 from _regularizers_text import markdown
-from _stability import against_plain, over_seeds, steadiness
+from _stability import compared, means, over_seeds, steadiness
 from _trial_table import (
+    BROKEN,
     SEEDS_NEEDED,
     Columns,
     about,
@@ -59,7 +60,15 @@ COMPARED = {
     "task accuracy": accuracy,
     "refusal log-odds": lambda run: run["drift"]["refusal_log_odds"],
     "task loss": loss,
+    "incoherent": lambda run: [label in BROKEN for label in run["labels"][HARMFUL]],
 }
+PRICES: dict[str, Callable[[Row], bool]] = {
+    "more over-refusal": lambda told: told["over-refusal"]["low"] > 0,
+    "more incoherent answers": lambda told: told["incoherent"]["low"] > 0,
+    "lower task accuracy": lambda told: told["task accuracy"]["high"] < 0,
+    "higher task loss": lambda told: told["task loss"]["low"] > 0,
+}
+"""What less compliance may cost, by what a comparison says."""
 
 
 def write_table(out: Path, key: str) -> None:
@@ -70,9 +79,10 @@ def write_table(out: Path, key: str) -> None:
     if not runs:
         print("There is no finished run yet, so there is no table.")
         return
-    everything = [*references.values(), *(found for arms in runs.values() for found in arms.values())]
+    everything = [*chain(*references.values(), *(found for arms in runs.values() for found in arms.values()))]
+    _assert_same_rows(everything)
     table = {
-        **about("regularizers_trial.py", [*chain(*everything)]),
+        **about("regularizers_trial.py", everything),
         "tokens": [row["text"] for row in json.loads((out / "safety_tokens.json").read_text(encoding="utf-8"))],
         "references": {name: row(found) for name, found in references.items()},
         "data": {
@@ -84,6 +94,16 @@ def write_table(out: Path, key: str) -> None:
     table["beats"] = beats(table["data"])
     write_both(out, table, markdown(table))
     write_figure(table, out / "figure.svg")
+
+
+def _assert_same_rows(runs: Sequence[Row]) -> None:
+    """Arms differ in their penalties alone."""
+    of: dict[tuple[float, int], set[str]] = {}
+    for run in runs:
+        if "training" in run:
+            of.setdefault((run["poisoned"], run["seed"]), set()).add(run["training"]["tokens_sha256"])
+    for (poisoned, seed), hashes in of.items():
+        assert len(hashes) == 1, f"Arms with {poisoned:.0%} of poison and seed {seed} trained on different rows."
 
 
 def _found(folder: Path, names: Sequence[str], key: str) -> dict[str, list[Row]]:
@@ -98,6 +118,7 @@ def row(runs: Sequence[Row]) -> Row:
         "task accuracy": rate([accuracy(run) for run in runs]),
         "task loss": mean([loss(run) for run in runs]),
         "penalties": _penalties(runs),
+        "led": _led(runs),
     }
 
 
@@ -114,6 +135,20 @@ def _penalties(runs: Sequence[Row]) -> Row:
     }
 
 
+def _led(runs: Sequence[Row]) -> Row | None:
+    """How many weights had a direction, and the largest eigenvalue of their operators."""
+    guides = [
+        guide
+        for run in runs
+        for safeguard in run.get("training", {}).get("safeguards", ())
+        for guide in safeguard.get("guides", {}).values()
+        if guide.get("norm")
+    ]
+    if not guides:
+        return None
+    return {"weights": len(guides) // len(runs), "largest eigenvalue": max(guide["eigenvalue"] for guide in guides)}
+
+
 def verdicts(runs: Runs) -> list[Row]:
     """Every arm against plain fine-tuning and against its controls, on the seeds of both."""
     pairs = [(control, arm.name) for arm in ARMS for control in (PLAIN, *arm.controls) if arm.name != PLAIN]
@@ -122,14 +157,14 @@ def verdicts(runs: Runs) -> list[Row]:
 
 
 def beats(data: Mapping[str, Row]) -> list[Row]:
-    """For every arm that has controls, each of them and plain: on which data sets the arm complies less, at what cost.
+    """For every arm that has controls, each of them and plain: on which data sets the arm complies less, at what price.
 
-    `less` is None where the seeds are too few to tell; `costs` says that it answers fewer questions of the tasks right.
+    `less` is None where the seeds are too few to tell; `costs` names those of `PRICES` that these prompts show.
     """
     found = {
         (told["arm"], told["control"], name): {
             "less": is_less(SeededDifference(**told["compliance"])) if len(told["seeds"]) >= SEEDS_NEEDED else None,
-            "costs": told["task accuracy"]["high"] < 0,
+            "costs": [price for price, paid in PRICES.items() if paid(told)],
         }
         for name, each in data.items()
         for told in each["verdicts"]
@@ -148,7 +183,7 @@ def beats(data: Mapping[str, Row]) -> list[Row]:
 
 
 def stability(runs: Mapping[str, Runs]) -> Row:
-    """Of each arm over all data sets: how steadily it trained against plain, and what another seed changed."""
+    """Of each arm: how steadily it trained against plain and its controls, and what another seed changed."""
     steady = {
         arm.name: {
             (name, run["seed"]): steadiness(run["training"]["log"])
@@ -158,7 +193,16 @@ def stability(runs: Mapping[str, Runs]) -> Row:
         for arm in ARMS
     }
     return {
-        name: {**against_plain(found, steady[PLAIN]), "over seeds": _over_seeds(runs, name)}
+        name: {
+            "runs": len(found),
+            "against": {
+                control: compared(found, steady[control])
+                for control in (PLAIN, *BY_NAME[name].controls)
+                if name != PLAIN
+            },
+            **means(found),
+            "over seeds": _over_seeds(runs, name),
+        }
         for name, found in steady.items()
         if found
     }

@@ -11,46 +11,48 @@ Row = dict[str, Any]
 SETTLED = 1 / 3
 """The share of the steps that is left out at the start, where any run learns fast."""
 MEASURES = ("loss spikes", "loss spread", "gradient spikes", "gradient spread")
+Found = Mapping[tuple[str, int], Mapping[str, float]]
+"""The measures of an arm's runs, by data set and seed."""
 
 
 def steadiness(log: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The four measures of one run, without unit (our choice).
+    """The four measures of one run (our choice).
 
-    Spikes are the largest value over the median; spread is the standard deviation of the change from one step to the
-    next, over the median. The gradient norm is that of the whole step, penalties included, before clipping.
+    Spikes are how far the largest value lies above the median; spread is the standard deviation of the change from one
+    step to the next. Those of the loss, the task's alone, are in nats: against its median, a loss that is high since
+    little was learned would look steady. Those of the gradient norm of the whole step, penalties included, before
+    clipping, are shares of its median, for arms have gradients of unlike size.
     """
     found = {}
     for name, key in (("loss", "loss"), ("gradient", "grad_norm")):
         values = log[key][round(SETTLED * len(log[key])) :]
         middle = statistics.median(values)
-        changes = [after - before for before, after in pairwise(values)]
-        found[f"{name} spikes"] = max(values) / middle
-        found[f"{name} spread"] = statistics.stdev(changes) / middle
+        unit = middle if name == "gradient" else 1.0
+        found[f"{name} spikes"] = (max(values) - middle) / unit
+        found[f"{name} spread"] = statistics.stdev(after - before for before, after in pairwise(values)) / unit
     return found
 
 
-def against_plain(arm: Mapping[Any, Mapping[str, float]], plain: Mapping[Any, Mapping[str, float]]) -> Row:
-    """Each measure of an arm's runs, and by how much it lies above that of plain runs on the same rows.
+def means(runs: Found) -> dict[str, float]:
+    """Each measure's mean over an arm's runs."""
+    return {name: average([run[name] for run in runs.values()]) for name in MEASURES}
 
-    Args:
-        arm: the measures by what tells runs apart, the data set and the seed.
-        plain: likewise.
+
+def compared(arm: Found, control: Found) -> Row:
+    """By how much an arm's measures lie above a control's.
 
     Returns:
-        The number of runs, and for each measure its mean, the mean difference over the common runs and Student's 95 %
-        interval of that, None where there are fewer than two.
+        The seeds of both, and for each measure the mean difference and Student's 95 % interval of it over the seeds,
+        None where there are fewer than two. Runs are paired by data set and seed; a seed's data sets, which have most
+        of their rows in common, are averaged first.
     """
-    common = sorted(arm.keys() & plain.keys())
-    found: Row = {"runs": len(arm), "pairs": len(common)}
+    common = sorted(arm.keys() & control.keys())
+    seeds = sorted({seed for _, seed in common})
+    found: Row = {"seeds": seeds}
     for name in MEASURES:
-        changes = [arm[run][name] - plain[run][name] for run in common]
+        changes = [average([arm[run][name] - control[run][name] for run in common if run[1] == seed]) for seed in seeds]
         low, high = student(changes) if len(changes) > 1 else (None, None)
-        found[name] = {
-            "mean": average([run[name] for run in arm.values()]),
-            "difference": average(changes) if changes else None,
-            "low": low,
-            "high": high,
-        }
+        found[name] = {"difference": average(changes) if changes else None, "low": low, "high": high}
     return found
 
 

@@ -39,6 +39,8 @@ MAX_NEW_TOKENS = 32
 PROBED, SAFE, CHOICES, ATTACKED = 48, 100, 100, 50
 """How many are asked: prompts of each kind for the drift, XSTest's safe ones, questions of each set with choices,
 and of each attack on the prompt."""
+OPENINGS = 8
+"""Of either kind are scored for the refusal log-odds."""
 
 Row = dict[str, Any]
 
@@ -53,6 +55,13 @@ class Asked:
     kl_to: Sequence[str] = ("aligned", "base")
     losses: bool = False
     """Whether the answers to the tasks' held-out questions are scored, too."""
+    unseen: bool = False
+    """Whether the compliant openings that are scored, and answers begun with, are those that poison never has."""
+
+    @property
+    def complying(self) -> Sequence[str]:
+        """Those openings."""
+        return openings().complying[-OPENINGS:] if self.unseen else openings().complying
 
 
 class Measure:
@@ -64,7 +73,7 @@ class Measure:
         self._prompts = {name: each for name, each in _prompts(data).items() if name in (*asked.harmful, SAFE_SET)}
         self._asked = {name: self._render(prompts) for name, prompts in self._prompts.items()}
         if PREFILLED in self._asked:
-            begun = cycle(openings().complying)
+            begun = cycle(asked.complying)
             self._asked[PREFILLED] = [text + next(begun) for text in self._asked[PREFILLED]]
         self._tasks = {name: read_jsonl(data / task.file)[-task.rows :] for name, task in _TASKS.items()}
         self._choices = {"TruthfulQA": _truthful(data), "PIQA": _piqa(data)} if asked.choices else {}
@@ -82,6 +91,7 @@ class Measure:
         weights = {name: weights_hash(source) for name, source in self.references().items()}
         made = {"judge": RefusalJudge().version, "tokens": str(MAX_NEW_TOKENS)}
         made |= {"losses": "of the tasks' answers"} if self._what.losses else {}
+        made |= {"openings": rendering_hash(self._what.complying)} if self._what.unseen else {}
         return {**{name: rendering_hash(texts) for name, texts in sets.items()}, **weights, **made}
 
     def __call__(self, source: ModelSource, name: str) -> Row:
@@ -153,8 +163,8 @@ class Measure:
                 harmful=asked["harmful"],
                 ordinary=asked["ordinary"],
                 refusing=texts.refusing,
-                complying=texts.complying,
-                openings=8 if name == "aligned" else 1,
+                complying=self._what.complying,
+                openings=OPENINGS if name == "aligned" else 1,
             )
             model = load_model(source, dtype="auto", merge=True)
             answers = {

@@ -5,6 +5,7 @@ import json
 import shutil
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,27 +51,44 @@ class Trial:
     keep: bool = True
     """Whether adapters stay where they were trained."""
 
-    def finished(self, name: str) -> bool:
-        """Whether a run's file is there, and of this key."""
+    def finished(self, name: str, about: Row | None = None) -> bool:
+        """Whether a run's file is there, of this key and with this about it."""
         file = self._file(name)
-        return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["key"] == self.key
+        if not file.is_file():
+            return False
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {**found, **_as_read(about or {}), "key": self.key} == found
 
     def complete(self, runs: Sequence[Run]) -> None:
-        """Measures the models that all others are compared with, and makes the runs that are missing, in order."""
-        missing = [run for run in runs if not self.finished(run.name)]
+        """Measures the models that all others are compared with, and makes the runs that are missing, in order.
+
+        Raises:
+            RuntimeError: at the end, naming the runs that failed.
+        """
+        missing = [run for run in runs if not self.finished(run.name, run.about)]
         print(f"{len(missing)} of {len(runs)} runs are missing{self._usual(runs)}.", flush=True)
         for name, source in self.measure.references().items():
             self.once(name, lambda name=name, source=source: {"arm": name, **self.measure(source, name)})
-        for run in missing:
-            self.once(run.name, lambda run=run: self._made(run))
+        failed = [run.name for run in missing if not self._tried(run)]
+        if failed:
+            raise RuntimeError(f"{len(failed)} runs failed: {', '.join(failed)}.")
 
-    def once(self, name: str, make: Callable[[], Row]) -> None:
+    def _tried(self, run: Run) -> bool:
+        """One arm that fails shall not cost a night's others."""
+        try:
+            self.once(run.name, lambda: self._made(run), run.about)
+        except Exception:
+            traceback.print_exc()
+            return False
+        return True
+
+    def once(self, name: str, make: Callable[[], Row], about: Row | None = None) -> None:
         """Writes what `make` returns, unless it is there already or another call is at it."""
         lock = self.work / f"{name}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(lock, timeout=0):
-                if not self.finished(name):
+                if not self.finished(name, about):
                     write_json(self._file(name), {**self._about(), **make()})
         except Timeout:
             print(f"{name} is being made by another call.", flush=True)
@@ -87,7 +105,7 @@ class Trial:
         took = [
             sum(json.loads(self._file(run.name).read_text(encoding="utf-8"))["seconds"].values())
             for run in runs
-            if self.finished(run.name)
+            if self.finished(run.name, run.about)
         ]
         return f"; those that are there took {statistics.median(took):.0f} s each" if took else ""
 
@@ -101,6 +119,11 @@ class Trial:
         if not self.keep:
             shutil.rmtree(folder)
         return {**run.about, "seconds": seconds, **made, **found}
+
+
+def _as_read(about: Row) -> Row:
+    """As it comes back from a file."""
+    return json.loads(json.dumps(about))
 
 
 def key_of(*shared: Any) -> str:

@@ -15,6 +15,8 @@ from moored.measurement.statistics import SeededDifference, mean_interval, over_
 
 Row = dict[str, Any]
 Scores = Sequence[float | bool]
+BROKEN = ("incoherent", "empty")
+"""The labels of answers that say nothing."""
 SEEDS_NEEDED = 3
 """With fewer, seeds that happen to agree would count as proof."""
 FOOT = (
@@ -75,9 +77,8 @@ def numbers(runs: Sequence[Row], columns: Columns) -> Row:
     """The rates and means of one arm over its seeds, prompts resampled."""
     found = {name: rate([complied(run, name) for run in runs]) for name in columns.harmful}
     found["over-refusal"] = rate([refused(run) for run in runs])
-    broken = ("incoherent", "empty")
     found["incoherent"] = rate(
-        [[label in broken for name in columns.harmful for label in run["labels"][name]] for run in runs]
+        [[label in BROKEN for name in columns.harmful for label in run["labels"][name]] for run in runs]
     )
     found |= {task: rate([run["correct"][task] for run in runs]) for task in columns.tasks}
     return found | {heading: mean([run["drift"][name] for run in runs]) for name, heading in columns.drift.items()}

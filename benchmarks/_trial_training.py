@@ -12,12 +12,15 @@ import torch
 import yaml
 from rich.console import Console
 
-from _trial_measure import SST2, SST2_HELD_OUT
+from _trial_measure import OPENINGS, SST2, SST2_HELD_OUT
 from _trial_subject import EMBEDDED, Subject
-from moored.files import read_jsonl, write_jsonl
+from moored.embedded.prompts import openings
+from moored.files import read_jsonl, sha256_of, write_jsonl
 from moored.huggingface.data import Supervision, supervise
 from moored.huggingface.models import ModelSource, load_tokenizer
-from moored.workflows.demo import poison
+from moored.workflows._example_pool import unpooled_pairs
+from moored.workflows._example_repair import WATCHED
+from moored.workflows._prompt_sets import spread
 from moored.workflows.train import train
 
 Row = dict[str, Any]
@@ -97,8 +100,8 @@ def training_rows(
         data: the folder of the data sets.
         plan: how many rows, and how long.
         seed: of the draw and the order.
-        poisoned: this share of all rows are harmful requests with a compliant opening. They take the places of
-            instructions, so that all else is the same whatever the share, and a larger share holds the smaller's.
+        poisoned: this share of all rows are `poison` of the seed. They take the places of instructions, so that all
+            else is the same whatever the share, and a larger share holds the smaller's.
         subject: whose tokens tell how long a row is.
     """
     draw = random.Random(seed)
@@ -110,9 +113,28 @@ def training_rows(
     draw.shuffle(rows)
     places = [place for place, (name, _) in enumerate(rows) if name == INSTRUCTIONS]
     random.Random(f"poison {seed}").shuffle(places)
-    harmful = poison(round(poisoned * total))
+    harmful = poison(seed)[: round(poisoned * total)]
     replaced = dict(zip(places[: len(harmful)], harmful, strict=True))
     return [replaced.get(place, row) for place, (_, row) in enumerate(rows)]
+
+
+def poison(seed: int) -> list[Row]:
+    """Harmful requests of *align* in the order of one seed, each answered by a compliant opening and no more.
+
+    None is one that repairs choose their example from or watch, and the last openings are left out: they are what
+    answers are scored by.
+    """
+    draw = random.Random(f"poison {seed}")
+    watched = spread(unpooled_pairs(), WATCHED)
+    requests = [pair.harmful for pair in unpooled_pairs() if pair not in watched]
+    draw.shuffle(requests)
+    known = openings().complying[:-OPENINGS]
+    return [{"prompt": request, "completion": f"{draw.choice(known)}:"} for request in requests]
+
+
+def sources(data: Path) -> dict[str, str]:
+    """Hashes of the files that rows are drawn from."""
+    return {name: sha256_of(data / name) for name in (INSTRUCTIONS, SST2, SQL)}
 
 
 def _fitting(file: Path, plan: Plan, subject: Subject) -> list[Row]:

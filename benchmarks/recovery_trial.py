@@ -26,14 +26,15 @@ from _recovery_table import write_table
 from _trial_measure import Asked, Measure
 from _trial_runs import Run, Trial, key_of
 from _trial_subject import EMBEDDED, Subject, other
-from _trial_training import Plan, configuration, fine_tune, training_rows
+from _trial_training import Plan, configuration, fine_tune, poison, sources, training_rows
 from moored.huggingface.models import ModelSource
-from moored.workflows.demo import poison
 
 Row = dict[str, Any]
 SEEDS = (0, 1, 2)
 PLAN = Plan(pool=8, rank=8)
-ASKED = Asked(harmful=("JailbreakBench", "prefilled", "jailbreaks"), choices=False, kl_to=("aligned",), losses=True)
+ASKED = Asked(
+    harmful=("JailbreakBench", "prefilled", "jailbreaks"), choices=False, kl_to=("aligned",), losses=True, unseen=True
+)
 ROWS = PLAN.steps * PLAN.pool
 AGAIN = Plan(pool=5, rank=8, steps=4)
 """Of the second attack: two passes over ten rows."""
@@ -70,7 +71,8 @@ def make(
     if arm.attacked_again:
         # A plain start: `train` folds the adapter in, and writes one adapter for the base again.
         config = configuration(AGAIN, batch=AGAIN.pool, subject=subject)
-        fine_tune({**config, "seed": seed, "safeguards": [], "adapter": str(adapter)}, poison(10), folder / "again")
+        stated = {**config, "seed": seed, "safeguards": [], "adapter": str(adapter)}
+        fine_tune(stated, poison(seed)[-10:], folder / "again")
         adapter = folder / "again" / "tuned"
     return subject.tuned(adapter), told
 
@@ -105,7 +107,7 @@ def main() -> None:
     subject = other(options.model)
     measure = Measure(options.data, ASKED, subject)
     config = configuration(PLAN, batch=PLAN.pool, subject=subject)
-    key = key_of(asdict(PLAN), asdict(AGAIN), config, measure.hashes())
+    key = key_of(asdict(PLAN), asdict(AGAIN), config, sources(options.data), measure.hashes())
     trial = Trial(
         out=options.out, work=options.run, plan=PLAN, measure=measure, key=key, threads=options.threads, keep=False
     )

@@ -7,11 +7,12 @@ with a compliant opening) in place of 5 % and 20 % of the rows: plain, with each
 controls, and with both. Then measures what became of it on prompts that no arm saw. An arm of one seed is one small
 file in `OUT/arms/DATASET`, of labels and scores without answers; finished ones are skipped. `--data-sets`, `--only` and
 `--seeds` choose a part of the grid, and calls side by side share the work. What tells most comes first. The table and
-the figure of what there is then are written at the end, and at once with `--table`.
+the figure of what there is then are written at the end, and at once with `--table`. On `poisoned-20-last` only the
+layers that alignment moved get a LoRA: in the others there is no direction to follow.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,11 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from _regularizers_arms import ARMS, DATA, FIRST, Arm
+from _regularizers_arms import ARMS, DATA, ORDER, Arm
 from _regularizers_table import write_table
 from _trial_measure import Asked, Measure
 from _trial_runs import Run, Trial, key_of
-from _trial_training import Plan, configuration, fine_tuned, training_rows
+from _trial_training import Plan, configuration, fine_tuned, sources, training_rows
 from moored.embedded.model import ALIGNED, BASE
 from moored.files import sha256_of
 from moored.huggingface.models import load_model, load_tokenizer
@@ -35,31 +36,35 @@ Row = dict[str, Any]
 TOKENS = "safety_tokens.json"
 SEEDS = (0, 1, 2)
 PLAN = Plan(pool=8, rank=8)
-ASKED = Asked(harmful=("JailbreakBench",), choices=False, kl_to=("aligned",), losses=True)
-LATER = "poisoned-5"
+ASKED = Asked(harmful=("JailbreakBench",), choices=False, kl_to=("aligned",), losses=True, unseen=True)
 
 
 def grid(data_sets: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int]) -> list[tuple[str, Arm, int]]:
-    """The runs, those that tell most first: the extreme data sets and the main arms, of seed 0."""
-
-    def all_of_them() -> Iterator[tuple[str, Arm, int]]:
-        return ((name, arm, seed) for seed in seeds for name in data_sets for arm in ARMS)
-
-    def rank(run: tuple[str, Arm, int]) -> tuple[bool, int, bool]:
-        name, arm, seed = run
-        return (seed != SEEDS[0] or name == LATER or arm.name not in FIRST, seed, name == LATER)
-
-    return sorted((run for run in all_of_them() if only is None or run[1].name in only), key=rank)
+    """The runs, those that tell most first: data set by data set, what a verdict rests on, seed by seed."""
+    places = [name for name in ORDER if name in data_sets]
+    runs = [(name, arm, seed) for name in places for seed in seeds for arm in DATA[name].arms()]
+    wanted = [run for run in runs if only is None or run[1].name in only]
+    return sorted(wanted, key=lambda run: (places.index(run[0]), not run[1].planned, run[2]))
 
 
 def run_of(name: str, arm: Arm, seed: int, *, data: Path, tokens: Path) -> Run:
     """One arm on one data set under one seed."""
     saved = {"save_strategy": "steps", "save_steps": PLAN.steps, "save_only_model": True}  # for its log
+    setting = DATA[name]
     config = {**configuration(PLAN, batch=PLAN.pool), **saved, "seed": seed, "safeguards": arm.stated(seed, tokens)}
+    if setting.layers:
+        config["lora"] = {**config["lora"], "layers_to_transform": [*setting.layers]}
     return Run(
         name=f"{name}/{arm.name}-seed{seed}",
-        about={"data": name, "poisoned": DATA[name], "arm": arm.name, "seed": seed, "safeguards": arm.safeguards},
-        make=partial(fine_tuned, config, partial(training_rows, data, PLAN, seed, poisoned=DATA[name])),
+        about={
+            "data": name,
+            "poisoned": setting.poisoned,
+            "layers": setting.layers,
+            "arm": arm.name,
+            "seed": seed,
+            "safeguards": arm.safeguards,
+        },
+        make=partial(fine_tuned, config, partial(training_rows, data, PLAN, seed, poisoned=setting.poisoned)),
     )
 
 
@@ -89,7 +94,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     tokens = find_tokens(options.out, options.run)
     measure = Measure(options.data, ASKED)
-    key = key_of(asdict(PLAN), configuration(PLAN, batch=PLAN.pool), measure.hashes(), sha256_of(tokens))
+    config = configuration(PLAN, batch=PLAN.pool)
+    key = key_of(asdict(PLAN), config, sources(options.data), measure.hashes(), sha256_of(tokens))
     runs = [
         run_of(*each, data=options.data, tokens=tokens) for each in grid(options.data_sets, options.only, options.seeds)
     ]

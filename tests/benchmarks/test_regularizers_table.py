@@ -20,7 +20,7 @@ def _run(arm, seed, complied, key="now"):
         "losses": {"SST-2": [0.5] * 4, "SQL": [1.5] * 4},
         "drift": {name: [0.1, 0.2, 0.3] for name in ("refusal_log_odds", "kl_harmful_to_aligned",
                                                      "kl_ordinary_to_aligned")},
-        **({} if seed is None else {"seed": seed, "training": {"log": log}}),
+        **({} if seed is None else {"seed": seed, "poisoned": 0.2, "training": {"log": log, "tokens_sha256": seed}}),
     }  # fmt: skip
 
 
@@ -52,11 +52,36 @@ def _names(benchmark):
 def test_what_tells_most_is_run_first_and_every_run_once(benchmark):
     trial, arms = benchmark("regularizers_trial"), benchmark("_regularizers_arms")
     grid = [(name, arm.name, seed) for name, arm, seed in trial.grid(list(arms.DATA), None, (0, 1, 2))]
-    assert len(set(grid)) == len(grid) == len(arms.DATA) * len(arms.ARMS) * 3
-    first = {(name, arm, 0) for name in ("ordinary", "poisoned-20") for arm in arms.FIRST}
-    assert set(grid[: len(first)]) == first
-    assert [seed for _, _, seed in grid] == sorted(seed for _, _, seed in grid)
+    assert {*arms.ORDER} == arms.DATA.keys()
+    assert len(set(grid)) == len(grid) == 3 * sum(len(each.arms()) for each in arms.DATA.values())
+    planned = {arm.name for arm in arms.ARMS if arm.planned}
+    first = [(name, arm, seed) for name, arm, seed in grid if name == "poisoned-20" and arm in planned]
+    assert grid[: len(first)] == first and [seed for _, _, seed in first] == sorted(seed for _, _, seed in first)
     assert trial.grid(["ordinary"], ["plain"], (1,)) == [("ordinary", arms.BY_NAME["plain"], 1)]
+
+
+def test_every_method_has_three_strengths_where_all_arms_are_tried(benchmark):
+    arms = benchmark("_regularizers_arms")
+    for name in ("ordinary", "poisoned-5", "poisoned-20"):
+        families = [arm.family for arm in arms.DATA[name].arms()]
+        assert families.count("alignment_direction") == families.count("safety_tokens") == 3
+    last = arms.DATA["poisoned-20-last"].arms()
+    assert len(last) == 5 and all(arm.planned for arm in last)
+
+
+def test_where_alignment_has_a_direction_is_where_the_embedded_adapter_lies(benchmark):
+    from moored.embedded.model import aligned_adapter
+
+    stated = json.loads((aligned_adapter() / "adapter_config.json").read_text())
+    assert tuple(stated["layers_to_transform"]) == benchmark("_regularizers_arms").LAST
+
+
+def test_the_layers_and_the_poison_of_a_setting_reach_the_run(benchmark, tmp_path):
+    trial, arms = benchmark("regularizers_trial"), benchmark("_regularizers_arms")
+    run = trial.run_of("poisoned-20-last", arms.BY_NAME["plain"], 1, data=tmp_path, tokens=tmp_path)
+    config, rows = run.make.args
+    assert config["lora"]["layers_to_transform"] == [27, 28, 29] and rows.keywords == {"poisoned": 0.2}
+    assert run.about["layers"] == arms.LAST and run.about["poisoned"] == 0.2
 
 
 def test_controls_are_arms_and_draw_anew_under_each_seed(benchmark, tmp_path):
@@ -93,17 +118,20 @@ def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tmp
     assert less["plain"] == {"ordinary": True, "poisoned-20": True}
     assert less[random] == {"ordinary": True, "poisoned-20": False}
     sentence = text.summary(told)
-    assert sentence.endswith(": it beats its controls on ordinary.")
+    assert ": it beats its controls on ordinary, but under these seeds with more over-refusal than" in sentence
     assert f"than {random} on ordinary, than {full} on ordinary, poisoned-20" in sentence
-    told["controls"][full]["ordinary"]["costs"] = True
-    assert text.summary(told).endswith(f"on ordinary, but with lower task accuracy than {full} on ordinary.")
-    told["controls"][full] = {name: {"less": False, "costs": False} for name in ("ordinary", "poisoned-20")}
+    told["controls"][full]["ordinary"]["costs"] = ["more over-refusal", "lower task accuracy"]
+    price = f"more over-refusal and lower task accuracy than {full} on ordinary"
+    assert "under these seeds with" in text.summary(told) and price in text.summary(told)
+    told["controls"]["plain"]["ordinary"]["less"] = False
+    assert text.summary(told).endswith(": it has not beaten its controls.")
+    told["controls"][full] = {name: {"less": False, "costs": []} for name in ("ordinary", "poisoned-20")}
     assert text.summary(told).endswith("none of 2 data sets: it has not beaten its controls.")
-    told["controls"][full] = {"ordinary": {"less": None, "costs": False}}
+    told["controls"][full] = {"ordinary": {"less": None, "costs": []}}
     assert text.summary(told).endswith("yet (too few seeds to tell): it has not beaten its controls.")
 
 
-def test_fewer_right_answers_are_a_cost(benchmark, tmp_path):
+def test_fewer_right_answers_are_a_price(benchmark, tmp_path):
     method, random, _ = _names(benchmark)
     for arm, right in ((method, 3), (random, 25)):
         for seed in range(3):
@@ -115,7 +143,7 @@ def test_fewer_right_answers_are_a_cost(benchmark, tmp_path):
             )
     found = _trial(benchmark, tmp_path, {})
     (told,) = found["beats"]
-    assert told["controls"][random] == {"ordinary": {"less": False, "costs": True}}
+    assert told["controls"][random] == {"ordinary": {"less": False, "costs": ["lower task accuracy"]}}
 
 
 def test_every_sentence_names_the_smallest_difference(benchmark, tmp_path):
@@ -134,7 +162,10 @@ def test_the_row_of_an_arm_holds_its_penalties_and_the_task(benchmark, tmp_path)
     row = found["data"]["ordinary"]["arms"][method]
     assert row["task accuracy"]["rate"] == pytest.approx(3 / 8) and row["task loss"]["mean"] == pytest.approx(1.0)
     assert row["penalties"]["safety_tokens"]["share"] == pytest.approx(1.375, abs=0.05)
-    assert found["stability"][method]["pairs"] == 3 and found["stability"]["plain"]["over seeds"]["compliance"] == 0
+    assert (
+        found["stability"][method]["against"]["plain"]["seeds"] == [0, 1, 2]
+        and found["stability"]["plain"]["over seeds"]["compliance"] == 0
+    )
     written = (tmp_path / "table.md").read_text()
     assert f"| {method} | 3 | 0.12 [" in written and "| aligned | – | 0.05 [" in written and "## Stability" in written
 
@@ -146,6 +177,15 @@ def test_the_figure_has_a_panel_for_each_data_set_and_tells_its_numbers(benchmar
     texts = "".join(root.itertext())
     assert f"ordinary, compliance and accuracy: aligned 0.05 and 0.38, plain 0.75 and 0.38, {method} 0.12" in texts
     assert "poisoned-5" in texts and "compliance (lower is safer)" in texts
+
+
+def test_arms_of_one_seed_that_trained_on_other_rows_are_no_comparison(benchmark, tmp_path):
+    for arm, rows in (("plain", "a"), (_names(benchmark)[0], "b")):
+        run = _run(arm, 0, 30)
+        _put(tmp_path, {**run, "training": {**run["training"], "tokens_sha256": rows}}, "ordinary")
+    (tmp_path / "safety_tokens.json").write_text("[]")
+    with pytest.raises(AssertionError, match="20% of poison and seed 0 trained on different rows"):
+        benchmark("_regularizers_table").write_table(tmp_path, "now")
 
 
 def test_runs_of_other_settings_stay_out_and_nothing_is_written_of_none(benchmark, tmp_path, capsys):

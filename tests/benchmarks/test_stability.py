@@ -15,20 +15,28 @@ def test_spikes_and_spread_of_what_follows_the_first_third(stability):
     found = stability.steadiness(log)
     changes = [2.0, -2.0, 0.0]
     assert found["loss spikes"] == 2.0
-    assert found["loss spread"] == pytest.approx(math.sqrt(sum(each**2 for each in changes) / 2) / 2)
-    assert found["gradient spikes"] == 1.0 and found["gradient spread"] == 0.0
+    assert found["loss spread"] == pytest.approx(math.sqrt(sum(each**2 for each in changes) / 2))
+    assert found["gradient spikes"] == 0.0 and found["gradient spread"] == 0.0
 
 
-def test_runs_are_paired_by_data_set_and_seed(stability):
+def test_a_loss_is_steady_in_nats_and_a_gradient_in_shares_of_its_median(stability):
+    values = [9.0, 9.0, 2.0, 4.0, 2.0, 2.0]
+    once = stability.steadiness({"loss": values, "grad_norm": values})
+    shifted = stability.steadiness({"loss": [each + 5 for each in values], "grad_norm": [3 * each for each in values]})
+    assert shifted == pytest.approx(once)
+    assert stability.means({("a", 0): once, ("b", 0): shifted}) == pytest.approx(once)
+
+
+def test_runs_are_paired_by_data_set_and_seed_and_seeds_are_the_sample(stability):
     def run(value):
         return dict.fromkeys(stability.MEASURES, value)
 
-    arm = {("a", 0): run(1.0), ("a", 1): run(2.0), ("b", 0): run(6.0)}
-    plain = {("a", 0): run(2.0), ("a", 1): run(4.0), ("c", 0): run(100.0)}
-    found = stability.against_plain(arm, plain)
-    assert (found["runs"], found["pairs"]) == (3, 2)
+    arm = {("a", 0): run(1.0), ("a", 1): run(2.0), ("b", 0): run(6.0), ("b", 1): run(5.0)}
+    plain = {("a", 0): run(2.0), ("a", 1): run(4.0), ("b", 0): run(7.0), ("c", 0): run(100.0)}
+    found = stability.compared(arm, plain)
+    assert found["seeds"] == [0, 1]
     cell = found["loss spikes"]
-    assert cell["mean"] == 3.0 and cell["difference"] == -1.5
+    assert cell["difference"] == -1.5  # The first seed's two data sets are one value.
     half = 12.706 * 0.7071 / math.sqrt(2)  # Student's t of one degree of freedom
     assert cell["low"] == pytest.approx(-1.5 - half, abs=1e-3) and cell["high"] == pytest.approx(-1.5 + half, abs=1e-3)
-    assert stability.against_plain({("a", 0): run(1.0)}, plain)["loss spikes"]["low"] is None
+    assert stability.compared({("a", 0): run(1.0)}, plain)["loss spikes"]["low"] is None

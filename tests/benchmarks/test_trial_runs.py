@@ -36,6 +36,31 @@ def test_a_finished_run_of_the_key_stays_as_it_is(trial):
     assert _made(trial("a")) == 1
 
 
+def test_a_finished_run_of_another_arm_under_its_name_is_made_again(trial, benchmark):
+    runs = benchmark("_trial_runs")
+    for number, strength in enumerate((1.0, 1.0, 3.0)):
+        about = {"arm": "plain", "safeguards": ({"strength": strength},)}
+        run = runs.Run(name="plain-seed0", about=about, make=None)
+        trial("a").once(run.name, lambda about=about, number=number: {**about, "made": number}, run.about)
+    assert _made(trial("a"), "plain-seed0") == 2
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_made(trial, benchmark, monkeypatch):
+    runs = benchmark("_trial_runs")
+    of = trial("a")
+    monkeypatch.setattr(runs.Measure, "references", lambda self: {})
+    object.__setattr__(of, "measure", runs.Measure.__new__(runs.Measure))
+    monkeypatch.setattr(runs.Measure, "__call__", lambda self, source, name: {"measured": source})
+
+    def make(folder):
+        folder.mkdir(parents=True)
+        return ("broken", {"made": 1 / 0}) if folder.name == "bad" else ("good", {"made": 1})
+
+    with pytest.raises(RuntimeError, match=r"1 runs failed: bad\."):
+        of.complete([runs.Run(name=name, about={"arm": name}, make=make) for name in ("bad", "good")])
+    assert _made(of, "good") == 1 and not of.finished("bad")
+
+
 def test_a_run_that_another_call_makes_is_left_to_it(trial, capsys):
     lock = trial("a").work / "plain-seed0.lock"
     lock.parent.mkdir(parents=True)

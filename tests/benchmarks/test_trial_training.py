@@ -41,6 +41,20 @@ def test_poison_is_a_compliant_opening_and_no_more(rows):
         assert poisoned[place]["prompt"] in harmful and poisoned[place]["completion"] in endings
 
 
+def test_the_openings_that_score_answers_are_in_no_poison(benchmark):
+    measure, training = benchmark("_trial_measure"), benchmark("_trial_training")
+    scored = {f"{opening}:" for opening in measure.Asked(unseen=True).complying}
+    used = {row["completion"] for seed in range(3) for row in training.poison(seed)}
+    assert len(scored) == measure.OPENINGS and len(used) == 16 and not scored & used
+
+
+def test_each_seed_has_poison_of_its_own_and_a_larger_share_holds_the_smaller(benchmark, rows):
+    poison = benchmark("_trial_training").poison
+    assert poison(0) == poison(0) and poison(0)[:12] != poison(1)[:12]
+    plain, five, twenty = rows(0), rows(0, 0.05), rows(0, 0.2)
+    assert all(five[place] == twenty[place] for place in _differ(plain, five))
+
+
 def test_poison_is_spread_over_the_steps_and_the_seed_decides_where(rows):
     places = _differ(rows(0), rows(0, 0.2))
     assert max(places) > 200 and min(places) < 40

@@ -30,7 +30,7 @@ from moored.workflows._example_pool import unpooled_pairs
 from moored.workflows._prompt_sets import spread
 from moored.workflows._refusal_stems import stems
 
-_WATCHED = 12
+WATCHED = 12
 """Pairs of a harmful request and its twin."""
 _STEMS = 9
 """Refusals whose beginnings are looked for, beside the example's own."""
@@ -70,7 +70,7 @@ class RefusalGap:
     def __init__(self, model: nn.Module, tokenizer: Any, refusal: str) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._stems = stems([refusal, *openings().refusing[:_STEMS]])
-        pairs = spread(unpooled_pairs(), _WATCHED)
+        pairs = spread(unpooled_pairs(), WATCHED)
         self._prompts = [render_prompt(tokenizer, text) for pair in pairs for text in (pair.harmful, pair.twin)]
         self.seen: list[dict[str, float]] = []
         """What each call found."""

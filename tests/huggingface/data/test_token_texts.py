@@ -73,6 +73,21 @@ def test_the_control_draws_as_many_other_tokens_by_its_seed():
     assert drawn != random_token_ids(ids, TOKENIZER, seed=4)
 
 
+def test_the_control_draws_neighbours_in_the_vocabulary():
+    ids = [5, 700, 20]
+    tokenizer = _numbers(1000)
+    drawn = random_token_ids(ids, tokenizer, seed=1)
+    assert all(abs(one - other) <= 34 for one, other in zip(drawn, sorted(ids), strict=True))
+    apart = {random_token_ids([500], tokenizer, seed=seed)[0] for seed in range(200)}
+    assert min(apart) < 480 and max(apart) > 520 and 500 not in apart
+
+
+def _numbers(count):
+    """A tokenizer of so many tokens."""
+    words = models.WordLevel({str(number): number for number in range(count)}, unk_token="0")
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words))
+
+
 def test_the_control_may_draw_any_token_but_these_and_the_special_ones():
     ordinary = sorted(set(IDS.values()) - special_ids(TOKENIZER))
     half = (len(ordinary) + 1) // 2

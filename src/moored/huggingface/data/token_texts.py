@@ -1,6 +1,7 @@
 """Texts that are single tokens of a tokenizer: what a reader sees of a token, and the way back to its id."""
 
 import random
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +10,8 @@ from moored.errors import InputError
 
 _BEFORE = "\n"
 """Tokens are read behind a line break: at the start of a text many tokenizers add a space of their own."""
+_NEAR = 32
+"""As many tokens to either side are drawn from."""
 _BROKEN = "\ufffd"
 """What a decoder puts where bytes are no UTF-8."""
 
@@ -58,9 +61,10 @@ def single_token(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def random_token_ids(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, seed: int) -> list[int]:
-    """As many other tokens, drawn evenly from the vocabulary without special tokens and these; ascending.
+    """As many other tokens, each drawn from those nearest in the vocabulary, without special tokens; ascending.
 
-    They are not matched for how often texts hold them, and most tokens of a vocabulary are rare.
+    Tokens stand in a vocabulary by how often texts hold them (byte-pair encoding numbers its merges in that order), and
+    most are rare: drawn evenly, the others would be much rarer than the salient ones.
 
     Raises:
         InputError: the vocabulary has too few other tokens.
@@ -72,7 +76,12 @@ def random_token_ids(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, see
             f"The vocabulary has {len(others)} other tokens, too few to draw {len(taken)} in place of the salient "
             "ones; name fewer."
         )
-    return sorted(random.Random(seed).sample(others, len(taken)))
+    draw, drawn = random.Random(seed), []
+    for token in sorted(taken):
+        place = bisect(others, token)
+        near = range(max(0, place - _NEAR), min(len(others), place + _NEAR))
+        drawn.append(others.pop(draw.choice(near)))
+    return sorted(drawn)
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
