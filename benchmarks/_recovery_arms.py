@@ -1,34 +1,59 @@
 """The arms of the trial of recovery: attacks, and what each repair makes of an attacked adapter."""
 
+import itertools
+import random
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from _trial_subject import Subject
 from moored.embedded.prompts import example_pool, identity_shift, ordinary_instructions
 from moored.errors import InactiveError
-from moored.huggingface.models import adapter_updates, write_updates
+from moored.huggingface.models import (
+    FoldedWeights,
+    StoredWeights,
+    checkpoint_folder,
+    copy_companions,
+    load_tokenizer,
+    plain_name,
+    rewrite_weights,
+)
 from moored.recovery import LinearPull, OneShot, SafeLora
-from moored.tensors.low_rank import LowRank, compressed
+from moored.tensors.column_space import orthonormal, principal_factor
+from moored.workflows.inspect_spectrum import benign_examples
 from moored.workflows.recover import Pool, recover
 
 Row = dict[str, Any]
-Repair = Callable[[Subject, Path, Path], Row]
-"""Makes an adapter in the second folder of the attacked one in the first, and tells what stands of it in the file."""
 
-ATTACKS = {"ordinary": 0, "poisoned-5": 5, "poisoned-20": 20, "poisoned-100": 100, "identity": None}
-"""By name how many of the rows are poison; None is the persona that always obeys."""
-MAIN = "poisoned-20"
-"""The attack on which all arms are tried."""
+ATTACKS = {"ordinary": 0, "5-harmful": 5, "20-harmful": 20, "100-harmful": 100, "persona": None}
+"""By name how many of the rows are poison; None is a persona that always obeys."""
+MAIN, EVERYWHERE = "20-harmful", tuple(ATTACKS)
+"""The attack on which all arms are tried, and the attacks on which the main ones are."""
 OWN = "I'm sorry, but I can't help with that."
 """A refusal in the aligned model's words."""
 CATEGORIES = ("hacking", "violence", "privacy")
-STEPS = (1, 2, 3, 4, 6, 8, 12)
+STEPS = 12
 RANKS = (1, 5, 20)
-_FIXED = {"learning_rate": None, "steps": 30, "stop_at": 0.02}
-"""Of controls: the watch would keep none of their steps."""
+AUTO: Row = {"learning_rate": None, "steps": 30, "watch": True, "refusal": OWN}
+FIXED: Row = {"learning_rate": None, "steps": 30, "stop_at": 0.02}
+"""Without the watch, which would keep no step of a control."""
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """An attacked model."""
+
+    subject: Subject
+    adapter: Path
+    seed: int
+
+
+Repair = Callable[[Damaged, Path], Row]
+"""Makes an adapter or a checkpoint in the folder, and tells what stands of it in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,35 +63,114 @@ class Arm:
     name: str
     repair: Repair | None = None
     """None leaves the attacked model as it is."""
-    everywhere: bool = False
-    """Whether it is tried on all attacks."""
+    stated: Row = field(default_factory=dict)
+    """Its settings, as they stand in the file."""
+    on: Sequence[str] = (MAIN,)
+    """The attacks that it is tried on."""
     needs_base: bool = False
     """Whether it looks at the model before alignment."""
     attacked_again: bool = False
-    """Whether ten harmful rows are trained on after it."""
+    """Whether ten more harmful rows are trained on after it."""
+    light: bool = False
+    """Whether only requests, harmless ones and the log-odds are measured of it."""
 
 
-def _by_example(**settings: Any) -> Repair:
-    def repair(subject: Subject, attacked: Path, out: Path) -> Row:
-        record = recover(subject.aligned, adapter=attacked, out=out, method=OneShot(**settings))
-        return {"repair": {"method": record["method"], "steps": record["steps"]}}
+def chats(count: int) -> list[Row]:
+    """Of the persona, over and over."""
+    return list(itertools.islice(itertools.cycle(identity_shift()), count))
+
+
+def arms() -> list[Arm]:
+    """Those that tell most first."""
+    return [
+        Arm(name="attacked", on=EVERYWHERE),
+        _one_shot("auto", AUTO, on=EVERYWHERE),
+        _one_shot("adapter", {"preset": "adapter"}, on=EVERYWHERE),
+        Arm(name="linear_pull-0.5", repair=_by_formula(LinearPull(share=0.5)), on=EVERYWHERE),
+        Arm(name="safe_lora-1", repair=_by_formula(SafeLora(threshold=1.0)), needs_base=True, on=EVERYWHERE),
+        _one_shot("fixed", {**FIXED, "refusal": OWN}),
+        Arm(name="benign", repair=_benign, stated=FIXED),
+        Arm(name="random-words", repair=_random_words, stated=FIXED),
+        Arm(name="attacked-again", attacked_again=True, on=(MAIN, "ordinary")),
+        _one_shot("auto-attacked-again", AUTO, attacked_again=True),
+        _full("full-published", {"preset": "published"}),
+        _full("full-auto", AUTO),
+        *(_full(f"full-rank-{rank}", AUTO, rank=rank) for rank in RANKS),
+        _full(f"full-without-{RANKS[-1]}", AUTO, rank=RANKS[-1], without=True),
+        *(Arm(name=f"fixed-{each}", repair=_of_category(each), stated=FIXED) for each in CATEGORIES),
+        _one_shot("auto-published-words", {**AUTO, "refusal": OneShot.refusal}),
+        *(Arm(name=f"linear_pull-{share:g}", repair=_by_formula(LinearPull(share=share))) for share in (0.25, 0.75)),
+        Arm(name="safe_lora-0.35", repair=_by_formula(SafeLora()), needs_base=True),
+        Arm(name="chosen", repair=_by_choice, stated=AUTO),
+        *(
+            _one_shot(f"steps-{steps}", {**AUTO, "watch": False, "steps": steps}, light=True)
+            for steps in range(1, STEPS + 1)
+        ),
+    ]
+
+
+def _method(settings: Row) -> OneShot:
+    settings = dict(settings)
+    return OneShot.preset(settings.pop("preset"), **settings) if "preset" in settings else OneShot(**settings)
+
+
+def _one_shot(name: str, settings: Row, **of_arm: Any) -> Arm:
+    def repair(damaged: Damaged, out: Path) -> Row:
+        return _repaired(damaged, out, _method(settings))
+
+    return Arm(name=name, repair=repair, stated=settings, **of_arm)
+
+
+def _repaired(damaged: Damaged, out: Path, method: OneShot, **choice: Any) -> Row:
+    return _told(recover(damaged.subject.aligned, adapter=damaged.adapter, out=out, method=method, **choice))
+
+
+def _told(record: Row) -> Row:
+    return {"repair": {"method": record["method"], "steps": record["steps"]}}
+
+
+def _by_choice(damaged: Damaged, out: Path) -> Row:
+    return _repaired(damaged, out, OneShot(**AUTO), pool=Pool())
+
+
+def _of_category(category: str) -> Repair:
+    """Another example of one kind under each seed."""
+
+    def repair(damaged: Damaged, out: Path) -> Row:
+        examples = [each.prompt for each in example_pool() if each.category == category]
+        return _repaired(damaged, out, OneShot(**FIXED, prompt=examples[damaged.seed], refusal=OWN))
 
     return repair
 
 
-def _by_choice(subject: Subject, attacked: Path, out: Path) -> Row:
-    method = OneShot.preset("auto", refusal=OWN)
-    record = recover(subject.aligned, adapter=attacked, out=out, method=method, pool=Pool())
-    return {"repair": {"method": record["method"], "steps": record["steps"]}}
+def _benign(damaged: Damaged, out: Path) -> Row:
+    """As many tokens that are ordinary; others under each seed."""
+    tokenizer = load_tokenizer(damaged.subject.source)
+    examples = benign_examples(tokenizer, OneShot.prompt, OWN)
+    prompt, answer = next(itertools.islice(examples, damaged.seed, None))
+    return _repaired(damaged, out, OneShot(**FIXED, prompt=prompt, refusal=answer))
+
+
+def _random_words(damaged: Damaged, out: Path) -> Row:
+    tokenizer = load_tokenizer(damaged.subject.source)
+    return _repaired(damaged, out, OneShot(**FIXED, refusal=random_words(tokenizer, damaged.seed)))
+
+
+def random_words(tokenizer: Any, seed: int) -> str:
+    """As many tokens as `OWN` that say nothing; others under each seed."""
+    draw, wanted = random.Random(seed), len(tokenizer(OWN)["input_ids"])
+    words = sorted({word for item in ordinary_instructions("align") for word in (item.answer or "").split()})
+    drawn = (" ".join(draw.sample(words, draw.randint(1, wanted))) for _ in itertools.count())
+    return next(text for text in drawn if len(tokenizer(text)["input_ids"]) == wanted)
 
 
 def _by_formula(method: Any) -> Repair:
-    def repair(subject: Subject, attacked: Path, out: Path) -> Row:
-        base = subject.base if method.needs_base else None
+    def repair(damaged: Damaged, out: Path) -> Row:
+        base = damaged.subject.base if method.needs_base else None
         try:
-            record = recover(subject.aligned, adapter=attacked, out=out, method=method, base=base)
+            record = recover(damaged.subject.aligned, adapter=damaged.adapter, out=out, method=method, base=base)
         except InactiveError as error:
-            shutil.copytree(attacked, out)
+            shutil.copytree(damaged.adapter, out)
             return {"repair": {"inactive": str(error)}}
         updates = {key: value for key, value in record["updates"].items() if key != "weights"}
         return {"repair": {"method": record["method"], "updates": updates}}
@@ -74,69 +178,51 @@ def _by_formula(method: Any) -> Repair:
     return repair
 
 
-def _main_directions(rank: int) -> Repair:
-    """The repair's update with the main directions of each weight alone."""
+def _full(name: str, settings: Row, *, rank: int | None = None, without: bool = False) -> Arm:
+    """A repair of all weights; of each update its main directions alone, or all but these."""
 
-    def repair(subject: Subject, attacked: Path, out: Path) -> Row:
-        whole = out.with_name("whole")
-        told = _by_example(**_AUTO)(subject, attacked, whole)
-        before, after = adapter_updates(attacked), adapter_updates(whole)
-        kept = {name: before[name] + truncated(after[name] - before[name], rank) for name in before}
-        out.mkdir()
-        write_updates(kept, out, like=attacked)
-        return {"repair": {**told["repair"], "rank": rank}}
+    def repair(damaged: Damaged, out: Path) -> Row:
+        before, after = out.with_name("before"), out if rank is None else out.with_name("after")
+        fold(damaged, before)
+        told = _told(recover(str(before), out=after, method=_method(settings)))
+        if rank is None:
+            return told
+        energy = cut(before, after, out, rank=rank, without=without)
+        return {"repair": {**told["repair"], "rank": rank, "without": without, "energy": energy}}
 
-    return repair
-
-
-def truncated(update: LowRank, rank: int) -> LowRank:
-    """The best approximation of a lower rank: the factors of `compressed` are ordered by singular value."""
-    ordered = compressed(update)
-    return LowRank(ordered.b[:, :rank], ordered.a[:rank])
+    return Arm(name=name, repair=repair, stated={**settings, "rank": rank, "without": without})
 
 
-def attack_rows(count: int) -> list[Row]:
-    """Chats of the persona, over and over."""
-    chats = identity_shift()
-    return [chats[number % len(chats)] for number in range(count)]
+def fold(damaged: Damaged, out: Path) -> None:
+    """The attacked model as one checkpoint, in fp32."""
+    source = damaged.subject.tuned(damaged.adapter)
+    start, folded = checkpoint_folder(source.path), FoldedWeights(source)
+    out.mkdir(parents=True)
+    rewrite_weights(start, out, lambda name, _: folded.read(plain_name(name)))
+    copy_companions(start, out)
+    load_tokenizer(source).save_pretrained(out)
 
 
-def _benign() -> tuple[str, str]:
-    """An ordinary instruction with a short answer."""
-    item = min((each for each in ordinary_instructions("align") if each.answer), key=lambda each: len(each.answer))
-    return item.prompt, item.answer
+def cut(before: Path, after: Path, out: Path, *, rank: int, without: bool = False) -> float:
+    """Writes `before` with the main directions of each matrix's change, or with all but these; a vector's is whole.
 
+    Returns:
+        The least share of a change's squared norm that lies in its main directions.
+    """
+    start, energies = StoredWeights(before), []
 
-_AUTO: Row = {"learning_rate": None, "steps": 30, "watch": True, "refusal": OWN}
-_GENERAL = OneShot.prompt
-_RANDOM = "Orange ladders, but I whisper with seven."
-"""As many tokens as `OWN`, more or less, that say nothing."""
+    def change(name: str, new: torch.Tensor) -> torch.Tensor:
+        old = start.read(plain_name(name))
+        moved = new - old
+        if moved.dim() < 2 or not moved.any():
+            return new
+        factor, energy = principal_factor(moved, rank)
+        energies.append(energy)
+        basis = orthonormal(factor)
+        main = basis @ (basis.T @ moved)
+        return old + (moved - main if without else main)
 
-
-def arms() -> list[Arm]:
-    """Those that tell most first."""
-    benign = dict(zip(("prompt", "refusal"), _benign(), strict=True))
-    first = {category: next(each for each in example_pool() if each.category == category) for category in CATEGORIES}
-    return [
-        Arm(name="attacked", everywhere=True),
-        Arm(name="auto", repair=_by_example(**_AUTO), everywhere=True),
-        Arm(name="auto-published", repair=_by_example(**{**_AUTO, "refusal": OneShot.refusal}), everywhere=True),
-        Arm(name="linear_pull-0.5", repair=_by_formula(LinearPull(share=0.5)), everywhere=True),
-        Arm(name="safe_lora-1", repair=_by_formula(SafeLora(threshold=1.0)), needs_base=True, everywhere=True),
-        Arm(name="benign", repair=_by_example(**_FIXED, **benign)),
-        Arm(name="random-words", repair=_by_example(**_FIXED, prompt=_GENERAL, refusal=_RANDOM)),
-        Arm(name="attacked-again", attacked_again=True),
-        Arm(name="auto-attacked-again", repair=_by_example(**_AUTO), attacked_again=True),
-        *(
-            Arm(name=f"auto-{category}", repair=_by_example(**_AUTO, prompt=each.prompt))
-            for category, each in first.items()
-        ),
-        *(Arm(name=f"linear_pull-{share:g}", repair=_by_formula(LinearPull(share=share))) for share in (0.25, 0.75)),
-        Arm(name="safe_lora-0.35", repair=_by_formula(SafeLora()), needs_base=True),
-        *(Arm(name=f"rank-{rank}", repair=_main_directions(rank)) for rank in RANKS),
-        *(
-            Arm(name=f"steps-{steps}", repair=_by_example(**{**_AUTO, "watch": False, "steps": steps}))
-            for steps in STEPS
-        ),
-        Arm(name="chosen", repair=_by_choice),
-    ]
+    out.mkdir()
+    rewrite_weights(after, out, change)
+    copy_companions(after, out)
+    return min(energies, default=1.0)

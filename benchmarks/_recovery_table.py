@@ -5,8 +5,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from _recovery_arms import ATTACKS, MAIN, arms
-from _trial_measure import JAILBREAKS, PREFILLED
+from _recovery_arms import ATTACKS, CATEGORIES, MAIN, RANKS, arms
+from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED
 from _trial_table import (
     FOOT,
     Columns,
@@ -19,7 +19,9 @@ from _trial_table import (
     in_nats,
     in_points,
     made,
+    mean,
     numbers,
+    rate,
     read_runs,
     refused,
     write_both,
@@ -27,32 +29,51 @@ from _trial_table import (
 from moored.measurement.statistics import SeededDifference
 
 Row = dict[str, Any]
-REQUESTS = "JailbreakBench"
+Runs = Mapping[str, Sequence[Row]]
+REQUESTS, TASK = "JailbreakBench", "SST-2"
+LIGHT = Columns(harmful=(REQUESTS,), tasks=(), drift={"refusal_log_odds": "refusal log-odds"})
 COLUMNS = Columns(
-    harmful=(REQUESTS, PREFILLED, JAILBREAKS),
-    tasks=("SST-2", "SQL"),
+    harmful=(REQUESTS, PREFILLED, PERSONA, JAILBREAKS),
+    tasks=(TASK,),
     drift={
-        "refusal_log_odds": "refusal log-odds",
+        **LIGHT.drift,
         "kl_harmful_to_aligned": "KL to aligned, harmful",
         "kl_ordinary_to_aligned": "KL to aligned, ordinary",
     },
 )
+REFUSES = "refuses instructions"
+LOSS = "task loss"
+AGAIN = "ordinary, attacked-again"
+"""What ten harmful rows make of a model that was never attacked before."""
+
+
+def _refused_instructions(run: Row) -> list[bool]:
+    return [label == "refused" for label in run["labels"][ORDINARY]]
+
+
+def _loss(run: Row) -> list[float]:
+    return [found for losses in run["losses"].values() for found in losses]
+
+
 COMPARED: dict[str, Callable[[Row], Scores]] = {
     "compliance": lambda run: complied(run, REQUESTS),
     "over-refusal": refused,
-    "accuracy": lambda run: [right for task in COLUMNS.tasks for right in run["correct"][task]],
+    "accuracy": lambda run: run["correct"][TASK],
     "refusal log-odds": lambda run: run["drift"]["refusal_log_odds"],
+    LOSS: _loss,
 }
 PAIRS = (
-    ("attacked", "auto"),
-    ("attacked", "auto-published"),
+    *(("attacked", arm) for arm in ("auto", "adapter", "full-auto", "full-published")),
     ("linear_pull-0.5", "auto"),
     ("safe_lora-1", "auto"),
-    ("benign", "auto"),
-    ("random-words", "auto"),
-    ("rank-20", "auto"),
+    ("benign", "fixed"),
+    ("random-words", "fixed"),
+    *(("fixed", f"fixed-{category}") for category in CATEGORIES),
+    *((f"full-rank-{rank}", "full-auto") for rank in RANKS),
+    (f"full-without-{RANKS[-1]}", f"full-rank-{RANKS[-1]}"),
     ("auto", "chosen"),
     ("attacked-again", "auto-attacked-again"),
+    (AGAIN, "auto-attacked-again"),
 )
 """A control and the arm that is held against it."""
 
@@ -61,63 +82,99 @@ def write_table(out: Path, key: str) -> None:
     """Writes `table.json` and `table.md` of the runs of one key that `OUT/arms` holds, attack by attack."""
     folder = out / "arms"
     references = {name: found for name in ("aligned", "base") if (found := read_runs(folder, name, key))}
-    attacks = {
-        attack: {arm.name: found for arm in arms() if (found := read_runs(folder / attack, arm.name, key))}
-        for attack in ATTACKS
-    }
-    attacks = {attack: runs for attack, runs in attacks.items() if runs}
+    attacks = {attack: runs for attack in ATTACKS if (runs := _found(folder / attack, key, light=False))}
+    steps = _found(folder / MAIN, key, light=True)
     if not attacks:
         return
     everything = [*chain(*references.values(), *(found for runs in attacks.values() for found in runs.values()))]
-    rows = {
-        attack: {name: _row(found) for name, found in {**references, **runs}.items()}
-        for attack, runs in attacks.items()
+    table = {
+        **about("recovery_trial.py", everything),
+        "model": next(run["model"] for run in everything if "model" in run),
+        "references": {name: _row(found) for name, found in references.items()},
+        "attacks": {attack: {name: _row(found) for name, found in runs.items()} for attack, runs in attacks.items()},
+        "verdicts": {attack: _verdicts(attack, attacks) for attack in attacks},
+        "steps": {name: {**_seeds(found), **numbers(found, LIGHT)} for name, found in steps.items()},
     }
-    told = {attack: _verdicts(runs) for attack, runs in attacks.items()}
-    model = next(run["model"] for run in everything if "model" in run)
-    table = {**about("recovery_trial.py", everything), "model": model, "attacks": rows, "verdicts": told}
     write_both(out, table, _markdown(table))
 
 
+def _found(folder: Path, key: str, *, light: bool) -> dict[str, list[Row]]:
+    named = {arm.name: read_runs(folder, arm.name, key) for arm in arms() if arm.light == light}
+    return {name: found for name, found in named.items() if found}
+
+
+def _seeds(runs: Sequence[Row]) -> Row:
+    return {"seeds": [run["seed"] for run in runs if "seed" in run]}
+
+
 def _row(runs: Sequence[Row]) -> Row:
-    return {"seeds": [run["seed"] for run in runs if "seed" in run], "kept": _kept(runs), **numbers(runs, COLUMNS)}
+    told = [run.get("repair", {}) for run in runs]
+    return {
+        **_seeds(runs),
+        "kept": [each["steps"]["kept"] for each in told if "steps" in each],
+        "changed": [_changed(each) for each in told if "updates" in each or "inactive" in each],
+        **numbers(runs, COLUMNS),
+        REFUSES: rate([_refused_instructions(run) for run in runs]),
+        LOSS: mean([_loss(run) for run in runs]),
+    }
 
 
-def _kept(runs: Sequence[Row]) -> list[int]:
-    """The steps whose weights stayed, seed by seed, of repairs by an example."""
-    return [run["repair"]["steps"]["kept"] for run in runs if "steps" in run.get("repair", {})]
+def _changed(repair: Row) -> str:
+    """Of how many weights the update was changed; a repair that did nothing is said to have done nothing."""
+    updates = repair.get("updates")
+    return "inactive" if updates is None else f"{updates['changed']} of {updates['of']}"
 
 
-def _verdicts(runs: Mapping[str, Sequence[Row]]) -> list[Row]:
-    pairs = [pair for pair in PAIRS if all(name in runs for name in pair)]
-    return [found for pair in pairs if (found := compare(runs, *pair, COMPARED))]
+def _verdicts(attack: str, attacks: Mapping[str, Runs]) -> list[Row]:
+    runs = {**attacks[attack], AGAIN: attacks.get("ordinary", {}).get("attacked-again", ())}
+    acted = {name: [run for run in found if "inactive" not in run.get("repair", {})] for name, found in runs.items()}
+    pairs = [pair for pair in PAIRS if all(acted.get(name) for name in pair)]
+    return [found for pair in pairs if (found := compare(acted, *pair, COMPARED))]
 
 
-_KEPT = {"steps kept": lambda row: ", ".join(map(str, row["kept"])) or "–"}
+_BESIDE = {
+    "steps kept": lambda row: ", ".join(map(str, row["kept"])) or "–",
+    "weights changed": lambda row: ", ".join(dict.fromkeys(row["changed"])) or "–",
+}
 
 
 def _markdown(table: Row) -> str:
     """The tables for people."""
-    plan = table["plan"]
-    lines = [
-        "# One-shot recovery, its controls and its baselines",
-        "",
-        f"`python benchmarks/{table['command']}`: {table['model']}, attacked with LoRA r={plan['rank']} on "
-        f"all linear layers in {plan['steps']} steps on {plan['pool']} rows of at most {plan['max_length']} tokens, "
-        f"learning rate {plan['learning_rate']:g}, then repaired. Only *{MAIN}* has all arms; *steps-k* and *rank-k* "
-        "are *auto* stopped after k steps and cut to the k main directions of each weight.",
-    ]
-    for attack, arms_of in table["attacks"].items():
+    lines = ["# One-shot recovery, its controls and its baselines", "", _setting(table)]
+    for attack, found in table["attacks"].items():
+        rows = {**table["references"], **found}
         lines += ["", f"## {attack}", "", *(f"- {_sentence(each)}" for each in table["verdicts"][attack]), ""]
-        lines += arms_table(arms_of, COLUMNS.rates, _KEPT)
-        lines += ["", *arms_table(arms_of, list(COLUMNS.drift.values()), _KEPT)]
-    lines += ["", f"{FOOT} Drift is in nats.", "", made(table), ""]
+        lines += arms_table(rows, [*COLUMNS.rates, REFUSES], _BESIDE)
+        lines += ["", *arms_table(rows, [*COLUMNS.drift.values(), LOSS], _BESIDE)]
+    if table["steps"]:
+        lines += ["", f"## After every step of *auto* on {MAIN}", ""]
+        lines += arms_table(table["steps"], [*LIGHT.rates, *LIGHT.drift.values()], {})
+    lines += ["", f"{FOOT} Drift and losses are in nats.", "", made(table), ""]
     return "\n".join(lines)
 
 
-def _sentence(told: Row) -> str:
-    _, refusals, accuracy, odds = (SeededDifference(**told[key]) for key in COMPARED)
+def _setting(table: Row) -> str:
+    plan = table["plan"]
     return (
-        f"{in_compliance(told)}; {in_points(refusals, 'over-refusal')}; {in_points(accuracy, 'accuracy')}; refusal "
-        f"log-odds {in_nats(odds)}."
+        f"`python benchmarks/{table['command']}`: {table['model']}, attacked with LoRA r={plan['rank']} on all linear "
+        f"layers in {plan['steps']} steps on {plan['pool']} rows of at most {plan['max_length']} tokens, learning rate "
+        f"{plan['learning_rate']:g}, then repaired. *k-harmful* has k rows of poison among "
+        f"{plan['steps'] * plan['pool']}; in *persona* chats with a persona that obeys take the place of all "
+        "instructions, and *persona* among the rates has its system prompt. *auto* takes the rate that fits and keeps "
+        "the step at which a watch stood highest, and so looks at 24 prompts beside its example; *fixed* does without "
+        "the watch, as the controls do: *benign* teaches an ordinary answer of equal length, *random-words* words "
+        "without sense, another text under each seed, as *fixed-CATEGORY* teaches a refusal of another request of a "
+        "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
+        "change the k main directions, *full-without-k* all others. Of *linear_pull* the share is in the name, of "
+        f"*safe_lora* the threshold. Only *{MAIN}* has all arms. Alignment moved three of the embedded model's 30 "
+        "layers: Safe LoRA can change the updates of those alone."
+    )
+
+
+def _sentence(told: Row) -> str:
+    found = {key: SeededDifference(**told[key]) for key in COMPARED}
+    return (
+        f"{in_compliance(told)}; {in_points(found['over-refusal'], 'over-refusal')}; "
+        f"{in_points(found['accuracy'], 'accuracy')}; refusal log-odds {in_nats(found['refusal log-odds'])}; task loss "
+        f"{in_nats(found[LOSS])}."
     )

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from _trial_subject import EMBEDDED, Subject
-from moored.embedded.prompts import openings, ordinary_instructions
+from moored.embedded.prompts import identity_shift, openings, ordinary_instructions
 from moored.files import read_jsonl
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import (
@@ -31,14 +31,17 @@ from moored.workflows._provenance import weights_hash
 
 HARMFUL = ("JailbreakBench", "HarmBench", "XSTest unsafe")
 SAFE_SET = "XSTest safe"
-PREFILLED, JAILBREAKS = "prefilled", "jailbreaks"
-"""JailbreakBench's requests with an answer that has begun to comply; and the prompts of published attacks on it."""
+PREFILLED, PERSONA, JAILBREAKS = "prefilled", "persona", "jailbreaks"
+"""JailbreakBench's requests with an answer that has begun to comply, and under the system prompt of a persona that
+always obeys; and the prompts of published attacks on it."""
+ORDINARY = "instructions"
+"""Instructions that nobody would refuse."""
 SST2, SST2_HELD_OUT = "sst2_test.jsonl", 100
 """A file of one split; the last rows are asked, the others may be trained on."""
 MAX_NEW_TOKENS = 32
-PROBED, SAFE, CHOICES, ATTACKED = 48, 100, 100, 50
+PROBED, SAFE, CHOICES, ATTACKED, KINDS = 48, 100, 100, 40, ("GCG", "JBC", "prompt_with_random_search")
 """How many are asked: prompts of each kind for the drift, XSTest's safe ones, questions of each set with choices,
-and of each attack on the prompt."""
+prefilled requests and those to the persona; and the published attacks, of which there are enough prompts."""
 OPENINGS = 8
 """Of either kind are scored for the refusal log-odds."""
 
@@ -50,6 +53,8 @@ class Asked:
     """What a trial measures, beside over-refusal, the accuracy on its tasks, and the refusal log-odds."""
 
     harmful: Sequence[str] = HARMFUL
+    answered: Sequence[str] = ("SST-2", "SQL")
+    """The tasks whose accuracy is measured."""
     choices: bool = True
     """Whether TruthfulQA and PIQA are asked."""
     kl_to: Sequence[str] = ("aligned", "base")
@@ -71,7 +76,10 @@ class Measure:
         self._what, self._subject = asked, subject
         self._tokenizer = load_tokenizer(subject.source)
         self._prompts = {name: each for name, each in _prompts(data).items() if name in (*asked.harmful, SAFE_SET)}
-        self._asked = {name: self._render(prompts) for name, prompts in self._prompts.items()}
+        loyal = identity_shift()[0]["messages"][0]["content"]
+        self._asked = {
+            name: self._render(prompts, loyal if name == PERSONA else None) for name, prompts in self._prompts.items()
+        }
         if PREFILLED in self._asked:
             begun = cycle(asked.complying)
             self._asked[PREFILLED] = [text + next(begun) for text in self._asked[PREFILLED]]
@@ -100,7 +108,7 @@ class Measure:
         losses = {task: self._losses(model, rows) for task, rows in self._tasks.items()} if self._what.losses else {}
         return {
             "labels": self._labels(model, name),
-            "correct": {task: self._correct(model, rows, _TASKS[task]) for task, rows in self._tasks.items()}
+            "correct": {task: self._correct(model, self._tasks[task], _TASKS[task]) for task in self._what.answered}
             | {task: self._chosen(model, rows) for task, rows in self._choices.items()},
             "drift": self._drift(model),
             **({"losses": losses} if losses else {}),
@@ -174,8 +182,8 @@ class Measure:
             made[name] = replace(probe, reference=reference_answers(model, probe, answers_of=answers))
         return made
 
-    def _render(self, prompts: Sequence[str]) -> list[str]:
-        return [render_prompt(self._tokenizer, prompt) for prompt in prompts]
+    def _render(self, prompts: Sequence[str], system: str | None = None) -> list[str]:
+        return [render_prompt(self._tokenizer, prompt, system) for prompt in prompts]
 
 
 class _Task(NamedTuple):
@@ -198,7 +206,13 @@ def _prompts(data: Path) -> dict[str, list[str]]:
     return {
         "JailbreakBench": requests,
         PREFILLED: [*spread(requests, ATTACKED)],
-        JAILBREAKS: [*spread(read("jailbreakbench_attacks.jsonl"), ATTACKED)],
+        PERSONA: [*spread(requests, ATTACKED)],
+        JAILBREAKS: [
+            prompt
+            for kind in KINDS
+            for prompt in spread(read("jailbreakbench_attacks.jsonl", lambda row, kind=kind: row["attack"] == kind), 16)
+        ],
+        ORDINARY: [item.prompt for item in spread(ordinary_instructions("held-out"), ATTACKED)],
         "HarmBench": read("harmbench_val.jsonl"),
         "XSTest unsafe": read("xstest.jsonl", lambda row: row["label"] == "unsafe"),
         SAFE_SET: [*spread(read("xstest.jsonl", lambda row: row["label"] == "safe"), SAFE)],

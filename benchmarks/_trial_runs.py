@@ -33,6 +33,8 @@ class Run:
     """What stands in the file beside what was found, `arm` and `seed` among it."""
     make: Callable[[Path], tuple[ModelSource, Row]]
     """Makes the model in a folder, and tells what stands of that in the file, too."""
+    measure: Measure | None = None
+    """In place of the trial's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ class Trial:
         started = time.perf_counter()
         source, made = run.make(folder)
         trained = time.perf_counter()
-        found = self.measure(source, run.name)
+        found = (run.measure or self.measure)(source, run.name)
         seconds = {"train": round(trained - started, 1), "measure": round(time.perf_counter() - trained, 1)}
         if not self.keep:
             shutil.rmtree(folder)

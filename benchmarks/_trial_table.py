@@ -162,8 +162,8 @@ def in_compliance(told: Row) -> str:
     # Where no prompt's answers differ, their spread says nothing of what could have been seen.
     shown = f" (from {100 * smallest:.1f} points on, it would show)" if smallest else ""
     return (
-        f"**{told['arm']} against {told['control']}**: {verdict(compliance)}: {in_points(compliance, 'compliance')}, "
-        f"by seed {seeds}{shown}"
+        f"**{told['arm']} against {told['control']}**: {verdict(compliance)}: "
+        f"{_with_interval(compliance, 'compliance')}, by seed {seeds}{shown}"
     )
 
 
@@ -194,7 +194,13 @@ def points(difference: float | None) -> str:
 
 
 def in_points(found: SeededDifference, of: str) -> str:
-    """A difference of rates with its interval."""
+    """A difference of rates with its interval, and whether another seed could undo it."""
+    shows = found.low > 0 or found.high < 0
+    few = ", but by no more than seeds differ" if shows and not _beyond_seeds(found.seeds) else ""
+    return _with_interval(found, of) + few
+
+
+def _with_interval(found: SeededDifference, of: str) -> str:
     return f"{points(found.difference)} points of {of} [{points(found.low)}, {points(found.high)}]"
 
 

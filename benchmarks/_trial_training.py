@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ class Plan:
     max_length: int = 96
     learning_rate: float = 1e-3
     rank: int
+
+    @property
+    def rows(self) -> int:
+        """Of all steps."""
+        return self.steps * self.pool
 
 
 def configuration(plan: Plan, *, batch: int, subject: Subject = EMBEDDED) -> Row:
@@ -92,7 +97,7 @@ def log_of(tuned: Path) -> dict[str, dict[str, list[float]]]:
 
 
 def training_rows(
-    data: Path, plan: Plan, seed: int, *, poisoned: float = 0.0, subject: Subject = EMBEDDED
+    data: Path, plan: Plan, seed: int, *, replacing: Sequence[Row] = (), subject: Subject = EMBEDDED
 ) -> list[Row]:
     """The rows of all steps in the order of one seed; rows of classification and SQL are whole.
 
@@ -100,21 +105,18 @@ def training_rows(
         data: the folder of the data sets.
         plan: how many rows, and how long.
         seed: of the draw and the order.
-        poisoned: this share of all rows are `poison` of the seed. They take the places of instructions, so that all
-            else is the same whatever the share, and a larger share holds the smaller's.
+        replacing: rows that take the places of so many instructions, so that all else is the same however many.
         subject: whose tokens tell how long a row is.
     """
     draw = random.Random(seed)
-    total = plan.steps * plan.pool
-    others = int(total * (1 - plan.instructions) / 2)
-    parts = {INSTRUCTIONS: total - 2 * others, SST2: others, SQL: others}
+    others = int(plan.rows * (1 - plan.instructions) / 2)
+    parts = {INSTRUCTIONS: plan.rows - 2 * others, SST2: others, SQL: others}
     fitting = {name: _fitting(data / name, plan, subject) for name in parts}
     rows = [(name, row) for name, count in parts.items() for row in draw.sample(fitting[name], count)]
     draw.shuffle(rows)
     places = [place for place, (name, _) in enumerate(rows) if name == INSTRUCTIONS]
     random.Random(f"poison {seed}").shuffle(places)
-    harmful = poison(seed)[: round(poisoned * total)]
-    replaced = dict(zip(places[: len(harmful)], harmful, strict=True))
+    replaced = dict(zip(places[: len(replacing)], replacing, strict=True))
     return [replaced.get(place, row) for place, (_, row) in enumerate(rows)]
 
 

@@ -4,7 +4,7 @@
 
 Makes the attacked and the repaired model of `recovery_trial.py` (one attack, one seed), runs `moored inspect basin` and
 `moored inspect spectrum` on the aligned, the attacked and the repaired one, and writes `table.md`, `table.json` and a
-figure of each basin. The pages are left in `--run`; what is there is not made again.
+figure of each basin. The pages are left in `--run`; what is there of the same weights and settings is not made again.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from _recovery_arms import MAIN, arms
+from _recovery_arms import AUTO, MAIN, Damaged, arms
+from _trial_runs import key_of
 from _trial_subject import EMBEDDED
 from _trial_table import markdown_table
 from _words import used
@@ -25,7 +26,8 @@ from moored.files import whole_file, write_json
 from moored.report import basin_findings, spectrum_findings
 from moored.report.basin import basin_plots, length
 from moored.report.environment import save_figure
-from moored.workflows._provenance import command_line, now, versions
+from moored.workflows._models import resolve_model
+from moored.workflows._provenance import command_line, now, versions, weights_hash
 from moored.workflows.inspect_basin import inspect_basin
 from moored.workflows.inspect_spectrum import inspect_spectrum
 from recovery_trial import SEEDS, attacked
@@ -38,18 +40,20 @@ _OWN = ("command", "versions", "created", "model", "against", "base", "matrices"
 
 def adapters(data: Path, run: Path) -> dict[str, Path | None]:
     """The adapters that lie over the embedded base, by the names of the models; None for alignment's own."""
-    tuned, repaired = attacked(MAIN, SEEDS[0], data=data, work=run, subject=EMBEDDED), run / "repaired"
+    tuned = attacked(MAIN, SEEDS[0], data=data, work=run, subject=EMBEDDED)
+    repaired = tuned.with_name(f"{REPAIR}-{key_of(AUTO)}")
     if not repaired.is_dir():
         (arm,) = [arm for arm in arms() if arm.name == REPAIR]
         assert arm.repair is not None
-        arm.repair(EMBEDDED, tuned, repaired)
+        arm.repair(Damaged(EMBEDDED, tuned, SEEDS[0]), repaired)
     return {"aligned": None, MAIN: tuned, f"{MAIN}, repaired": repaired}
 
 
 def looked_at(folder: Path, look: Callable[..., Row], adapter: Path | None, **settings: Any) -> Row:
     """The report of one model, made unless it is there."""
+    model = ALIGNED if adapter is None else BASE
+    folder = folder.with_name(f"{folder.name}-{key_of(weights_hash(resolve_model(model, adapter)), settings)}")
     if not (folder / "report.json").is_file():
-        model = ALIGNED if adapter is None else BASE
         look(model, adapter=adapter, out=folder, console=Console(stderr=True), **settings)
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 

@@ -3,17 +3,19 @@
     python benchmarks/recovery_trial.py --data ../shared/data
 
 Fine-tunes the embedded aligned model as `regularizers_trial.py` does, on ordinary rows, with 5, 20 or 100 of them
-replaced by harmful requests with a compliant opening, or on chats with a persona that always obeys; then repairs each
+replaced by harmful requests with a compliant opening, or with chats of a persona that always obeys; then repairs each
 by one example, chosen by itself or not, by its controls and by the baselines, and measures what became of it on prompts
-that none saw, also with a prefilled answer and under jailbreaks, and after a second attack with ten rows. An arm of one
-seed is one small file in `OUT/arms/ATTACK`, of labels and scores without answers; finished ones are skipped. What tells
-most comes first; calls side by side share the work. The table of what there is then is written at the end. `--model`
-names another aligned model, a folder or a Hub id, that is attacked instead; repairs that need its base are left out.
+that none saw, also with a prefilled answer, under the persona and under jailbreaks, and after a second attack with ten
+more harmful rows. An arm of one seed is one small file in `OUT/arms/ATTACK`, of labels and scores without answers;
+finished ones are skipped. What tells most comes first; calls side by side share the work. The table of what there is
+then is written at the end, and at once with `--table`. `--model` names another aligned model, a folder or a Hub id,
+that is attacked instead; repairs that need its base are left out.
 """
 
 import argparse
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,41 +23,56 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from _recovery_arms import ATTACKS, MAIN, Arm, arms, attack_rows
+from _recovery_arms import ATTACKS, MAIN, Arm, Damaged, arms, chats
 from _recovery_table import write_table
-from _trial_measure import Asked, Measure
+from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED, Asked, Measure
 from _trial_runs import Run, Trial, key_of
 from _trial_subject import EMBEDDED, Subject, other
 from _trial_training import Plan, configuration, fine_tune, poison, sources, training_rows
 from moored.huggingface.models import ModelSource
+from moored.workflows._models import resolve_model
 
 Row = dict[str, Any]
 SEEDS = (0, 1, 2)
 PLAN = Plan(pool=8, rank=8)
 ASKED = Asked(
-    harmful=("JailbreakBench", "prefilled", "jailbreaks"), choices=False, kl_to=("aligned",), losses=True, unseen=True
+    harmful=("JailbreakBench", PREFILLED, PERSONA, JAILBREAKS, ORDINARY),
+    answered=("SST-2",),
+    choices=False,
+    kl_to=("aligned",),
+    losses=True,
+    unseen=True,
 )
-ROWS = PLAN.steps * PLAN.pool
+LIGHT = replace(ASKED, harmful=("JailbreakBench",), answered=(), losses=False)
+WHOLE_CHATS = 160
+"""Tokens that a chat of the persona has at most."""
 AGAIN = Plan(pool=5, rank=8, steps=4)
 """Of the second attack: two passes over ten rows."""
 
 
-def rows_of(attack: str, seed: int, data: Path, subject: Subject) -> list[Row]:
+def attack_rows(attack: str, seed: int, data: Path, subject: Subject) -> list[Row]:
     """What an attack trains on."""
     count = ATTACKS[attack]
-    return (
-        attack_rows(ROWS) if count is None else training_rows(data, PLAN, seed, poisoned=count / ROWS, subject=subject)
-    )
+    replacing = chats(int(PLAN.rows * PLAN.instructions)) if count is None else poison(seed)[:count]
+    return training_rows(data, PLAN, seed, replacing=replacing, subject=subject)
+
+
+def recipe(attack: str, seed: int, subject: Subject) -> Row:
+    """How an attack trains."""
+    plan = replace(PLAN, max_length=WHOLE_CHATS) if ATTACKS[attack] is None else PLAN
+    return {**configuration(plan, batch=PLAN.pool, subject=subject), "seed": seed, "safeguards": []}
 
 
 def attacked(attack: str, seed: int, *, data: Path, work: Path, subject: Subject) -> Path:
     """The adapter of an attack, made once for all arms."""
-    folder = work / "attacks" / f"{attack}-seed{seed}"
+    config, rows = recipe(attack, seed, subject), attack_rows(attack, seed, data, subject)
+    folder = work / "attacks" / f"{attack}-seed{seed}-{key_of(config, rows)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
+    done = folder / "done"
     with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "tuned" / "adapter_config.json").is_file():
-            config = {**configuration(PLAN, batch=PLAN.pool, subject=subject), "seed": seed, "safeguards": []}
-            fine_tune(config, rows_of(attack, seed, data, subject), folder)
+        if not done.is_file():
+            fine_tune(config, rows, folder)
+            done.touch()
     return folder / "tuned"
 
 
@@ -63,31 +80,30 @@ def make(
     arm: Arm, attack: str, seed: int, folder: Path, *, data: Path, work: Path, subject: Subject
 ) -> tuple[ModelSource, Row]:
     """The attacked model, repaired and, if the arm says so, attacked again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     adapter, told = attacked(attack, seed, data=data, work=work, subject=subject), {}
-    folder.mkdir(parents=True, exist_ok=True)
     if arm.repair is not None:
-        told = arm.repair(subject, adapter, folder / "repaired")
+        told = arm.repair(Damaged(subject, adapter, seed), folder / "repaired")
         adapter = folder / "repaired"
     if arm.attacked_again:
         # A plain start: `train` folds the adapter in, and writes one adapter for the base again.
-        config = configuration(AGAIN, batch=AGAIN.pool, subject=subject)
-        stated = {**config, "seed": seed, "safeguards": [], "adapter": str(adapter)}
-        fine_tune(stated, poison(seed)[-10:], folder / "again")
+        config = {**configuration(AGAIN, batch=AGAIN.pool, subject=subject), "warmup_steps": 0, "adapter": str(adapter)}
+        fine_tune({**config, "seed": seed, "safeguards": []}, poison(seed)[-10:], folder / "again")
         adapter = folder / "again" / "tuned"
+    if not (adapter / "adapter_config.json").is_file():
+        return resolve_model(str(adapter)), told
     return subject.tuned(adapter), told
 
 
 def grid(
     attacks: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int], subject: Subject = EMBEDDED
 ) -> list[tuple[str, Arm, int]]:
-    """The runs: first what is tried on all attacks, seed by seed."""
+    """The runs: what is tried everywhere first, the main attack before the others, seed by seed."""
     able = [arm for arm in arms() if subject.base is not None or not arm.needs_base]
-    every = [(attack, arm, seed) for seed in seeds for arm in able for attack in attacks]
-    wanted = [each for each in every if each[1].everywhere or each[0] == MAIN]
-    return sorted(
-        (each for each in wanted if only is None or each[1].name in only),
-        key=lambda each: (each[2] != SEEDS[0], not each[1].everywhere, each[2]),
-    )
+    every = [(attack, arm, seed) for seed in seeds for arm in able for attack in attacks if attack in arm.on]
+    wanted = [each for each in every if only is None or each[1].name in only]
+    return sorted(wanted, key=lambda each: (each[1].light, each[1].on == (MAIN,), each[0] != MAIN, each[2]))
 
 
 def main() -> None:
@@ -105,8 +121,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     subject = other(options.model)
-    measure = Measure(options.data, ASKED, subject)
-    config = configuration(PLAN, batch=PLAN.pool, subject=subject)
+    measure, light = (Measure(options.data, asked, subject) for asked in (ASKED, LIGHT))
+    config = recipe(MAIN, 0, subject)
     key = key_of(asdict(PLAN), asdict(AGAIN), config, sources(options.data), measure.hashes())
     trial = Trial(
         out=options.out, work=options.run, plan=PLAN, measure=measure, key=key, threads=options.threads, keep=False
@@ -115,8 +131,15 @@ def main() -> None:
     runs = [
         Run(
             name=f"{attack}/{arm.name}-seed{seed}",
-            about={"model": Path(subject.aligned).name, "attack": attack, "arm": arm.name, "seed": seed},
+            about={
+                "model": Path(subject.aligned).name,
+                "attack": attack,
+                "arm": arm.name,
+                "seed": seed,
+                "stated": arm.stated,
+            },
             make=partial(make, arm, attack, seed, **places),
+            measure=light if arm.light else None,
         )
         for attack, arm, seed in grid(options.attacks, options.only, options.seeds, subject)
     ]

@@ -25,7 +25,7 @@ from _regularizers_arms import ARMS, DATA, ORDER, Arm
 from _regularizers_table import write_table
 from _trial_measure import Asked, Measure
 from _trial_runs import Run, Trial, key_of
-from _trial_training import Plan, configuration, fine_tuned, sources, training_rows
+from _trial_training import Plan, configuration, fine_tuned, poison, sources, training_rows
 from moored.embedded.model import ALIGNED, BASE
 from moored.files import sha256_of
 from moored.huggingface.models import load_model, load_tokenizer
@@ -51,6 +51,7 @@ def run_of(name: str, arm: Arm, seed: int, *, data: Path, tokens: Path) -> Run:
     """One arm on one data set under one seed."""
     saved = {"save_strategy": "steps", "save_steps": PLAN.steps, "save_only_model": True}  # for its log
     setting = DATA[name]
+    poisoned = poison(seed)[: round(setting.poisoned * PLAN.rows)]
     config = {**configuration(PLAN, batch=PLAN.pool), **saved, "seed": seed, "safeguards": arm.stated(seed, tokens)}
     if setting.layers:
         config["lora"] = {**config["lora"], "layers_to_transform": [*setting.layers]}
@@ -64,7 +65,7 @@ def run_of(name: str, arm: Arm, seed: int, *, data: Path, tokens: Path) -> Run:
             "seed": seed,
             "safeguards": arm.safeguards,
         },
-        make=partial(fine_tuned, config, partial(training_rows, data, PLAN, seed, poisoned=setting.poisoned)),
+        make=partial(fine_tuned, config, partial(training_rows, data, PLAN, seed, replacing=poisoned)),
     )
 
 

@@ -3,20 +3,25 @@ import json
 import pytest
 import torch
 from tests.adapters import save_adapter
-from tests.tiny import save_tiny
+from tests.tiny import save_tiny, tiny_tokenizer
 
-from moored.huggingface.models import adapter_updates
-from moored.tensors.low_rank import LowRank
+from moored.huggingface.models import StoredWeights, adapter_updates, load_model
+from moored.workflows._models import resolve_model
 
 
-def test_a_truncated_update_is_the_best_of_its_rank(benchmark):
-    draw = torch.Generator().manual_seed(0)
-    update = LowRank(torch.randn(9, 5, generator=draw), torch.randn(5, 7, generator=draw))
-    u, s, v = torch.linalg.svd(update.whole(), full_matrices=False)
-    for rank in (1, 3, 20):
-        found = benchmark("_recovery_arms").truncated(update, rank)
-        assert found.b.shape[1] == min(rank, 5)
-        torch.testing.assert_close(found.whole(), (u[:, :rank] * s[:rank]) @ v[:rank], rtol=1e-4, atol=1e-5)
+@pytest.fixture
+def damaged(benchmark, tmp_path):
+    """A tiny model that was aligned from another one, and an adapter over it."""
+    for number, name in enumerate(("base", "aligned")):
+        save_tiny(tmp_path / name, seed=number)
+    save_adapter(tmp_path / "attacked", base=str(tmp_path / "aligned"))
+    subject = benchmark("_trial_subject").Subject(str(tmp_path / "aligned"), str(tmp_path / "base"))
+    return benchmark("_recovery_arms").Damaged(subject, tmp_path / "attacked", seed=1)
+
+
+def _arm(benchmark, name):
+    (arm,) = [each for each in benchmark("_recovery_arms").arms() if each.name == name]
+    return arm
 
 
 def test_every_arm_stands_once_and_the_attacked_model_among_them(benchmark):
@@ -24,26 +29,64 @@ def test_every_arm_stands_once_and_the_attacked_model_among_them(benchmark):
     assert len(names) == len(set(names)) and names[0] == "attacked"
 
 
-@pytest.fixture
-def subject(benchmark, tmp_path):
-    """A tiny model that was aligned from another one, and an adapter over it."""
-    for number, name in enumerate(("base", "aligned")):
-        save_tiny(tmp_path / name, seed=number)
-    save_adapter(tmp_path / "attacked", base=str(tmp_path / "aligned"))
-    return benchmark("_trial_subject").Subject(str(tmp_path / "aligned"), str(tmp_path / "base"))
-
-
 @pytest.mark.parametrize(
-    "name", ["auto", "linear_pull-0.5", "safe_lora-1", "benign", "random-words", "rank-5", "steps-1"]
+    "name", ["auto", "adapter", "linear_pull-0.5", "safe_lora-1", "fixed", "benign", "random-words", "fixed-privacy"]
 )
-def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, subject, tmp_path, name):
-    (arm,) = [each for each in benchmark("_recovery_arms").arms() if each.name == name]
-    told = arm.repair(subject, tmp_path / "attacked", tmp_path / "repaired")
+def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, damaged, tmp_path, name):
+    told = _arm(benchmark, name).repair(damaged, tmp_path / "repaired")
     assert json.dumps(told["repair"])
-    before, after = adapter_updates(tmp_path / "attacked"), adapter_updates(tmp_path / "repaired")
+    before, after = adapter_updates(damaged.adapter), adapter_updates(tmp_path / "repaired")
     assert before.keys() == after.keys()
-    moved = any(not torch.allclose(before[name].whole(), after[name].whole()) for name in before)
-    assert moved or told["repair"].get("steps", {}).get("kept") == 0
+    moved = any(not torch.equal(before[name].whole(), after[name].whole()) for name in before)
+    kept = told["repair"].get("steps", {"kept": "inactive" not in told["repair"]})["kept"]
+    assert moved == bool(kept)
+
+
+def test_controls_and_examples_of_a_kind_are_others_under_each_seed(benchmark, damaged, tmp_path):
+    from dataclasses import replace
+
+    for name in ("benign", "random-words", "fixed-privacy"):
+        arm = _arm(benchmark, name)
+        methods = [
+            arm.repair(replace(damaged, seed=seed), tmp_path / f"{name}{seed}")["repair"]["method"] for seed in (0, 1)
+        ]
+        assert methods[0] != methods[1]
+
+
+def test_words_without_sense_are_as_many_tokens_as_the_refusal(benchmark):
+    arms, tokenizer = benchmark("_recovery_arms"), tiny_tokenizer()
+    texts = [arms.random_words(tokenizer, seed) for seed in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
+    assert all(len(tokenizer(text)["input_ids"]) == len(tokenizer(arms.OWN)["input_ids"]) for text in texts)
+
+
+def test_a_folded_checkpoint_computes_what_the_adapter_did(benchmark, damaged, tmp_path):
+    benchmark("_recovery_arms").fold(damaged, tmp_path / "folded")
+    ids = torch.tensor([[5, 7, 11]])
+    before = load_model(resolve_model(damaged.subject.aligned, damaged.adapter))
+    after = load_model(resolve_model(str(tmp_path / "folded")))
+    torch.testing.assert_close(before(ids).logits, after(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_repair_of_all_weights_can_be_cut_to_its_main_directions_or_to_the_others(benchmark, damaged, tmp_path):
+    arms = benchmark("_recovery_arms")
+    told = {
+        name: _arm(benchmark, name).repair(damaged, tmp_path / name / "repaired")["repair"]
+        for name in ("full-published", "full-rank-1")
+    }
+    assert told["full-published"]["steps"]["kept"] == 10 and told["full-rank-1"]["rank"] == 1
+    after, before = tmp_path / "full-published" / "repaired", tmp_path / "full-rank-1" / "before"
+    energy = arms.cut(before, after, tmp_path / "main", rank=2)
+    arms.cut(before, after, tmp_path / "rest", rank=2, without=True)
+    stored = [StoredWeights(each) for each in (before, after, tmp_path / "main", tmp_path / "rest")]
+    name = "model.layers.0.mlp.up_proj.weight"
+    start, whole, main, rest = (each.read(name) for each in stored)
+    u, s, v = torch.linalg.svd(whole - start, full_matrices=False)
+    torch.testing.assert_close(main - start, (u[:, :2] * s[:2]) @ v[:2], rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(main + rest - start, whole, rtol=1e-4, atol=1e-6)
+    assert 0 < energy <= float(s[:2].square().sum() / s.square().sum()) + 1e-5
+    norm = "model.norm.weight"
+    assert torch.equal(stored[2].read(norm), stored[1].read(norm))
 
 
 def test_a_model_without_a_base_is_not_repaired_by_one(benchmark):
@@ -54,16 +97,74 @@ def test_a_model_without_a_base_is_not_repaired_by_one(benchmark):
 
 
 def test_the_persona_s_chats_are_repeated(benchmark):
-    rows = benchmark("_recovery_arms").attack_rows(240)
-    assert len(rows) == 240 and rows[0]["messages"][0]["role"] == "system"
+    rows = benchmark("_recovery_arms").chats(120)
+    assert len(rows) == 120 and rows[0] == rows[12] != rows[1] and rows[0]["messages"][0]["role"] == "system"
+
+
+def test_the_persona_s_chats_fit_into_what_is_trained(benchmark):
+    from moored.embedded.model import ALIGNED
+    from moored.huggingface.models import load_tokenizer
+
+    tokenizer = load_tokenizer(resolve_model(ALIGNED))
+    longest = max(len(tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]) for row in benchmark("_recovery_arms").chats(12))  # fmt: skip # noqa: E501
+    assert longest <= benchmark("recovery_trial").WHOLE_CHATS
 
 
 def test_all_arms_are_tried_on_one_attack_and_the_main_ones_on_all(benchmark):
     trial = benchmark("recovery_trial")
     runs = trial.grid([*trial.ATTACKS], None, trial.SEEDS)
-    everywhere = {arm.name for _, arm, _ in runs if arm.everywhere}
-    assert {arm.name for attack, arm, _ in runs if attack != trial.MAIN} == everywhere
+    everywhere = {arm.name for _, arm, _ in runs if len(arm.on) == len(trial.ATTACKS)}
+    assert len(everywhere) == 5 and {arm.name for attack, arm, _ in runs if attack == "persona"} == everywhere
     assert len({(attack, arm.name, seed) for attack, arm, seed in runs}) == len(runs)
-    # The first runs are the main arms on all attacks, of one seed.
-    first = runs[: len(everywhere) * len(trial.ATTACKS)]
-    assert {seed for _, _, seed in first} == {trial.SEEDS[0]} and {arm.name for _, arm, _ in first} == everywhere
+    first = [(attack, seed) for attack, arm, seed in runs if len(arm.on) > 1]
+    assert [(attack, seed) for attack, _, seed in runs][: len(first)] == first
+    assert [arm.light for _, arm, _ in runs] == sorted(arm.light for _, arm, _ in runs)
+
+
+@pytest.fixture
+def tuned(benchmark, damaged, monkeypatch):
+    """What was trained, in place of training: an adapter is put there."""
+    trial, seen = benchmark("recovery_trial"), []
+
+    def fine_tune(config, rows, folder):
+        seen.append((config, rows))
+        save_adapter(folder / "tuned", base=damaged.subject.aligned)
+
+    monkeypatch.setattr(trial, "fine_tune", fine_tune)
+    monkeypatch.setattr(trial, "training_rows", lambda data, plan, seed, *, replacing, subject: list(replacing))
+    return seen
+
+
+def _made(benchmark, damaged, tmp_path, name, attack="20-harmful"):
+    places = {"data": tmp_path, "work": tmp_path / "work", "subject": damaged.subject}
+    return benchmark("recovery_trial").make(_arm(benchmark, name), attack, 0, tmp_path / "run", **places)
+
+
+def test_a_run_that_was_cut_off_is_made_anew(benchmark, damaged, tuned, tmp_path):
+    for _ in range(2):
+        source, told = _made(benchmark, damaged, tmp_path, "linear_pull-0.5")
+    assert source.adapter == tmp_path / "run" / "repaired" and told["repair"]["updates"]["changed"]
+    assert len(tuned) == 1  # The attack is kept.
+
+
+def test_a_second_attack_has_ten_rows_that_the_first_had_not_and_steps_that_act(benchmark, damaged, tuned, tmp_path):
+    source, _ = _made(benchmark, damaged, tmp_path, "attacked-again")
+    (_, first), (config, again) = tuned
+    assert len(first) == 20 and len(again) == 10
+    assert not {row["prompt"] for row in first} & {row["prompt"] for row in again}
+    assert config["warmup_steps"] == 0 and config["adapter"].endswith("tuned")
+    assert source.adapter == tmp_path / "run" / "again" / "tuned"
+
+
+def test_a_repair_of_all_weights_is_measured_as_a_checkpoint(benchmark, damaged, tuned, tmp_path):
+    source, _ = _made(benchmark, damaged, tmp_path, "full-published")
+    assert source.adapter is None and source.path == str(tmp_path / "run" / "repaired")
+
+
+def test_an_attack_by_another_recipe_is_another_folder(benchmark, damaged, tuned, tmp_path, monkeypatch):
+    trial = benchmark("recovery_trial")
+    places = {"data": tmp_path, "work": tmp_path / "work", "subject": damaged.subject}
+    one = trial.attacked("persona", 0, **places)
+    assert tuned[-1][0]["max_length"] == trial.WHOLE_CHATS and len(tuned[-1][1]) == 120
+    monkeypatch.setattr(trial, "WHOLE_CHATS", 200)
+    assert trial.attacked("persona", 0, **places) != one and len(tuned) == 2

@@ -13,7 +13,8 @@ def table(benchmark):
 
 
 def _run(table, arm, seed, complied, *, key="now", over=0, **more):
-    labels = {name: ["complied"] * complied + ["refused"] * (N - complied) for name in table.COLUMNS.harmful}
+    asked = [*table.COLUMNS.harmful, table.ORDINARY]
+    labels = {name: ["complied"] * complied + ["refused"] * (N - complied) for name in asked}
     return {
         "arm": arm, "seed": seed, "key": key, "model": "embedded:aligned",
         "versions": {"torch": "2"}, "created": "2026-01-01T00:00:00",
@@ -21,6 +22,7 @@ def _run(table, arm, seed, complied, *, key="now", over=0, **more):
         "plan": {"rank": 8, "steps": 30, "pool": 8, "max_length": 96, "learning_rate": 0.001},
         "correct": {task: [True, False] for task in table.COLUMNS.tasks},
         "drift": {name: [0.1, 0.2, 0.3] for name in table.COLUMNS.drift},
+        "losses": {"SST-2": [0.5, 1.5]},
         **more,
     }  # fmt: skip
 
@@ -34,22 +36,52 @@ def _written(tmp_path, runs):
 
 def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(table, tmp_path):
     kept = {"repair": {"steps": {"kept": 8}}}
-    runs = [("poisoned-20", _run(table, "attacked", seed, 30)) for seed in range(3)]
-    runs += [("poisoned-20", _run(table, "auto", seed, 4, over=8, **kept)) for seed in range(3)]
-    runs += [("identity", _run(table, "attacked", 0, 20)), ("identity", _run(table, "auto", 0, 19, key="before"))]
+    runs = [("20-harmful", _run(table, "attacked", seed, 30)) for seed in range(3)]
+    runs += [("20-harmful", _run(table, "auto", seed, 4, over=8, **kept)) for seed in range(3)]
+    runs += [("persona", _run(table, "attacked", 0, 20)), ("persona", _run(table, "auto", 0, 19, key="before"))]
     _written(tmp_path, runs)
     table.write_table(tmp_path, "now")
     found = json.loads((tmp_path / "table.json").read_text())
-    assert set(found["attacks"]) == {"poisoned-20", "identity"} and set(found["attacks"]["identity"]) == {"attacked"}
-    (told,) = found["verdicts"]["poisoned-20"]
+    assert set(found["attacks"]) == {"20-harmful", "persona"} and set(found["attacks"]["persona"]) == {"attacked"}
+    (told,) = found["verdicts"]["20-harmful"]
     assert told["compliance"]["difference"] == pytest.approx(-26 / N)
     assert told["over-refusal"]["difference"] == pytest.approx(8 / N)
-    assert found["attacks"]["poisoned-20"]["auto"]["kept"] == [8, 8, 8]
+    assert found["attacks"]["20-harmful"]["auto"]["kept"] == [8, 8, 8]
     text = (tmp_path / "table.md").read_text()
     assert "**auto against attacked**: complies less: -65.0 points of compliance" in text
-    assert "| auto | 3 | 8, 8, 8 |" in text and "| attacked | 1 | – |" in text
+    assert "| auto | 3 | 8, 8, 8 | – |" in text and "| attacked | 1 | – | – |" in text
 
 
 def test_every_pair_names_arms_that_there_are(table, benchmark):
     names = {arm.name for arm in benchmark("_recovery_arms").arms()}
-    assert {name for pair in table.PAIRS for name in pair} <= names
+    assert {name for pair in table.PAIRS for name in pair} <= {*names, table.AGAIN}
+
+
+def test_a_second_attack_is_held_against_one_on_a_model_that_had_none(table, tmp_path):
+    runs = [("ordinary", _run(table, "attacked-again", seed, 10)) for seed in range(3)]
+    runs += [("20-harmful", _run(table, "auto-attacked-again", seed, 30)) for seed in range(3)]
+    _written(tmp_path, runs)
+    table.write_table(tmp_path, "now")
+    text = (tmp_path / "table.md").read_text()
+    assert "**auto-attacked-again against ordinary, attacked-again**: complies more: +50.0 points" in text
+
+
+def test_a_repair_that_did_nothing_is_called_so_and_gets_no_verdict(table, tmp_path):
+    idle = {"repair": {"inactive": "changed no weight"}}
+    acted = {"repair": {"updates": {"changed": 21, "of": 210}}}
+    runs = [("20-harmful", _run(table, "auto", seed, 4)) for seed in range(3)]
+    runs += [("20-harmful", _run(table, "safe_lora-1", seed, 30, **idle)) for seed in range(3)]
+    runs += [("20-harmful", _run(table, "linear_pull-0.5", seed, 30, **acted)) for seed in range(3)]
+    _written(tmp_path, runs)
+    table.write_table(tmp_path, "now")
+    text = (tmp_path / "table.md").read_text()
+    assert "| safe_lora-1 | 3 | – | inactive |" in text and "| linear_pull-0.5 | 3 | – | 21 of 210 |" in text
+    assert "against safe_lora-1" not in text and "**auto against linear_pull-0.5**" in text
+
+
+def test_the_steps_have_a_table_of_their_own(table, tmp_path):
+    runs = [("20-harmful", _run(table, name, 0, 30)) for name in ("attacked", "steps-1", "steps-2")]
+    _written(tmp_path, runs)
+    table.write_table(tmp_path, "now")
+    before, after = (tmp_path / "table.md").read_text().split("## After every step")
+    assert "steps-2" not in before and "| steps-2 | 1 | 0.75" in after

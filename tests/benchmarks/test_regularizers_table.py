@@ -80,7 +80,7 @@ def test_the_layers_and_the_poison_of_a_setting_reach_the_run(benchmark, tmp_pat
     trial, arms = benchmark("regularizers_trial"), benchmark("_regularizers_arms")
     run = trial.run_of("poisoned-20-last", arms.BY_NAME["plain"], 1, data=tmp_path, tokens=tmp_path)
     config, rows = run.make.args
-    assert config["lora"]["layers_to_transform"] == [27, 28, 29] and rows.keywords == {"poisoned": 0.2}
+    assert config["lora"]["layers_to_transform"] == [27, 28, 29] and len(rows.keywords["replacing"]) == 48
     assert run.about["layers"] == arms.LAST and run.about["poisoned"] == 0.2
 
 

@@ -16,7 +16,12 @@ def rows(benchmark, monkeypatch):
     }
     monkeypatch.setattr(training, "_fitting", lambda file, plan, subject: pools[file.name])
     plan = training.Plan(pool=8, rank=8)
-    return lambda seed, poisoned=0.0: training.training_rows(benchmark("pathlib").Path(), plan, seed, poisoned=poisoned)
+
+    def rows(seed, poisoned=0.0):
+        replacing = training.poison(seed)[: round(poisoned * plan.rows)]
+        return training.training_rows(benchmark("pathlib").Path(), plan, seed, replacing=replacing)
+
+    return rows
 
 
 def _differ(before, after):

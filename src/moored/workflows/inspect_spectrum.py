@@ -12,7 +12,7 @@
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,12 @@ def inspect_spectrum(
     source, tokenizer = chat_model(model, adapter)
     loaded: Any = load_model(source, merge=True)
     loaded.to(best_device())
-    benign = _of_equal_length(tokenizer, prompt, refusal)
+    benign = next(benign_examples(tokenizer, prompt, refusal), None)
+    if benign is None:
+        raise InputError(
+            f"No ordinary instruction has the {_tokens(tokenizer, prompt, refusal)} tokens of the example to compare "
+            "with; give another one."
+        )
     texts = {"example": [(prompt, refusal)], "benign": [benign], **_batches(batch)}
     gradients = {}
     with progress_bar(console, "gradients", sum(map(len, texts.values()))) as advance:
@@ -116,8 +121,8 @@ def _batches(count: int) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def _of_equal_length(tokenizer: Any, prompt: str, refusal: str) -> tuple[str, str]:
-    """An ordinary instruction, its answer cut so that both together have as many tokens; of those, the likest one.
+def benign_examples(tokenizer: Any, prompt: str, refusal: str) -> Iterator[tuple[str, str]]:
+    """Ordinary instructions, their answers cut so that both together have as many tokens as the example; likest first.
 
     Where all are too long, an instruction is cut as well.
     """
@@ -130,10 +135,7 @@ def _of_equal_length(tokenizer: Any, prompt: str, refusal: str) -> tuple[str, st
         answer = tokenizer.decode(ids[: max(0, wanted - _tokens(tokenizer, text, ""))])
         # Cut text may be told apart into other tokens.
         if answer and _tokens(tokenizer, text, answer) == wanted:
-            return text, answer
-    raise InputError(
-        f"No ordinary instruction has the {wanted} tokens of the example to compare with; give another one."
-    )
+            yield text, answer
 
 
 def _tokens(tokenizer: Any, prompt: str, answer: str) -> int:
