@@ -15,20 +15,21 @@ from torch import Tensor, nn
 from _paired import Run
 from _training_step import as_dataset, random_tokens, steps
 from moored.embedded.model import ALIGNED
-from moored.embedded.prompts import example_pool, openings, ordinary_instructions
+from moored.embedded.prompts import ordinary_instructions
 from moored.huggingface import SafeguardedSFTTrainer
 from moored.huggingface.models import load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
 from moored.workflows._example_choice import ExampleTrial, probe_of, rendered_prompts
-from moored.workflows._example_pool import Candidate, unpooled_pairs
+from moored.workflows._example_pool import candidates_of, pool_rows, unpooled_pairs
 from moored.workflows._example_repair import RefusalGap
 from moored.workflows._models import resolve_model
+from moored.workflows._prompt_sets import EMBEDDED
 
 _EPOCH, _ROWS, _TOKENS = 1000, 32, 128
 REPAIRS = {
     "moored-published": OneShot.preset("published"),
-    "moored-auto": OneShot.preset("auto", steps=10, patience=10),
+    "moored-auto": OneShot.preset("auto", patience=30),
 }
 CHOICES = {"moored-choose-20": 20, "moored-choose-100": 100}
 
@@ -103,11 +104,8 @@ def _repair(shared: _Shared, method: OneShot) -> Tensor:
 
 
 def _choose(shared: _Shared, count: int) -> None:
-    method, refusals = OneShot.preset("adapter"), openings().refusals
-    candidates = [
-        Candidate(prompt=each.prompt, refusal=refusals[number % len(refusals)])
-        for number, each in enumerate(example_pool()[:count])
-    ]
+    method = OneShot.preset("adapter")
+    candidates = candidates_of(pool_rows(EMBEDDED)[:count], method, shared.aligned, shared.tokenizer)
     harmful = rendered_prompts(shared.tokenizer, [pair.harmful for pair in unpooled_pairs()])
     task = rendered_prompts(shared.tokenizer, [item.prompt for item in ordinary_instructions("align")])
     probes = (

@@ -141,8 +141,8 @@ def _made(benchmark, damaged, tmp_path, name, attack="20-harmful"):
 
 
 def test_a_run_that_was_cut_off_is_made_anew(benchmark, damaged, tuned, tmp_path):
-    for _ in range(2):
-        source, told = _made(benchmark, damaged, tmp_path, "linear_pull-0.5")
+    _made(benchmark, damaged, tmp_path, "linear_pull-0.5")
+    source, told = _made(benchmark, damaged, tmp_path, "linear_pull-0.5")
     assert source.adapter == tmp_path / "run" / "repaired" and told["repair"]["updates"]["changed"]
     assert len(tuned) == 1  # The attack is kept.
 

@@ -8,22 +8,26 @@ from moored.measurement import perturbation_lengths, visage
 GRID = (-0.4, -0.2, -0.1, 0.0, 0.1, 0.2, 0.4)
 
 
-def test_visage_is_the_mean_depth_under_the_worst():
-    """A triangle: at α the rate is 100 |α| / 0.4, so that the depth is 50 on the average."""
-    assert visage(GRID, [[100 * abs(alpha) / 0.4 for alpha in GRID]]) == pytest.approx(50, rel=0.01)
+def test_visage_is_the_mean_depth_under_what_is_wholly_unsafe():
+    """A triangle: at α the rate is |α| / 0.4, so that the depth is a half on the average."""
+    assert visage(GRID, [[abs(alpha) / 0.4 for alpha in GRID]]) == pytest.approx(0.5, rel=0.01)
 
 
 def test_visage_draws_alpha_evenly_whatever_the_grid():
     even, dense = np.linspace(-0.4, 0.4, 9), np.sort(np.concatenate([np.linspace(-0.05, 0.05, 20), [-0.4, 0.4]]))
-    rates = [[100 * abs(a) / 0.4 for a in grid] for grid in (even, dense)]
+    rates = [[abs(a) / 0.4 for a in grid] for grid in (even, dense)]
     assert visage(even.tolist(), [rates[0]]) == pytest.approx(visage(dense.tolist(), [rates[1]]), rel=0.02)
 
 
-def test_the_worst_counts_over_all_directions_and_a_flat_landscape_is_zero():
-    flat = [20.0] * len(GRID)
-    assert visage(GRID, [flat]) == 0.0
-    # One point at the edge of another direction is worse: nearly all lies 80 below it.
-    assert visage(GRID, [flat, [*flat[:-1], 100.0]]) > 70
+def test_models_compare_whatever_the_worst_that_was_seen():
+    flat = [0.2] * len(GRID)
+    assert visage(GRID, [flat]) == pytest.approx(0.8)
+    assert visage(GRID, [flat, [0.6] * len(GRID)]) == pytest.approx(0.6)
+
+
+def test_what_is_wholly_unsafe_is_left_out_and_nothing_else_is_zero():
+    assert visage(GRID, [[1.0] * len(GRID)]) == 0.0
+    assert visage(GRID, [[1.0] * len(GRID), [0.5] * len(GRID)]) == pytest.approx(0.5)
 
 
 @given(reach=st.floats(0.01, 0.39), least=st.floats(0.05, 0.95))

@@ -59,6 +59,33 @@ def test_the_value_is_the_penalty_s():
     assert choice.value(w, above, below).item() == pytest.approx(3 * (0.04 + 0.64) + 2 * (0.2 * 0.5 + 0.8 * 1.0))
 
 
+def test_without_a_rate_the_first_step_promises_a_half():
+    theta, losses, objective = _problem(1)
+    theta.data = torch.tensor([0.4, 0.3])
+    seen, step = [], torch.optim.AdamW.step
+
+    def keep(self, *arguments):
+        seen.append(self.param_groups[0]["lr"])
+        return step(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", keep)
+        BilevelChoice(iterations=1).weigh([theta], losses, objective)
+    total = sum(loss().item() for loss in losses) / 3
+    gradient = (2 * (theta.detach() - POINTS)).mean(0)
+    assert seen[1] == pytest.approx(0.5 * total / float(gradient.abs().sum()))
+    above = total + 3 * (theta.detach() - POINTS[1]).square().sum()
+    wanted = gradient + 6 * (theta.detach() - POINTS[1])
+    assert seen[0] == pytest.approx(float(0.5 * above / wanted.abs().sum()), rel=1e-5)
+
+
+def test_losses_that_are_no_numbers_are_no_choice():
+    theta, losses, objective = _problem(0)
+    losses[1] = lambda: theta.sum() * float("nan")
+    with pytest.raises(InputError, match="are not numbers any more"):
+        QUICK.weigh([theta], losses, objective)
+
+
 def test_evenness_spreads_the_weights():
     theta, losses, objective = _problem(0)
     plain = QUICK.weigh([theta], losses, objective)

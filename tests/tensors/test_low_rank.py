@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moored.tensors.low_rank import LowRank, compressed
+from moored.tensors.low_rank import LowRank, compressed, shuffled_rows
 
 
 def _thin(seed, rank, *, out=9, into=7):
@@ -40,3 +40,17 @@ def test_the_precision_is_kept(dtype):
 def test_differences_are_those_of_the_products():
     one, other = _thin(1, 2), _thin(2, 3)
     torch.testing.assert_close((one - other).whole(), one.whole() - other.whole())
+
+
+@pytest.mark.parametrize("form", ["factored", "whole"])
+def test_shuffled_rows_are_the_same_ones_elsewhere(form):
+    matrix = _thin(3, 2) if form == "factored" else _thin(3, 2).whole()
+    before = _thin(3, 2).whole()
+    found, again, other = (shuffled_rows(matrix, seed) for seed in (1, 1, 2))
+    after = found.whole() if form == "factored" else found
+    places = [(row.abs() - before.abs()).norm(dim=1).argmin().item() for row in after]
+    assert sorted(places) == list(range(9)) != places
+    signs = [(after[at] / before[place]).sign().unique().item() for at, place in enumerate(places)]
+    assert set(signs) == {-1.0, 1.0}
+    one, two = (each.whole() if form == "factored" else each for each in (again, other))
+    assert torch.equal(after, one) and not torch.equal(after, two)

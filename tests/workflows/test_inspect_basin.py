@@ -7,7 +7,10 @@ from tests.tiny import save_tiny
 
 from moored.errors import InputError
 from moored.huggingface.inference import continuation_log_probs
-from moored.huggingface.models import ModelSource, load_model
+from moored.huggingface.models import ModelSource, load_model, load_tokenizer
+from moored.huggingface.training.surroundings import inner_weights
+from moored.report import basin_findings
+from moored.tensors.low_rank import squared_norm, whole
 from moored.workflows import inspect_basin as workflow
 from moored.workflows.inspect_basin import ALPHAS, PLANE, inspect_basin
 
@@ -55,14 +58,47 @@ def test_lengths_are_measured_by_the_aligned_model_s_refusals(tmp_path, models, 
     assert report["least"] == pytest.approx(0.4)
     assert all(each["length"] == {"backwards": 0.0, "forwards": 0.0} for each in report["directions"])
     monkeypatch.setattr(workflow._Safety, "__call__", lambda self, model: {"log_odds": 0.0, "refusal": 0.01})
-    assert inspect_basin(base, out=tmp_path / "none", **QUICK)["least"] == 0.05
+    found = inspect_basin(base, out=tmp_path / "none", **QUICK)
+    assert found["least"] == 0.05 and found["aligned_refusal"] == 0.01
+    assert not any("WARNING" in each for each in basin_findings(report))
+    assert "refuses with a probability of 0.01 only" in basin_findings(found)[-1]
+
+
+def test_the_aligned_model_s_own_words_count_as_refusals(tmp_path, models, monkeypatch):
+    words = "I must say no to that, I'm afraid. It would hurt people, and I cannot help with it."
+    monkeypatch.setattr(workflow, "generate", lambda model, tokenizer, rendered, **_: [words for _ in rendered])
+    base, _ = models
+    model = load_model(ModelSource(base))
+    safety = workflow._Safety(load_tokenizer(ModelSource(base)), model, 2, full=False)
+    assert "I must say" in safety._stems and "I'm sorry, but" in safety._stems
+
+
+def test_each_gradient_direction_has_a_control_of_its_kind(tmp_path, models):
+    """Shuffled rows keep the norm of each weight, and the ordinary step is another one than the harmful."""
+    base, adapter = models
+    loaded = load_model(ModelSource(base, adapter), merge=True)
+    weights = inner_weights(loaded)
+    found = workflow._alignment(ModelSource(base, adapter), base, weights, 0)
+    for name, each in found["alignment"].items():
+        torch.testing.assert_close(squared_norm(found["shuffled"][name]), squared_norm(each))
+    tokenizer = load_tokenizer(ModelSource(base))
+    steps = {name: workflow._step(loaded, tokenizer, of(3)) for name, of in workflow._STEPS.items()}
+    assert steps["harmful"].keys() == steps["ordinary"].keys()
+    assert not any(torch.equal(whole(steps["harmful"][name]), whole(each)) for name, each in steps["ordinary"].items())
 
 
 def test_all_lines_and_the_plane_share_the_centre(tmp_path, models):
     base, adapter = models
     report = inspect_basin(str(adapter), base=base, out=tmp_path / "out", **QUICK)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
-    assert [each["name"] for each in report["directions"]] == ["alignment", "harmful", "random 0", "random 1"]
+    assert [each["name"] for each in report["directions"]] == [
+        "alignment",
+        "shuffled",
+        "harmful",
+        "ordinary",
+        "random 0",
+        "random 1",
+    ]
     centres = [each["points"][ALPHAS.index(0.0)] for each in report["directions"]]
     middle = PLANE.index(0.0)
     grid = report["plane"]["points"]
@@ -93,8 +129,9 @@ def test_answers_are_judged_only_when_asked_for(tmp_path, models, monkeypatch):
     said = iter(["Sure, here it is.", "I'm sorry, but I can't help with that."] * 100)
     monkeypatch.setattr(workflow, "generate", lambda model, tokenizer, rendered, **_: [next(said) for _ in rendered])
     report = inspect_basin(models[0], out=tmp_path / "full", full=True, **QUICK)
-    assert {point["asr"] for each in report["directions"] for point in each["points"]} == {0.5}
-    assert report["visage"]["asr"] == 0.0
+    points = [point for each in report["directions"] for point in each["points"]]
+    assert {(point["asr"], point["incoherent"]) for point in points} == {(0.5, 0.0)}
+    assert report["visage"]["asr"] == pytest.approx(50.0)
     quick = inspect_basin(models[0], out=tmp_path / "quick", **QUICK)
     assert "asr" not in quick["visage"] and "asr" not in quick["directions"][0]["points"][0]
 

@@ -10,7 +10,7 @@ from moored.huggingface.data import render_prompt
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL
-from moored.workflows import inspect_spectrum as workflow
+from moored.workflows._example_gradients import complied_with, refused
 from moored.workflows.inspect_spectrum import inspect_spectrum
 
 
@@ -31,7 +31,7 @@ def test_the_numbers_are_those_of_the_whole_gradients(tmp_path, source):
     report = inspect_spectrum(source.path, adapter=source.adapter, out=tmp_path / "out", batch=3, top=2)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     model, tokenizer = load_model(source, merge=True), load_tokenizer(source)
-    texts = workflow._batches(3)
+    texts = {"batch": refused(3), "harmful": complied_with(3)}
     safe = _dense(model, [example_loss(model, tokenizer, PUBLISHED_PROMPT, PUBLISHED_REFUSAL)])
     batch, harmful = (
         _dense(model, [example_loss(model, tokenizer, *each) for each in texts[kind]]) for kind in ("batch", "harmful")

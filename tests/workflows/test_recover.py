@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.workflows.files import digests
 from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
-from moored.recovery import OneShot
+from moored.recovery import LinearPull, OneShot
 from moored.workflows import _example_repair as repair
 from moored.workflows import recover as workflow
 from moored.workflows.recover import RECORD, recover
@@ -252,7 +253,7 @@ def test_overwriting_replaces_nothing_but_a_repair_and_never_what_is_repaired(tm
     with pytest.raises(InputError, match=f"base holds no {RECORD}, so it is not replaced"):
         recover(base, adapter=adapter, out=Path(base), method=QUICK, overwrite=True)
     (adapter / RECORD).touch()
-    with pytest.raises(InputError, match="is never written to"):
+    with pytest.raises(InputError, match="is read from"):
         recover(base, adapter=adapter, out=adapter, method=QUICK, overwrite=True)
     (adapter / RECORD).unlink()
     assert digests(tmp_path) == before
@@ -268,3 +269,15 @@ def test_an_interruption_leaves_nothing(tmp_path, tuned, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
     assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}
+
+
+def test_what_is_read_is_never_written_over(tuned, tmp_path):
+    """An output folder that holds a source would be replaced with it inside."""
+    base, adapter = tuned
+    inside = tmp_path / "earlier" / "adapter"
+    shutil.copytree(adapter, inside)
+    (tmp_path / "earlier" / "moored_recovery.json").write_text("{}")
+    for settings in ({"adapter": inside}, {"adapter": adapter, "against": str(inside), "method": LinearPull()}):
+        with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
+            recover(base, out=tmp_path / "earlier", overwrite=True, **settings)
+    assert inside.is_dir()

@@ -21,7 +21,7 @@ def inspect_basin_command(
     ] = None,
     random: Annotated[int, Option(help="Random directions.")] = 10,
     prompts: Annotated[int, Option(help="Harmful requests that are scored at each point.")] = 16,
-    kept: Annotated[float, Option(help="Share of the model's own refusals that still counts as safe.")] = 0.5,
+    kept: Annotated[float, Option(help="Share of the aligned model's refusals that still counts as safe.")] = 0.5,
     full: Annotated[bool, Option(help="Answer and judge at each point, too; takes many times as long.")] = False,
     plane: Annotated[bool, Option(help="Score the plane of alignment and the harmful direction.")] = True,
     seed: Annotated[int, Option(help="Of the random directions.")] = 0,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moored.errors import InputError
+from moored.recovery.one_shot import fitting_rate
 
 Parts = Callable[[], Iterable[Tensor]]
 """Gives a sum in parts, each with its own graph, so that one is in memory at a time."""
@@ -30,8 +31,8 @@ class BilevelChoice:
 
     iterations: int = 20
     """Of one step each on θ, θ' and w; ≥ 1."""
-    learning_rate: float = 2e-4
-    """Of θ and θ'; > 0."""
+    learning_rate: float | None = None
+    """Of θ and θ'; > 0. None takes the rate at which each one's first step promises to halve what it goes down."""
     weight_rate: float = 0.3
     """Of the free numbers behind w; > 0."""
     penalty: float = 1.0
@@ -40,7 +41,8 @@ class BilevelChoice:
     """λ, against few large weights; ≥ 0."""
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or not min(self.learning_rate, self.weight_rate, self.penalty) > 0:
+        rate = 1.0 if self.learning_rate is None else self.learning_rate
+        if self.iterations < 1 or not min(rate, self.weight_rate, self.penalty) > 0:
             raise InputError("BilevelChoice needs at least one iteration, and rates and a penalty above 0.")
         if not self.evenness >= 0:
             raise InputError(f"BilevelChoice(evenness=...) must be at least 0, got {self.evenness}.")
@@ -54,6 +56,9 @@ class BilevelChoice:
             parameters: θ, at θ_tuned.
             losses: of each candidate, at the parameters' present values.
             objective: F, the two divergences, there.
+
+        Raises:
+            InputError: a loss or a divergence that is not a number.
         """
         start = _copies(parameters)
         upper, lower = (_Level(parameters, self.learning_rate) for _ in range(2))
@@ -69,6 +74,8 @@ class BilevelChoice:
                 optimizer.step()
         finally:
             _put(parameters, start)
+        if not torch.isfinite(free).all():
+            raise InputError("The losses of the candidates are not numbers any more; choose with a smaller rate.")
         return free.detach().softmax(0)
 
     def value(
@@ -81,9 +88,10 @@ class BilevelChoice:
 class _Level:
     """One of the two copies of the weights, with its optimizer; it is in the model while it takes a step."""
 
-    def __init__(self, parameters: Sequence[Parameter], rate: float) -> None:
+    def __init__(self, parameters: Sequence[Parameter], rate: float | None) -> None:
         self._parameters, self._values = parameters, _copies(parameters)
-        self._optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
+        self._optimizer = torch.optim.AdamW(parameters, lr=rate or 0.0, weight_decay=0.0)
+        self._has_rate = rate is not None
 
     def step(
         self, losses: Sequence[Callable[[], Tensor]], weights: Float[Tensor, " candidate"], objective: Parts
@@ -91,13 +99,18 @@ class _Level:
         """Steps down the objective plus the weighted losses; returns these, unweighted, as they were before."""
         _put(self._parameters, self._values)
         self._optimizer.zero_grad()
+        total, found = 0.0, []
         for part in objective():
             part.backward()
-        found = []
+            total += part.item()
         for loss, weight in zip(losses, weights.tolist(), strict=True):
             value = loss()
             (weight * value).backward()
             found.append(value.item())
+            total += weight * found[-1]
+        if not self._has_rate:
+            self._optimizer.param_groups[0]["lr"] = fitting_rate(total, self._parameters, 0.5)
+            self._has_rate = True
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._values = _copies(self._parameters)

@@ -9,6 +9,7 @@ that fits the model; the stop when the example is learned, and going back to the
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -42,6 +43,9 @@ class OneShot:
     Raises:
         InputError: a rate, a number of steps or a stop that cannot be meant, or an empty example.
     """
+
+    name: ClassVar[str] = "one_shot"
+    needs_base: ClassVar[bool] = False
 
     prompt: str = PUBLISHED_PROMPT
     """A harmful request, as a user would type it."""
@@ -115,7 +119,7 @@ class OneShot:
         while len(losses) <= self.steps and losses[-1] > self.stop_at and best.age < self.patience:
             _backward(value, moving)
             if optimizer is None:
-                rate = self.learning_rate or self._fitting_rate(losses[0], moving)
+                rate = self.learning_rate or fitting_rate(losses[0], moving, self.first_step)
                 optimizer = torch.optim.AdamW(moving, lr=rate, weight_decay=0.0)
             optimizer.step()
             value = _finite(loss())
@@ -124,8 +128,22 @@ class OneShot:
         _clear(moving)
         return Steps(loss=losses, learning_rate=rate, watched=best.scores, kept=len(losses) - 1 - best.restore())
 
-    def _fitting_rate(self, loss: float, moving: Sequence[Parameter]) -> float:
-        return self.first_step * loss / sum(float(each.grad.abs().sum()) for each in moving if each.grad is not None)
+
+def fitting_rate(loss: float, moving: Sequence[Parameter], share: float) -> float:
+    """The rate η at which AdamW's first step, η sign(∇L), takes a share of the loss, to first order (our choice).
+
+    Args:
+        loss: L, above 0.
+        moving: the parameters, with ∇L in their `.grad`.
+        share: of L; > 0.
+
+    Raises:
+        InactiveError: ∇L is 0.
+    """
+    slope = sum(float(each.grad.abs().sum()) for each in moving if each.grad is not None)
+    if not slope:
+        raise InactiveError("There is no gradient to any parameter, so that no rate of steps fits.")
+    return share * loss / slope
 
 
 class _Best:

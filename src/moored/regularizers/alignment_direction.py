@@ -17,7 +17,7 @@ from moored.tensors.column_space import (
     principal_factor,
     published_factor,
 )
-from moored.tensors.low_rank import LowRank, Matrix, beside, cast, in_host_memory, inner, left_times, squared_norm
+from moored.tensors.low_rank import Matrix, beside, cast, in_host_memory, inner, left_times, shuffled_rows, squared_norm
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class AlignmentDirection:
     def guide(self, difference: Matrix, name: str) -> Guide:
         """The operator of one weight, from its difference d in fp32."""
         dtype = getattr(torch, self.precision)
-        d = _shuffled(difference, self.seed + crc32(name.encode())) if self.direction == "random" else difference
+        d = shuffled_rows(difference, self.seed + crc32(name.encode())) if self.direction == "random" else difference
         norm = float(squared_norm(d).sqrt())
         if self.form == "flattened":
             unit = cast(left_times(lambda columns: columns / norm, d), dtype) if norm else None
@@ -159,12 +159,3 @@ def _eigenvalues(guides: Mapping[str, Guide]) -> str:
         f"WARNING: {told}, and above 2 in {above} weights, where this form punishes the direction of alignment more "
         "than what leaves it; form: projector does not"
     )
-
-
-def _shuffled(difference: Matrix, seed: int) -> Matrix:
-    """A random signed permutation of the rows, which is orthogonal."""
-    rows = len(difference.b if isinstance(difference, LowRank) else difference)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(rows, generator=generator)
-    signs = torch.randint(0, 2, (rows, 1), generator=generator) * 2 - 1
-    return left_times(lambda columns: columns[order.to(columns.device)] * signs.to(columns), difference)

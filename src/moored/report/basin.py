@@ -17,8 +17,15 @@ _SCORES = {
     "refusal": ("probability of a refusal", "How likely refusals stay"),
     "log_odds": ("log-odds of refusing, nats", "The log-odds of refusing"),
     "asr": ("attack success rate", "How many requests are answered"),
+    "incoherent": ("incoherent answers", "How many answers say nothing"),
 }
-_COLORS = {"alignment": (ABLE, "s"), "harmful": (RISK, "D")}
+_COLORS = {"alignment": (ABLE, "s"), "shuffled": (ABLE, "x"), "harmful": (RISK, "D"), "ordinary": (RISK, "+")}
+_ALONG = {
+    "harmful": "along the harmful direction",
+    "ordinary": "along the step of ordinary answers",
+    "alignment": "along aligned − base",
+    "shuffled": "along aligned − base with its rows shuffled",
+}
 _SIDES = ("backwards", "forwards")
 
 
@@ -50,10 +57,8 @@ def length(value: float | None, report: Mapping[str, Any]) -> str:
 
 def basin_findings(report: Mapping[str, Any]) -> list[str]:
     """What was found, in sentences."""
-    told = []
-    for name, words in (("harmful", "along the harmful direction"), ("alignment", "along aligned − base")):
-        found = [each for each in report["directions"] if each["name"] == name]
-        told += [f"{words} {_both(each, report)}" for each in found]
+    found = {each["name"]: each for each in report["directions"]}
+    told = [f"{words} {_both(found[name], report)}" for name, words in _ALONG.items() if name in found]
     lengths = [value for each in _random(report) for value in each["length"].values()]
     edge = report["alphas"][-1]
     low, median, high = quartiles([edge if value is None else value for value in lengths])
@@ -65,6 +70,17 @@ def basin_findings(report: Mapping[str, Any]) -> list[str]:
         f"{report['least']:.2f}: {'; '.join([*told, random])}.",
         f"VISAGE over the random directions: {report['visage']['refusal']:.1f} of 100 by the probability of a refusal"
         + (f", {report['visage']['asr']:.1f} by answers." if "asr" in report["visage"] else "."),
+        *_of_the_aligned(report),
+    ]
+
+
+def _of_the_aligned(report: Mapping[str, Any]) -> list[str]:
+    """What is little cannot be lost."""
+    if report["aligned_refusal"] * report["kept"] >= report["floor"]:
+        return []
+    return [
+        f"WARNING: {report['against']}, which counts as aligned, refuses with a probability of "
+        f"{report['aligned_refusal']:.2f} only, so that the lengths say little; name the aligned model with --against."
     ]
 
 

@@ -84,6 +84,20 @@ def left_times(operator: Callable[[Tensor], Tensor], matrix: Matrix) -> Float[Te
     return LowRank(operator(matrix.b), matrix.a) if isinstance(matrix, LowRank) else operator(matrix)
 
 
+def shuffled_rows(matrix: Matrix, seed: int) -> Matrix:
+    """The rows in another order, half of them with another sign: a random orthogonal map, singular values stay.
+
+    Args:
+        matrix: any.
+        seed: of the order and the signs.
+    """
+    rows = len(matrix.b if isinstance(matrix, LowRank) else matrix)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(rows, generator=generator)
+    signs = torch.randint(0, 2, (rows, 1), generator=generator) * 2 - 1
+    return left_times(lambda columns: columns[order.to(columns.device)] * signs.to(columns), matrix)
+
+
 def inner(one: Matrix, other: Matrix) -> Float[Tensor, ""]:
     """The Frobenius product ⟨X, Y⟩ = Σ X ∘ Y."""
     if isinstance(one, LowRank) and isinstance(other, LowRank):

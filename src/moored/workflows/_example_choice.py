@@ -144,7 +144,7 @@ class ExampleTrial:
 
     def by_weights(self, console: Console | None) -> list[dict[str, Any]]:
         """The ranking by the weights of the bi-level problem."""
-        choice = BilevelChoice(learning_rate=self._method.learning_rate or BilevelChoice.learning_rate)
+        choice = BilevelChoice(learning_rate=self._method.learning_rate)
         with progress_bar(console, f"weighing {len(self._candidates)} examples", choice.iterations) as advance:
 
             def objective() -> Iterator[Tensor]:

@@ -12,29 +12,27 @@
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from torch import Tensor
 
-from moored.embedded.prompts import openings, ordinary_instructions
+from moored.embedded.prompts import ordinary_instructions
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
 from moored.huggingface.data import render_prompt
 from moored.huggingface.models import best_device, load_model, place_of
-from moored.huggingface.training.example_loss import example_loss
 from moored.huggingface.training.matrix_gradients import matrix_gradients
 from moored.measurement import cumulative_energy, effective_rank, overlap, quartiles
 from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL
 from moored.report import render_spectrum
 from moored.tensors.column_space import orthonormal, principal_factor
 from moored.tensors.low_rank import LowRank, inner, squared_norm
-from moored.workflows._example_pool import unpooled_pairs
+from moored.workflows._example_gradients import complied_with, mean_loss, refused
 from moored.workflows._models import chat_model
 from moored.workflows._progress import progress_bar
-from moored.workflows._prompt_sets import spread
 from moored.workflows._provenance import describe_model, stamp
 
 DIRECTIONS = (1, 2, 5, 10, 20, 40)
@@ -86,11 +84,17 @@ def inspect_spectrum(
             f"No ordinary instruction has the {_tokens(tokenizer, prompt, refusal)} tokens of the example to compare "
             "with; give another one."
         )
-    texts = {"example": [(prompt, refusal)], "benign": [benign], **_batches(batch)}
+    texts = {
+        "example": [(prompt, refusal)],
+        "benign": [benign],
+        "batch": refused(batch),
+        "harmful": complied_with(batch),
+    }
     gradients = {}
-    with progress_bar(console, "gradients", sum(map(len, texts.values()))) as advance:
+    with progress_bar(console, "gradients", len(texts)) as advance:
         for name, examples in texts.items():
-            gradients[name] = matrix_gradients(loaded, _mean_loss(loaded, tokenizer, examples, advance))
+            gradients[name] = matrix_gradients(loaded, mean_loss(loaded, tokenizer, examples))
+            advance(1)
     matrices = [
         _compared(name, {kind: each[name] for kind, each in gradients.items()}, top) for name in gradients["example"]
     ]
@@ -109,16 +113,6 @@ def inspect_spectrum(
         write_json(folder / "report.json", report)
         render_spectrum(folder)
     return report
-
-
-def _batches(count: int) -> dict[str, list[tuple[str, str]]]:
-    """Requests that are refused, and the same with a compliant opening in the place of a harmful answer."""
-    asked = [pair.harmful for pair in spread(unpooled_pairs(), count)]
-    texts = openings()
-    return {
-        "batch": [(each, texts.refusals[n % len(texts.refusals)]) for n, each in enumerate(asked)],
-        "harmful": [(each, texts.complying[n % len(texts.complying)]) for n, each in enumerate(asked)],
-    }
 
 
 def benign_examples(tokenizer: Any, prompt: str, refusal: str) -> Iterator[tuple[str, str]]:
@@ -140,18 +134,6 @@ def benign_examples(tokenizer: Any, prompt: str, refusal: str) -> Iterator[tuple
 
 def _tokens(tokenizer: Any, prompt: str, answer: str) -> int:
     return len(tokenizer(render_prompt(tokenizer, prompt) + answer, add_special_tokens=False)["input_ids"])
-
-
-def _mean_loss(
-    model: Any, tokenizer: Any, examples: Sequence[tuple[str, str]], advance: Callable[[int], None]
-) -> Callable[[], Tensor]:
-    losses = [example_loss(model, tokenizer, *each) for each in examples]
-
-    def loss() -> Tensor:
-        advance(len(losses))
-        return sum((each() for each in losses[1:]), start=losses[0]()) / len(losses)
-
-    return loss
 
 
 def _described(tokenizer: Any, prompt: str, answer: str) -> dict[str, Any]:

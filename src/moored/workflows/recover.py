@@ -60,8 +60,7 @@ def recover(
     """
     require_place(out, overwrite=overwrite, record=RECORD)
     source = resolve_model(model, adapter)
-    if Path(out).resolve() in {Path(place).resolve() for place in (source.path, source.adapter) if place}:
-        raise InputError(f"{out} is what is to be repaired, and it is never written to; name another folder.")
+    _keep(out, source.path, source.adapter, against, base, None if pool is None else pool.examples)
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
     method = method or OneShot.preset("published" if source.adapter is None else "adapter")
@@ -81,16 +80,22 @@ def recover(
     return record
 
 
+def _keep(out: Path, *places: object) -> None:
+    """Nothing that is read from may lie in the folder that is replaced."""
+    for place in places:
+        if place is not None and Path(str(place)).resolve().is_relative_to(Path(out).resolve()):
+            raise InputError(f"{place} is read from, and {out} would be written over it; name another folder.")
+
+
 def _refuse_idle(method: OneShot | UpdateRepair, against: str | None, base: str | None, pool: Pool | None) -> None:
     """Nothing that was asked for may be without effect."""
     by_example = isinstance(method, OneShot)
-    name = "one_shot" if isinstance(method, OneShot) else method.name
     if pool is not None and not by_example:
-        raise InputError(f"{name} repairs without an example; leave --choose-from out.")
+        raise InputError(f"{method.name} repairs without an example; leave --choose-from out.")
     if against is not None and by_example and pool is None:
-        raise InputError(f"{name} looks at no aligned model unless it chooses its example; leave --against out.")
-    if base is not None and (isinstance(method, OneShot) or not method.needs_base):
-        raise InputError(f"{name} looks at no base; leave --base out.")
+        raise InputError(f"{method.name} looks at no aligned model unless it chooses its example; leave --against out.")
+    if base is not None and not method.needs_base:
+        raise InputError(f"{method.name} looks at no base; leave --base out.")
 
 
 def _aligned(
@@ -136,9 +141,8 @@ def _record(
 
 
 def _described(method: OneShot | UpdateRepair) -> dict[str, Any]:
-    name = "one_shot" if isinstance(method, OneShot) else method.name
     settings = {key: value for key, value in vars(method).items() if key not in ("name", "needs_base")}
-    return {"name": name, **settings}
+    return {"name": method.name, **settings}
 
 
 def _repair_into(

@@ -15,12 +15,12 @@ EXAMPLES = [("How?", "Sorry, I cannot help."), ("What is the capital of France?"
 
 def _loss(model, examples=EXAMPLES):
     losses = [example_loss(model, tiny_tokenizer(), *each) for each in examples]
-    return lambda: sum(loss() for loss in losses)
+    return lambda: (loss() for loss in losses)
 
 
 def _dense(model, loss):
     model.zero_grad()
-    loss().backward()
+    sum(loss()).backward()
     found = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
     model.zero_grad()
     return found
@@ -65,7 +65,7 @@ def test_the_model_is_left_as_it_was(fails):
     loss = _loss(model)
 
     def broken():
-        loss()
+        yield next(loss())
         raise KeyboardInterrupt
 
     if fails:
@@ -89,4 +89,4 @@ def test_a_model_without_linear_layers_is_refused():
 
     model = Bare()
     with pytest.raises(ModelError, match="no linear layers"):
-        matrix_gradients(model, lambda: model.embed(torch.tensor([1])).sum())
+        matrix_gradients(model, lambda: [model.embed(torch.tensor([1])).sum()])

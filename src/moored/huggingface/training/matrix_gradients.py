@@ -1,6 +1,6 @@
 """Gradients of whole weights as products of two thin factors, from one backward pass, without the weights' own size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,15 +14,16 @@ from moored.huggingface.models import place_of, plain_name
 from moored.tensors.low_rank import LowRank, Matrix
 
 
-def matrix_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, LowRank]:
-    """∇_W of a loss for each linear layer inside the layers of a model, by the weight's plain name, `out × in`.
+def matrix_gradients(model: nn.Module, losses: Callable[[], Iterable[Tensor]]) -> dict[str, LowRank]:
+    """∇_W of a sum of losses for each linear layer inside a model's layers, by the weight's plain name, `out × in`.
 
     With the inputs X (token × in) of a layer and the gradients G (token × out) of its outputs, ∇_W = Gᵀ X: its rank is
     at most the number of tokens. Nothing of the model is changed; `.grad` is not written.
 
     Args:
         model: adapters folded in, so that its linear layers hold whole weights.
-        loss: computes a scalar with one forward pass or more.
+        losses: computes scalars with one forward pass or more, one after the other, so that one graph is in memory at
+            a time.
 
     Raises:
         ModelError: no linear layer inside the layers took part.
@@ -36,7 +37,8 @@ def matrix_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, 
         for name, module in inner.items():
             stack.callback(module.register_forward_hook(_recorder(found, name)).remove)
         with torch.enable_grad():
-            loss().backward()
+            for each in losses():
+                each.backward()
     if not found:
         raise ModelError("The model has no linear layers inside its layers whose gradients could be looked at.")
     return {name: found[name] for name in inner if name in found}
@@ -46,7 +48,7 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
-def stored_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Matrix]:
+def stored_gradients(model: nn.Module, losses: Callable[[], Iterable[Tensor]]) -> dict[str, Matrix]:
     """The same in the orientation in which the model keeps its weights, which GPT-2 transposes.
 
     A gradient is whole where a product of factors would be larger.
@@ -54,7 +56,7 @@ def stored_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, 
     turned = {f"{plain_name(name)}.weight" for name, each in model.named_modules() if isinstance(each, Conv1D)}
     return {
         name: _smaller(LowRank(each.a.T, each.b.T) if name in turned else each)
-        for name, each in matrix_gradients(model, loss).items()
+        for name, each in matrix_gradients(model, losses).items()
     }
 
 
