@@ -77,13 +77,15 @@ def _moored(layer: _Layer, penalty: AlignmentDirection) -> Run:
     held = HeldPenalty(penalty, weights, {each.name: penalty.guide(layer.difference, each.name) for each in weights}, 1)
     _move(layer, 0.01)
 
-    def run() -> Tensor:
-        held.recent.clear()
-        held.add_gradients(1.0, torch.zeros(()))
-        value, _, norm, _ = held.recent[-1]
-        return torch.stack([value, norm])
+    return timed(lambda: once(held))
 
-    return timed(run)
+
+def once(held: HeldPenalty) -> Tensor:
+    """Adds the penalty's gradient; its value and the gradient's norm."""
+    held.recent.clear()
+    held.add_gradients(1.0, torch.zeros(()))
+    value, _, norm, _ = held.recent[-1]
+    return torch.stack([value, norm])
 
 
 def _dense(layer: _Layer) -> Run:

@@ -17,7 +17,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, Trainer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from _paired import Run
+from _paired import Run, timed
+from _regularizer_layers import once
 from _regularizer_rivals import DenseDirection, FullLogitsTokens, Rival
 from _training_step import as_dataset, random_tokens, steps
 from moored import AlignmentDirection, SafetyTokens
@@ -123,15 +124,9 @@ class StepCase:
         return Shared(options.model)
 
     def prepare(self, variant: str, shared: Shared, options: Namespace) -> Run:
-        """A trainer on a fresh LoRA, as `moored train` makes one; once it has its anchor, the weights move."""
-        batch = random_tokens(8 * self.accumulation, 128, 16, shared.model.config.vocab_size)
-        lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-        torch.manual_seed(0)
-        make = partial(WAYS[variant](shared), model=shared.copy(), peft_config=lora)
+        """A trainer that steps; what its penalties say is what it finds."""
         found: list[float] = []
-        watch = {"begin": _begin, "end": lambda trainer: found.extend(_values(trainer))}
-        trainer, step = steps(make, shared.tokenizer, as_dataset(batch), bf16=True, **watch)
-        compact_head(trainer.model)
+        step = _stepping(variant, shared, self.accumulation, lambda trainer: found.extend(_values(trainer)))
 
         def run() -> Any:
             found.clear()
@@ -139,6 +134,39 @@ class StepCase:
             return seconds, torch.tensor(found) if found else None
 
         return run
+
+
+@dataclass(frozen=True)
+class AloneCase:
+    """The part of such a step that a penalty on weights adds, alone; all others are as they were without it."""
+
+    variants: Sequence[str]
+    seconds: float
+    """Of a round."""
+
+    def load(self, options: Namespace) -> Shared:
+        """The model in fp32."""
+        return Shared(options.model)
+
+    def prepare(self, variant: str, shared: Shared, options: Namespace) -> Run:
+        """A whole step for the limit; of the others the penalty and its gradient, after a step that set them up."""
+        if variant == "limit":
+            return StepCase(1, (), 0.0).prepare(variant, shared, options)
+        found: list[Any] = []
+        _stepping(variant, shared, 1, lambda trainer: found.extend(trainer._running()))()
+        (held,) = found
+        return timed(lambda: once(held))
+
+
+def _stepping(variant: str, shared: Shared, accumulation: int, end: Callable[[Any], None]) -> Callable[[], float]:
+    """A trainer on a fresh LoRA, as `moored train` makes one; once it has its anchor, the weights move."""
+    batch = random_tokens(8 * accumulation, 128, 16, shared.model.config.vocab_size)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    torch.manual_seed(0)
+    make = partial(WAYS[variant](shared), model=shared.copy(), peft_config=lora)
+    trainer, step = steps(make, shared.tokenizer, as_dataset(batch), bf16=True, begin=_begin, end=end)
+    compact_head(trainer.model)
+    return step
 
 
 def _begin(trainer: Any) -> None:
