@@ -1,5 +1,6 @@
 """The runs of a trial: each makes and measures one model and leaves one small file; finished ones are skipped."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -116,6 +117,7 @@ class Trial:
         started = time.perf_counter()
         source, made = run.make(folder)
         trained = time.perf_counter()
+        gc.collect()  # A trainer is part of cycles, which would keep its model for several runs.
         found = (run.measure or self.measure)(source, run.name)
         seconds = {"train": round(trained - started, 1), "measure": round(time.perf_counter() - trained, 1)}
         if not self.keep:
