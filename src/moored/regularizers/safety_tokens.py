@@ -50,7 +50,7 @@ class SafetyTokens:
     cache: str | None = None
     """The folder of those logits; None keeps them for the run only."""
     control: Control | None = None
-    """`random_tokens` puts as many other tokens, drawn at random, in the place of these."""
+    """`random_tokens` puts as many other tokens of like frequency, drawn at random, in the place of these."""
     seed: int = 0
     """Of that draw."""
     name: str = field(default="safety_tokens", init=False, repr=False)
