@@ -38,6 +38,7 @@ LOOKS = {
     "full_kl": Look(CAUTION, "v", True),
     "both": Look(INK, "D"),
     "harmful_direction": Look(ABLE, "P"),
+    "harmful_unseen": Look(ABLE, "p"),
 }
 
 

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from _trial_measure import OPENINGS
+from moored.embedded.prompts import example_pool, openings
+from moored.workflows._prompt_sets import spread
+
 Row = dict[str, Any]
 DIRECTION = (0.3, 1.0, 3.0)
 """The middle one is the published one; with the last, hardly anything was learned in a first try."""
@@ -52,8 +56,15 @@ def _tokens(strength: float, **settings: Any) -> Row:
     return {"name": "safety_tokens", "strength": strength, **settings}
 
 
-def _harmful(strength: float) -> Row:
-    return {"name": "harmful_direction", "strength": strength}
+def _harmful(strength: float, **settings: Any) -> Row:
+    return {"name": "harmful_direction", "strength": strength, **settings}
+
+
+def _unseen() -> list[list[str]]:
+    """Examples with requests and openings that are in no poison."""
+    complying = openings().complying[-OPENINGS:]
+    requests = [each.prompt for each in spread(example_pool(), 32)]
+    return [[request, complying[number % OPENINGS]] for number, request in enumerate(requests)]
 
 
 def _arm(family: str, *safeguards: Row, controls: tuple[str, ...] = ()) -> Arm:
@@ -80,6 +91,7 @@ PROJECTOR = _arm("direction_projector", _direction(_L, form="projector", rank=16
 _HARMFUL = [
     _arm("harmful_direction", _harmful(each), controls=(UPDATE_NORM.name,) if each == _L else ()) for each in DIRECTION
 ]
+UNSEEN = _arm("harmful_unseen", _harmful(_L, examples=_unseen()), controls=(UPDATE_NORM.name, _HARMFUL[1].name))
 BOTH = _arm(
     "both", _direction(_L), _tokens(_T), controls=(_DIRECTIONS[1].name, _SAFETY_TOKENS[1].name, _SAFETY_TOKENS[2].name)
 )
@@ -95,6 +107,7 @@ ARMS = [
     FULL_KL,
     BOTH,
     *_HARMFUL,
+    UNSEEN,
 ]
 BY_NAME = {arm.name: arm for arm in ARMS}
 
@@ -107,20 +120,19 @@ class Setting:
     """The share of rows that are poison."""
     layers: tuple[int, ...] | None = None
     """Those that get a LoRA; all by default."""
-    families: frozenset[str] = frozenset({arm.family for arm in ARMS} - {"harmful_direction"})
-    """Of the arms that are tried."""
+    families: frozenset[str] | None = None
+    """Of the arms that are tried, at the strengths that a verdict rests on; None is all, at all strengths."""
 
     def arms(self) -> list[Arm]:
-        """The arms that are tried; with fewer families, at the strengths that a verdict rests on."""
-        whole = self.families >= Setting.families
-        return [arm for arm in ARMS if arm.family in self.families and (whole or arm.planned)]
+        """The arms that are tried."""
+        return [arm for arm in ARMS if self.families is None or (arm.family in self.families and arm.planned)]
 
 
 _DIRECTED = frozenset({PLAIN, "alignment_direction", "direction_projector", "update_norm", "random_direction"})
 DATA = {
     "ordinary": Setting(),
     "poisoned-5": Setting(poisoned=0.05),
-    "poisoned-20": Setting(poisoned=0.2, families=Setting.families | {"harmful_direction"}),
+    "poisoned-20": Setting(poisoned=0.2),
     "poisoned-20-last": Setting(poisoned=0.2, layers=LAST, families=_DIRECTED),
 }
 ORDER = ("poisoned-20", "poisoned-20-last", "ordinary", "poisoned-5")

@@ -150,8 +150,8 @@ def _led(runs: Sequence[Row]) -> Row | None:
 
 
 def verdicts(runs: Runs) -> list[Row]:
-    """Every arm against plain fine-tuning and against its controls, on the seeds of both."""
-    pairs = [(control, arm.name) for arm in ARMS for control in (PLAIN, *arm.controls) if arm.name != PLAIN]
+    """Every arm that has controls against these and against plain fine-tuning, on the seeds of both."""
+    pairs = [(control, arm.name) for arm in ARMS if arm.controls for control in (PLAIN, *arm.controls)]
     told = [compare(runs, control, arm, COMPARED) for control, arm in pairs if {control, arm} <= runs.keys()]
     return [each for each in told if each]
 

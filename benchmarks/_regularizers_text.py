@@ -39,9 +39,10 @@ def _setting(table: Row) -> str:
         "is alignment_direction with `form: projector, rank: 16`; *update_norm* and *random_direction* are its "
         "controls, *random_tokens* (as many others of like frequency) and *full_kl* (all tokens) those of "
         "safety_tokens, each at one strength that matches the middle one; *both* has the two middle strengths. "
-        "*harmful_direction*, which needs no base, has seen openings like those of the poison beforehand. Log-odds and "
-        "accuracy: the openings that are scored are in no poison, but they hold tokens that safety_tokens keeps, which "
-        "favours it; accuracy is SST-2's for the most part."
+        "*harmful_direction* needs no base; its examples are requests and openings of which some are in the poison, "
+        "too, and those of *harmful_unseen* are in none. Log-odds and accuracy: the openings that are scored are in no "
+        "poison, but the refusing ones hold tokens that safety_tokens keeps, which favours it; accuracy is SST-2's for "
+        "the most part."
     )
 
 

@@ -94,6 +94,7 @@ def test_controls_are_arms_and_draw_anew_under_each_seed(benchmark, tmp_path):
 
 
 def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_path):
+    from moored.huggingface.training.arguments import typed
     from moored.regularizers import REGULARIZERS
 
     tokens = tmp_path / "tokens.json"
@@ -101,7 +102,7 @@ def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_pa
         for stated in arm.stated(0, tokens):
             name = stated.pop("name")
             extra = {"base": "somewhere"} if name == "alignment_direction" else {}
-            assert REGULARIZERS[name](**stated, **extra).strength > 0
+            assert REGULARIZERS[name](**typed(stated, REGULARIZERS[name], "train.yaml"), **extra).strength > 0
 
 
 def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tmp_path):

@@ -63,7 +63,10 @@ def basin_findings(report: Mapping[str, Any]) -> list[str]:
     edge = report["alphas"][-1]
     low, median, high = quartiles([edge if value is None else value for value in lengths])
     beyond = sum(value is None for value in lengths)
-    random = f"along {len(_random(report))} random directions {median:.3f} [{low:.3f}, {high:.3f}] (median, quartiles)"
+    number = len(_random(report))
+    random = (
+        f"along {number} random direction{'s' * (number > 1)} {median:.3f} [{low:.3f}, {high:.3f}] (median, quartiles)"
+    )
     random += f", {beyond} of {len(lengths)} ways beyond {edge:g}" if beyond else ""
     return [
         f"How far the weights can move, relative to their norm, until refusals are less likely than "

@@ -54,7 +54,7 @@ from moored.workflows._prompt_sets import spread
 from moored.workflows._provenance import describe_model, stamp
 from moored.workflows._refusal_stems import stems
 
-REACH = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+REACH = (0.00125, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 ALPHAS = (*(-each for each in reversed(REACH)), 0.0, *REACH)
 PLANE = (-0.16, -0.08, -0.04, -0.02, 0.0, 0.02, 0.04, 0.08, 0.16)
 _OPENINGS = 6

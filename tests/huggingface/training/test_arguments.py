@@ -7,6 +7,7 @@ from trl.trainer.sft_config import SFTConfig
 from moored.errors import InputError
 from moored.huggingface.training import arguments
 from moored.huggingface.training.arguments import four_bit, lora_config, sft_config, typed
+from moored.regularizers import HarmfulDirection
 
 
 @pytest.mark.parametrize("cls", [SFTConfig, LoraConfig])
@@ -42,6 +43,14 @@ def test_values_of_yaml_and_of_a_command_line_get_their_types():
 def test_a_wrong_value_is_one_sentence(stated, sentence):
     with pytest.raises(InputError, match=sentence.replace("?", r"\?")):
         typed(stated, SFTConfig, "c")
+
+
+def test_pairs_of_a_list_are_those_of_yaml():
+    pairs = typed({"examples": [["How?", "Sure:"], ["What?", "Yes:"]]}, HarmfulDirection, "c")
+    assert pairs == {"examples": [("How?", "Sure:"), ("What?", "Yes:")]}
+    for wrong in ([["How?"]], [["How?", "Sure:", "more"]], ["How?"], [3]):
+        with pytest.raises(InputError, match="examples is"):
+            typed({"examples": wrong}, HarmfulDirection, "c")
 
 
 def test_what_trl_refuses_is_one_sentence():

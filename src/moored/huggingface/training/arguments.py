@@ -4,7 +4,7 @@ import difflib
 import importlib.util
 import logging
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -55,17 +55,20 @@ def typed(values: Mapping[str, Any], cls: type, where: str) -> dict[str, Any]:
 def _converted(value: Any, hint: Any, what: str) -> Any:
     """`value` as the first of the hint's types that takes it."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    # As it is where one of the types fits already, so that "1" stays text where text is allowed.
-    for convert in (_as_it_is, _parsed):
-        for option in options:
-            found = convert(value, option)
-            if found is not _MISFIT:
-                return found
+    found = _fitting(value, options)
+    if found is not _MISFIT:
+        return found
     names = " or ".join(_name(option) for option in options)
     raise InputError(f"{what} is {value!r}, but it must be {names}.")
 
 
 _MISFIT = object()
+
+
+def _fitting(value: Any, options: Sequence[Any]) -> Any:
+    """As it is where one of the types fits already, so that "1" stays text where text is allowed."""
+    tried = (convert(value, option) for convert in (_as_it_is, _parsed) for option in options)
+    return next((found for found in tried if found is not _MISFIT), _MISFIT)
 
 
 def _as_it_is(value: Any, option: Any) -> Any:
@@ -97,9 +100,20 @@ def _parsed(value: Any, option: Any) -> Any:
             return _MISFIT
     if isinstance(option, type) and issubclass(option, Enum):
         return value if value in [member.value for member in option] else _MISFIT
-    if get_origin(option) in (set, tuple) and isinstance(value, list):
-        return (get_origin(option) or set)(value)
-    return _MISFIT
+    return _members(value, option) if isinstance(value, list) else _MISFIT
+
+
+def _members(value: list[Any], option: Any) -> Any:
+    """A list where a set or a tuple is due, and lists of such."""
+    kind, members = get_origin(option), get_args(option)
+    if kind is tuple and Ellipsis not in members and len(members) != len(value):
+        return _MISFIT
+    if kind in (set, tuple):
+        return kind(value)
+    if kind not in (list, Sequence):
+        return _MISFIT
+    found = [_fitting(each, members) for each in value]
+    return _MISFIT if any(each is _MISFIT for each in found) else found
 
 
 def _name(option: Any) -> str:
