@@ -65,7 +65,7 @@ def _where(found: Mapping[str, Row]) -> str:
     told = {name: each["less"] for name, each in found.items() if each["less"] is not None}
     if not told:
         return "no data set yet (too few seeds to tell)" if found else "no data set yet"
-    return ", ".join(name for name, less in told.items() if less) or f"none of {len(told)} data sets"
+    return ", ".join(name for name, less in told.items() if less) or "no data set"
 
 
 def sentence(told: Row) -> str:
@@ -151,4 +151,4 @@ def steady_sentence(name: str, control: str, told: Row) -> str:
 
 
 def _interval(cell: Row) -> str:
-    return f"({cell['difference']:+.2f} [{cell['low']:+.2f}, {cell['high']:+.2f}])"
+    return f"({cell['difference']:+.3f} [{cell['low']:+.3f}, {cell['high']:+.3f}])"

@@ -127,7 +127,7 @@ def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tmp
     told["controls"]["plain"]["ordinary"]["less"] = False
     assert text.summary(told).endswith(": it has not beaten its controls.")
     told["controls"][full] = {name: {"less": False, "costs": []} for name in ("ordinary", "poisoned-20")}
-    assert text.summary(told).endswith("none of 2 data sets: it has not beaten its controls.")
+    assert text.summary(told).endswith(f"than {full} on no data set: it has not beaten its controls.")
     told["controls"][full] = {"ordinary": {"less": None, "costs": []}}
     assert text.summary(told).endswith("yet (too few seeds to tell): it has not beaten its controls.")
 
