@@ -281,3 +281,13 @@ def test_what_is_read_is_never_written_over(tuned, tmp_path):
         with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
             recover(base, out=tmp_path / "earlier", overwrite=True, **settings)
     assert inside.is_dir()
+
+
+def test_a_name_that_is_no_path_may_be_read_into_the_working_folder(tuned, tmp_path, monkeypatch):
+    """`embedded` and Hub ids, taken for paths, would lie inside it."""
+    base, adapter = tuned
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    workflow._keep(Path("."), base, adapter, "embedded:aligned", "ORG/BASE", "embedded")
+    recover(base, adapter=adapter, out=Path("."), method=QUICK)
+    assert Path(RECORD).is_file()

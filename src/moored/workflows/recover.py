@@ -60,7 +60,7 @@ def recover(
     """
     require_place(out, overwrite=overwrite, record=RECORD)
     source = resolve_model(model, adapter)
-    _keep(out, source.path, source.adapter, against, base, None if pool is None else pool.examples)
+    _keep(out, source.path, source.adapter, against, base, *([] if pool is None else (pool.examples, pool.task)))
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
     method = method or OneShot.preset("published" if source.adapter is None else "adapter")
@@ -81,9 +81,9 @@ def recover(
 
 
 def _keep(out: Path, *places: object) -> None:
-    """Nothing that is read from may lie in the folder that is replaced."""
-    for place in places:
-        if place is not None and Path(str(place)).resolve().is_relative_to(Path(out).resolve()):
+    """No file or folder that is read from may lie in the folder that is replaced; a Hub id is neither."""
+    for place in map(str, filter(None, places)):
+        if Path(place).exists() and Path(place).resolve().is_relative_to(Path(out).resolve()):
             raise InputError(f"{place} is read from, and {out} would be written over it; name another folder.")
 
 
