@@ -106,14 +106,15 @@ def _parsed(value: Any, option: Any) -> Any:
 def _members(value: list[Any], option: Any) -> Any:
     """A list where a set or a tuple is due, and lists of such."""
     kind, members = get_origin(option), get_args(option)
-    if kind is tuple and Ellipsis not in members and len(members) != len(value):
+    if kind not in (list, set, tuple, Sequence):
         return _MISFIT
-    if kind in (set, tuple):
-        return kind(value)
-    if kind not in (list, Sequence):
+    of_each = members if kind is tuple and Ellipsis not in members else members[:1] * len(value)
+    if len(of_each) != len(value):
         return _MISFIT
-    found = [_fitting(each, members) for each in value]
-    return _MISFIT if any(each is _MISFIT for each in found) else found
+    found = [_fitting(each, (member,)) for each, member in zip(value, of_each, strict=True)]
+    if any(each is _MISFIT for each in found):
+        return _MISFIT
+    return kind(found) if kind in (set, tuple) else found
 
 
 def _name(option: Any) -> str:
