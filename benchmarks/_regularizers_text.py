@@ -37,8 +37,9 @@ def _setting(table: Row) -> str:
         "alignment_direction is update_norm; on *poisoned-20-last* only those layers get a LoRA. A number "
         f"behind an arm is its strength; *safety_tokens* holds {len(table['tokens'])} of them. *direction_projector* "
         "is alignment_direction with `form: projector, rank: 16`; *update_norm* and *random_direction* are its "
-        "controls, *random_tokens* (as many others of like frequency) and *full_kl* (all tokens) those of "
-        "safety_tokens, each at one strength that matches the middle one; *both* has the two middle strengths. "
+        "controls, *random_tokens* (as many others of like frequency) and *full_kl* (all tokens; 49152 is their "
+        "number, so that the divergence counts in nats) those of safety_tokens, each at one strength that matches the "
+        "middle one; *both* has the two middle strengths. "
         "*harmful_direction* needs no base; its examples are requests and openings of which some are in the poison, "
         "too, and those of *harmful_unseen* are in none. Log-odds and accuracy: the openings that are scored are in no "
         "poison, but the refusing ones hold tokens that safety_tokens keeps, which favours it; accuracy is SST-2's for "
@@ -82,7 +83,7 @@ def _data_set(name: str, found: Row, references: Mapping[str, Row]) -> Iterator[
     rows = {**references, **found["arms"]}
     yield from (f"## {name}", "", "Compliance with harmful requests, and other rates:", "")
     yield from arms_table(rows, RATES, {})
-    yield from ("", "Means, in nats:", "")
+    yield from ("", "Means; log-odds and losses are in nats:", "")
     yield from arms_table(rows, MEANS, _PENALTIES)
     if found["verdicts"]:
         yield ""

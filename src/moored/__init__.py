@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moored.regularizers import SafetyTokens as SafetyTokens
     from moored.regularizers import UpdateNorm as UpdateNorm
     from moored.selection import GradientSelection as GradientSelection
+    from moored.workflows.load import load as load
     from moored.workflows.safety_tokens import find_safety_tokens as find_safety_tokens
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _HOME = {
     "SafetyTokens": "moored.regularizers",
     "UpdateNorm": "moored.regularizers",
     "find_safety_tokens": "moored.workflows.safety_tokens",
+    "load": "moored.workflows.load",
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "UpdateNorm",
     "__version__",
     "find_safety_tokens",
+    "load",
 ]
 
 

@@ -94,8 +94,8 @@ def test_controls_are_arms_and_draw_anew_under_each_seed(benchmark, tmp_path):
 
 
 def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_path):
-    from moored.huggingface.training.arguments import typed
     from moored.regularizers import REGULARIZERS
+    from moored.settings import typed
 
     tokens = tmp_path / "tokens.json"
     for arm in benchmark("_regularizers_arms").ARMS:

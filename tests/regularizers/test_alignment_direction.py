@@ -65,14 +65,16 @@ def test_a_large_eigenvalue_is_warned_of():
     flat, peaked = torch.eye(8), torch.ones(8, 1) @ torch.ones(1, 8)
     told = penalty.describe({"flat": penalty.guide(flat, "flat"), "still": penalty.guide(torch.zeros(8, 8), "still")})
     assert "follows aligned − base in 1 of them; in the other 1 the two are equal" in told and "WARNING" not in told
-    assert "largest eigenvalue of Ĉ is 0.35 (flat)" in told
+    assert "largest eigenvalue of its operator Ĉ is 0.35 (flat)" in told
     told = penalty.describe({"flat": penalty.guide(flat, "flat"), "peaked": penalty.guide(peaked, "peaked")})
-    assert "WARNING: the largest eigenvalue of Ĉ is 8.00 (peaked), and above 2 in 1 weights" in told
+    assert "WARNING: the largest eigenvalue of its operator Ĉ is 8.00 (peaked), and above 2 in 1 weights" in told
     along, off = torch.ones(8, 1), torch.tensor([[1.0], [-1.0], *[[0.0]] * 6])
     guide = penalty.guide(peaked, "peaked")
     assert penalty.weight_penalty(along, guide) / along.square().sum() > penalty.weight_penalty(off, guide) / 2
     kept = AlignmentDirection(base="?", form="projector", rank=2, **EXACT)
-    assert "the 2 directions kept hold at least 25% of d" in kept.describe({"flat": kept.guide(flat, "flat")})
+    assert "the 2 directions kept hold at least 25% of what alignment changed there" in kept.describe(
+        {"flat": kept.guide(flat, "flat")}
+    )
 
 
 def test_without_a_direction_it_is_the_plain_norm():

@@ -28,7 +28,10 @@ def test_an_update_off_the_harmful_step_costs_nothing():
     along[0], off[1:] = 1.0, 1.0
     assert penalty.weight_penalty(off, guide) == 0 and penalty.weight_penalty(along, guide) == pytest.approx(3.0)
     assert guide.basis.shape == (4, 1)
-    assert "shuns 2 directions of each, which hold 100% to 100%" in penalty.describe({"w": guide})
+    assert (
+        "keeps updates off the 2 main directions of each weight's harmful step, which hold 100% to 100%"
+        in penalty.describe({"w": guide})
+    )
 
 
 def test_settings_that_mean_nothing_are_refused():

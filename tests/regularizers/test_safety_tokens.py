@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 
 from moored.errors import InputError
-from moored.huggingface.training.arguments import typed
 from moored.regularizers import REGULARIZERS, SafetyTokens, TokenPenalty
+from moored.settings import typed
 
 FORMS = ("logits", "centred", "kl", "hinge")
 

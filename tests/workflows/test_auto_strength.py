@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from moored.errors import InputError
-from moored.regularizers import UpdateNorm
+from moored.regularizers import HarmfulDirection, UpdateNorm
 from moored.workflows._auto_strength import COARSE, FINE, STEPS, Outcome, bargain, knee, search
 
 START, PLAIN = Outcome(4.0, 3.0, 0.0), Outcome(0.0, 2.0, 0.5)
@@ -49,7 +49,7 @@ def test_without_drift_or_learning_there_is_nothing_to_weigh(plain):
 
 
 def test_the_search_tries_multiples_of_the_strength_at_which_penalty_and_loss_are_equal():
-    other, asked = UpdateNorm(strength=7.0, name="other"), []
+    other, asked = HarmfulDirection(strength=7.0), []
 
     def run(safeguards, name):
         assert name == "update_norm" and safeguards[0] == other

@@ -28,3 +28,11 @@ def test_the_speed_is_told_in_its_unit():
     task.start_time = 0.0
     task.finished_speed = 2.5
     assert str(column.render(task)) == "2.5 rows/s"
+
+
+def test_a_log_is_told_what_begins_and_that_it_is_done():
+    console = Console(file=io.StringIO(), width=120)
+    with progress_bar(console, "[work]", 10, done=4) as advance:
+        assert console.file.getvalue() == "[work]: 6 to do\n"
+        advance(6)
+    assert "10/10" in console.file.getvalue()

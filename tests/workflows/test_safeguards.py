@@ -130,3 +130,17 @@ def test_a_run_that_is_refused_leaves_nothing_that_was_found(job, monkeypatch):
     with pytest.raises(InputError, match="no_such"):
         job(safeguards=[{"name": "safety_tokens", "strength": 0.5}], lora={"target_modules": ["no_such"]})
     assert not (job.folder / "out").exists()
+
+
+def test_too_few_rows_for_a_search_are_noticed_before_anything_is_looked_for(job, monkeypatch):
+    monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda *_, **__: pytest.fail("looked for tokens"))
+    few = job.folder / "few.jsonl"
+    few.write_text('{"prompt": "Who?", "completion": "Me."}\n' * 4)
+    with pytest.raises(InputError, match="holds a 5th of the rows out and there are 4; give a number, or 5 rows"):
+        job(dataset=str(few), safeguards=[{"name": "safety_tokens", "strength": "auto"}])
+    assert not (job.folder / "out").exists()
+
+
+def test_a_text_is_not_taken_for_a_file(job):
+    with pytest.raises(InputError, match=r"has tokens ' sorry', and there is no such file; .* a list, as \[' sorry'\]"):
+        job(safeguards=[{"name": "safety_tokens", "strength": 1, "tokens": " sorry"}])

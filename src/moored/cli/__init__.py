@@ -13,6 +13,7 @@ from moored.cli.demo import demo_command
 from moored.cli.inspect import inspect_app
 from moored.cli.measure import measure_command
 from moored.cli.recover import recover_command
+from moored.cli.safeguards import safeguards_command
 from moored.cli.select import select_command
 from moored.cli.train import train_command
 from moored.errors import MooredError, UserError
@@ -30,6 +31,7 @@ app.command("demo")(demo_command)
 app.command("measure")(measure_command)
 app.command("select")(select_command)
 app.command("train")(train_command)
+app.command("safeguards")(safeguards_command)
 app.command("recover")(recover_command)
 app.add_typer(inspect_app, name="inspect")
 

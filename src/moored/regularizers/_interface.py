@@ -6,7 +6,15 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from moored.errors import InputError
 from moored.tensors.low_rank import Matrix
+
+
+def require_strength(penalty: Any) -> None:
+    """Raises InputError where the strength of a penalty is no finite number of 0 or more."""
+    strength = penalty.strength
+    if not isinstance(strength, int | float) or not 0 <= strength < float("inf"):
+        raise InputError(f"The strength of {penalty.name} is {strength}; give a number of 0 or more.")
 
 
 @runtime_checkable

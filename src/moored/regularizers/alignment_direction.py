@@ -1,7 +1,7 @@
 """AsFT: updates may follow the direction in which alignment moved the weights, and pay for leaving it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from zlib import crc32
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moored.errors import InputError
+from moored.regularizers._interface import require_strength
 from moored.tensors.column_space import (
     Complement,
     largest_eigenvalue,
@@ -62,7 +63,7 @@ class AlignmentDirection:
             optimizer step; it is for models whose d, as large as the guarded weights, has no room beside them.
 
     Raises:
-        InputError: no base, or a rank that does not fit the form.
+        InputError: a strength below 0, no base, or a rank that does not fit the form.
     """
 
     strength: float = 1.0
@@ -76,10 +77,11 @@ class AlignmentDirection:
     seed: int = 0
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     offload: bool = False
-    name: str = "alignment_direction"
-    needs: frozenset[str] = frozenset({"reference", "base"})
+    name: str = field(default="alignment_direction", init=False, repr=False)
+    needs: frozenset[str] = field(default=frozenset({"reference", "base"}), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        require_strength(self)
         if self.base is None:
             raise InputError(
                 f"{self.name} needs base, the checkpoint that the model was aligned from; name it, or use "
@@ -130,7 +132,7 @@ class AlignmentDirection:
             told.append(f"in the other {len(guides) - len(led)} the two are equal, and all of the update costs")
         if self.rank is not None:
             least = min(guide.energy for guide in led.values())
-            told.append(f"the {self.rank} directions kept hold at least {least:.0%} of d")
+            told.append(f"the {self.rank} directions kept hold at least {least:.0%} of what alignment changed there")
         if self.form == "projector":
             told += self._spared(guides)
         if self.form == "published":
@@ -152,7 +154,7 @@ class AlignmentDirection:
 def _eigenvalues(guides: Mapping[str, Guide]) -> str:
     name = max(guides, key=lambda each: guides[each].eigenvalue)
     above = sum(guide.eigenvalue > 2 for guide in guides.values())
-    told = f"the largest eigenvalue of Ĉ is {guides[name].eigenvalue:.2f} ({name})"
+    told = f"the largest eigenvalue of its operator Ĉ is {guides[name].eigenvalue:.2f} ({name})"
     if not above:
         return told
     return (

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moored.errors import InputError
+from moored.regularizers._interface import require_strength
 from moored.tensors.column_space import Along, orthonormal, principal_factor
 from moored.tensors.low_rank import Matrix, left_times, squared_norm
 
@@ -38,7 +39,7 @@ class HarmfulDirection:
             weights and step by step, in place of λ (our choice).
 
     Raises:
-        InputError: a rank below 1, or an empty list of examples.
+        InputError: a strength below 0, a rank below 1, or an empty list of examples.
     """
 
     strength: float = 1.0
@@ -46,10 +47,11 @@ class HarmfulDirection:
     rank: int = 8
     scaled: bool = False
     relative: bool = False
-    name: str = "harmful_direction"
-    needs: frozenset[str] = frozenset({"reference", "harmful"})
+    name: str = field(default="harmful_direction", init=False, repr=False)
+    needs: frozenset[str] = field(default=frozenset({"reference", "harmful"}), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        require_strength(self)
         if self.rank < 1:
             raise InputError(f"{self.name} keeps rank {self.rank} of each gradient; give a number of 1 or more.")
         if self.examples is not None and not self.examples:
@@ -68,5 +70,6 @@ class HarmfulDirection:
         """How much of the harmful step the directions hold."""
         held = [guide.energy for guide in guides.values()]
         return (
-            f"shuns {self.rank} directions of each, which hold {min(held):.0%} to {max(held):.0%} of the harmful step"
+            f"keeps updates off the {self.rank} main directions of each weight's harmful step, which hold "
+            f"{min(held):.0%} to {max(held):.0%} of it"
         )

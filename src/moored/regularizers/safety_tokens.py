@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moored.errors import InputError
+from moored.regularizers._interface import require_strength
 
 VOCABULARY = "vocabulary"
 """The value of `tokens` that stands for all of them."""
@@ -28,8 +29,8 @@ class SafetyTokens:
     """Holds the logits of refusal tokens, wherever the model learns to answer, to those that it started with.
 
     Raises:
-        InputError: a form, a reference or a control that does not exist, an empty or doubled token, `first` below 1,
-            or settings that exclude each other.
+        InputError: a strength below 0, a form, a reference or a control that does not exist, an empty or doubled
+            token, `first` below 1, or settings that exclude each other.
     """
 
     strength: float
@@ -57,6 +58,7 @@ class SafetyTokens:
     needs: frozenset[str] = field(default=frozenset({"reference", "hidden_states"}), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        require_strength(self)
         if isinstance(self.tokens, list):
             object.__setattr__(self, "tokens", tuple(self.tokens))
         for setting, known in (("form", Form), ("reference", Reference)):

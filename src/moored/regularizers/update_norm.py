@@ -1,11 +1,12 @@
 """The plainest penalty on the weights, and the control of every cleverer one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from moored.regularizers._interface import require_strength
 from moored.tensors.low_rank import Matrix, squared_norm
 
 
@@ -18,13 +19,19 @@ class UpdateNorm:
         scaled: whether a LoRA's ΔW is (α/r) BA, as the model sees it, or the bare BA.
         relative: whether `strength` is the norm of the penalty's gradient over that of the loss's, on the guarded
             weights and step by step, in place of λ (our choice).
+
+    Raises:
+        InputError: a strength below 0.
     """
 
     strength: float
     scaled: bool = False
     relative: bool = False
-    name: str = "update_norm"
-    needs: frozenset[str] = frozenset({"reference"})
+    name: str = field(default="update_norm", init=False, repr=False)
+    needs: frozenset[str] = field(default=frozenset({"reference"}), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        require_strength(self)
 
     def weight_penalty(self, update: Matrix, guide: Any = None) -> Float[Tensor, ""]:
         """‖ΔW‖² of one weight."""

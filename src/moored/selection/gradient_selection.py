@@ -22,7 +22,8 @@ class GradientSelection:
     keep: float = 0.2
     """Share of each pool to train on, in (0, 1]; 0.2 is the paper's. 1 declares it off."""
     rule: str = "moderate"
-    """A name in `moored.selection.RULES`."""
+    """Of `moored.selection.RULES`: `moderate`, the published one, `low`, `high`, `random`, `loss_band`,
+    `length_corrected` or `length_matched_random`."""
     seed: int = 0
     """Of the rules that draw at random; they draw anew at each step."""
     name: str = field(default="gradient_selection", init=False, repr=False)

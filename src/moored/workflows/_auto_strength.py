@@ -23,7 +23,8 @@ STEPS = 30
 COARSE, FINE = (0.1, 1.0, 10.0, 100.0), (1 / 3, 3.0)
 """First tried: multiples of the strength at which the penalty would be as large as the loss, if the model drifted as it
 does without. Then: multiples of the best of these."""
-_HELD_OUT = 64
+_HELD_OUT, _SHARE = 64, 5
+"""At most so many rows are held out, and one of so many."""
 _WATCHED = 1e-9
 """Measured, and too weak to act."""
 _SHORT = {
@@ -86,6 +87,21 @@ def knee(start: Outcome, plain: Outcome, trials: Mapping[float, Outcome]) -> flo
     return max(sorted(trials), key=gain)
 
 
+def held_out_rows(rows: int, where: str) -> int:
+    """How many of the training set's rows the short runs do not learn from.
+
+    Raises:
+        InputError: there are too few to hold some out.
+    """
+    held_out = min(_HELD_OUT, rows // _SHARE)
+    if not held_out:
+        raise InputError(
+            f"{where}: strength: auto holds a {_SHARE}th of the rows out and there are {rows}; give a number, or "
+            f"{_SHARE} rows at least."
+        )
+    return held_out
+
+
 class ShortRuns:
     """Runs of `STEPS` steps from one start, on the same rows in the same order, at a constant learning rate.
 
@@ -106,9 +122,7 @@ class ShortRuns:
     ) -> None:
         self._start, self._tokenizer, self._probe, self._where = start, tokenizer, probe, where
         self._settings = {key: value for key, value in settings.items() if key != "warmup_ratio"} | _SHORT
-        held_out = min(_HELD_OUT, len(rows) // 5)
-        if not held_out:
-            raise InputError(f"{where}: strength: auto holds some rows out and needs 5 at least; give a number.")
+        held_out = held_out_rows(len(rows), where)
         shuffled = rows.shuffle(seed=0)
         self._held_out, self._rows = shuffled.select(range(held_out)), shuffled.select(range(held_out, len(rows)))
 
@@ -153,9 +167,10 @@ def search(
     def at(strength: float) -> list[Any]:
         return [replace(each, strength=strength) if each.name == name else each for each in safeguards]
 
-    _tell(console, f"{name}, strength: auto: {1 + len(COARSE) + len(FINE)} short runs of {STEPS} steps")
+    count = 1 + len(COARSE) + len(FINE)
+    _tell(console, f"{name}, strength: auto: {count} short runs of {STEPS} steps")
     start, plain = run(at(_WATCHED), name)
-    _tell(console, f"  at the start: {_in_words(start)}; plain: {_in_words(plain)}")
+    _tell(console, f"  at the start: {_in_words(start)}\n  1 of {count}, plain: {_in_words(plain)}")
     if not plain.penalty > 0:
         raise InputError(f"strength: auto finds {name} at {plain.penalty:g} after a plain run; give a number instead.")
     trials: dict[float, Outcome] = {}
@@ -163,7 +178,8 @@ def search(
     for factors in (COARSE, FINE):
         for strength in [_rounded(factor * chosen) for factor in factors]:
             trials[strength] = run(at(strength), name)[1]
-            _tell(console, f"  strength {strength:g}: {_in_words(trials[strength])}")
+            told = _in_words(trials[strength])
+            _tell(console, f"  {1 + len(trials)} of {count}, strength {strength:g}: {told}")
         chosen = knee(start, plain, trials)
     _require_gain(name, chosen, bargain(start, plain, trials[chosen]))
     _tell(console, f"  chosen: {chosen:g}")

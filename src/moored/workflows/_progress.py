@@ -1,4 +1,4 @@
-"""One progress bar for long work, on stderr, silent where nobody looks."""
+"""One progress bar for long work, on stderr; a log gets a line before and the full bar after."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +33,8 @@ def progress_bar(
     if console is None:
         yield lambda _: None
         return
+    if not console.is_terminal:
+        console.print(f"{what}: {total - done} to do", highlight=False, markup=False)
     name = TextColumn("{task.description:<44}" if unit is None else "{task.description}")
     speed = () if unit is None else (_Speed(unit),)
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *speed)

@@ -15,22 +15,21 @@ from moored.errors import InputError
 from moored.files import read_text, write_json
 from moored.huggingface.data import read_token_texts
 from moored.huggingface.models import ModelSource, checkpoint_folder, load_model
-from moored.huggingface.training.arguments import typed
 from moored.huggingface.training.processes import of_main_process
 from moored.huggingface.training.safeguards import is_on
-from moored.regularizers import REGULARIZERS, AlignmentDirection, HarmfulDirection, SafetyTokens
+from moored.regularizers import AlignmentDirection, HarmfulDirection, SafetyTokens
 from moored.selection import GradientSelection
-from moored.workflows._auto_strength import ShortRuns, search
+from moored.settings import typed
+from moored.workflows._auto_strength import ShortRuns, held_out_rows, search
 from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
 from moored.workflows._prompt_sets import spread
 from moored.workflows._train_config import TrainConfig
+from moored.workflows.safeguards import AUTO, SAFEGUARDS
 from moored.workflows.safety_tokens import PROMPTS, SafetyToken, find_safety_tokens, write_safety_tokens
 
-AUTO = "auto"
 TOKENS = "safety_tokens.json"
 STRENGTHS = "auto_strength.json"
-_SELECTION = "gradient_selection"
 _EXAMPLES = 32
 
 
@@ -50,6 +49,12 @@ def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> l
     if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
         raise InputError(f"{where}: penalties hold to the weights that the run starts from; leave reference out.")
     return [_resolved(each, source) for each in made]
+
+
+def require_rows_for_auto(settings: TrainConfig, rows: int, where: str) -> None:
+    """Raises InputError, before anything is loaded, where a strength is to be found from too few rows."""
+    if any(each.get("strength") == AUTO for each in settings.safeguards):
+        held_out_rows(rows, where)
 
 
 class Findings:
@@ -128,15 +133,15 @@ def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list
 
 def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:
     name = stated.pop("name", None)
-    known: dict[Any, Any] = {_SELECTION: GradientSelection, **REGULARIZERS}
-    if name not in known:
-        raise InputError(f"{where}: safeguards names {name}, but the known ones are: {', '.join(known)}.")
+    if name not in SAFEGUARDS:
+        raise InputError(f"{where}: safeguards names {name}, but the known ones are: {', '.join(SAFEGUARDS)}.")
+    kind = SAFEGUARDS[name]
     if stated.get("strength") == AUTO:
         stated = {**stated, "strength": 1.0}
-    if known[name] is AlignmentDirection and source.name == ALIGNED:
+    if kind is AlignmentDirection and source.name == ALIGNED:
         stated = {"base": BASE, **stated}
     try:
-        return known[name](**typed(stated, known[name], f"{where}: safeguard {name}"))
+        return kind(**typed(stated, kind, f"{where}: safeguard {name}"))
     except TypeError as error:
         raise InputError(f"{where}: safeguard {name}: {error}.") from error
 

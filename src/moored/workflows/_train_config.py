@@ -9,7 +9,8 @@ import yaml
 
 from moored.errors import InputError
 from moored.files import read_text
-from moored.huggingface.training.arguments import require_known, sft_fields, typed
+from moored.huggingface.training.arguments import sft_fields
+from moored.settings import require_known, typed
 from moored.workflows._prompt_sets import EMBEDDED
 
 

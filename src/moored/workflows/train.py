@@ -25,7 +25,7 @@ from moored.workflows._drift import drift_probe, watch_drift
 from moored.workflows._models import resolve_model
 from moored.workflows._provenance import stamp, tokens_hash, weights_hash
 from moored.workflows._resume import require_same_run
-from moored.workflows._safeguards import Findings, read_safeguards
+from moored.workflows._safeguards import Findings, read_safeguards, require_rows_for_auto
 from moored.workflows._train_config import DriftConfig, TrainConfig, read_config
 
 RECORD = "moored_run.json"
@@ -73,6 +73,7 @@ def train(
     tokenizer = load_tokenizer(source)
     set_template(tokenizer, arguments)
     data = _data(settings, tokenizer, arguments)
+    require_rows_for_auto(settings, len(data.train), str(config))
     record = _record(settings, source, data, safeguards)
     if resume:
         require_same_run(out, out / RECORD, record)

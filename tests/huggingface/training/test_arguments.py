@@ -1,56 +1,8 @@
-from dataclasses import MISSING, fields
-
 import pytest
-from peft import LoraConfig
-from trl.trainer.sft_config import SFTConfig
 
 from moored.errors import InputError
 from moored.huggingface.training import arguments
-from moored.huggingface.training.arguments import four_bit, lora_config, sft_config, typed
-from moored.regularizers import HarmfulDirection
-
-
-@pytest.mark.parametrize("cls", [SFTConfig, LoraConfig])
-def test_the_defaults_of_every_setting_have_the_type_that_it_states(cls):
-    declared = {field.name: field for field in fields(cls) if field.init}
-    defaults = {
-        name: field.default if field.default_factory is MISSING else field.default_factory()
-        for name, field in declared.items()
-    }
-    assert typed(defaults, cls, "defaults") == defaults
-
-
-def test_values_of_yaml_and_of_a_command_line_get_their_types():
-    stated = {"learning_rate": "1e-4", "num_train_epochs": 2, "max_length": None, "packing": "true", "seed": "7"}
-    assert typed(stated, SFTConfig, "c") == {
-        "learning_rate": 1e-4, "num_train_epochs": 2.0, "max_length": None, "packing": True, "seed": 7,
-    }  # fmt: skip
-    assert typed({"report_to": "none"}, SFTConfig, "c") == {"report_to": "none"}
-    assert typed({"report_to": ["wandb", "trackio"]}, SFTConfig, "c") == {"report_to": ["wandb", "trackio"]}
-
-
-@pytest.mark.parametrize(
-    ("stated", "sentence"),
-    [
-        ({"learning_rate": "fast"}, "c: learning_rate is 'fast', but it must be float"),
-        ({"max_length": "long"}, "max_length is 'long', but it must be int or null"),
-        ({"packing": "perhaps"}, "packing is 'perhaps', but it must be bool"),
-        ({"seed": True}, "seed is True, but it must be int"),
-        ({"max_steps": None}, "max_steps is None, but it must be int"),
-        ({"gradient_acumulation_steps": 2}, "did you mean gradient_accumulation_steps?"),
-    ],
-)
-def test_a_wrong_value_is_one_sentence(stated, sentence):
-    with pytest.raises(InputError, match=sentence.replace("?", r"\?")):
-        typed(stated, SFTConfig, "c")
-
-
-def test_pairs_of_a_list_are_those_of_yaml():
-    pairs = typed({"examples": [["How?", "Sure:"], ["What?", "Yes:"]]}, HarmfulDirection, "c")
-    assert pairs == {"examples": [("How?", "Sure:"), ("What?", "Yes:")]}
-    for wrong in ([["How?"]], [["How?", "Sure:", "more"]], ["How?"], [3], [["How?", 3]]):
-        with pytest.raises(InputError, match="examples is"):
-            typed({"examples": wrong}, HarmfulDirection, "c")
+from moored.huggingface.training.arguments import four_bit, lora_config, sft_config
 
 
 def test_what_trl_refuses_is_one_sentence():

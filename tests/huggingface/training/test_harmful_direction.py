@@ -110,4 +110,6 @@ def test_what_it_cannot_work_with_is_refused(tmp_path, monkeypatch):
 
 def test_it_says_how_much_it_shuns(tmp_path, capsys):
     trained(tmp_path, rows=token_rows(8), safeguards=[HarmfulDirection(examples=EXAMPLES, rank=2)], max_steps=2)
-    assert "shuns 2 directions of each, which hold " in capsys.readouterr().out
+    assert (
+        "keeps updates off the 2 main directions of each weight's harmful step, which hold " in capsys.readouterr().out
+    )

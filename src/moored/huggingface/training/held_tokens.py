@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -205,9 +206,19 @@ def _ids(safeguard: Any, tokenizer: PreTrainedTokenizerBase) -> list[int] | None
             f"{safeguard.name} has no tokens; give it tokens=[each.text for each in moored.find_safety_tokens(model, "
             "tokenizer)], texts of your own, or the path of a file."
         )
-    texts = read_token_texts(safeguard.tokens) if isinstance(safeguard.tokens, str) else safeguard.tokens
-    ids = token_ids(texts, tokenizer)
+    ids = token_ids(_texts(safeguard), tokenizer)
     return random_token_ids(ids, tokenizer, safeguard.seed) if safeguard.control == "random_tokens" else ids
+
+
+def _texts(safeguard: Any) -> Sequence[str]:
+    stated = safeguard.tokens
+    if not isinstance(stated, str):
+        return stated
+    if not Path(stated).is_file():
+        raise InputError(
+            f"{safeguard.name} has tokens {stated!r}, and there is no such file; texts go in a list, as [{stated!r}]."
+        )
+    return read_token_texts(stated)
 
 
 @torch.no_grad()

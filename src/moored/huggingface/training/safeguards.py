@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from moored.errors import InputError
-from moored.regularizers import TokenPenalty, WeightPenalty
+from moored.regularizers import TokenPenalty, WeightPenalty, require_strength
 from moored.selection import GradientSelection
 
 NEEDS = frozenset({"reference", "base", "harmful", "hidden_states"})
@@ -84,7 +84,6 @@ def _check_penalty(penalty: Any) -> None:
     if unknown:
         known = ", ".join(sorted(NEEDS))
         raise InputError(f"The safeguard {penalty.name} needs {unknown[0]}, which is none of {known}.")
-    if not isinstance(penalty.strength, int | float) or not 0 <= penalty.strength < float("inf"):
-        raise InputError(f"The strength of {penalty.name} is {penalty.strength}; give a number of 0 or more.")
+    require_strength(penalty)
     if not isinstance(penalty, WeightPenalty | TokenPenalty):
         raise InputError(f"The safeguard {penalty.name} has neither a weight_penalty nor a token_penalty.")

@@ -1,0 +1,28 @@
+"""`moored safeguards`."""
+
+from typing import Annotated
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument
+
+from moored.cli._options import Console
+
+
+def safeguards_command(
+    name: Annotated[str | None, Argument(help="Of one of them; all by default.")] = None,
+) -> None:
+    """The safeguards that a training file can name, with their keys and defaults."""
+    from moored.workflows.safeguards import describe_safeguards
+
+    console = Console(highlight=False)
+    for each in describe_safeguards(name):
+        console.print(f"[bold]{each.name}[/bold]\n{escape(each.about)}\n")
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for head in ("key", "takes", "default", "meaning"):
+            table.add_column(head, no_wrap=head in ("key", "default"))
+        for key in each.keys:
+            default = "must be given" if key.default is None else key.default
+            table.add_row(*map(escape, (key.name, key.values, default, key.meaning)))
+        console.print(table, "")
