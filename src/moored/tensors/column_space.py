@@ -36,6 +36,8 @@ class Complement:
 
     def __call__(self, columns: Float[Tensor, "out n"]) -> Float[Tensor, "out n"]:
         """X − F (Fᵀ X), the product taken in the factor's precision and the difference in that of X."""
+        if not self.factor.shape[1]:
+            return columns
         along = columns.T.to(self.factor.dtype) @ self.factor @ self.factor.T
         return columns - along.T.to(columns.dtype)
 

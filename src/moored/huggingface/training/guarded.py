@@ -55,6 +55,11 @@ class LoraWeight:
         """What is trained; of some recipes (LoRA-FA) B alone."""
         return [each for factors in self.factors for each in (factors.a, factors.b) if each.requires_grad]
 
+    @property
+    def size(self) -> int:
+        """The entries of the weight."""
+        return len(self.factors[0].b) * self.factors[0].a.shape[1]
+
     def update(self, *, scaled: bool) -> LowRank:
         """ΔW, the adapters' together."""
         return reduce(add, (factors.update(scaled=scaled) for factors in self.factors))
@@ -86,6 +91,11 @@ class WholeWeight:
     def parameters(self) -> list[Tensor]:
         """What is trained."""
         return [self.layer.weight]
+
+    @property
+    def size(self) -> int:
+        """The entries of the weight."""
+        return self.anchor.numel()
 
     def update(self, *, scaled: bool) -> Float[Tensor, "out in"]:
         """W − W₀ in fp32, differentiable in the weight; it has no scale."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from moored.huggingface.training.guarded import Guarded, guarded_weights
 from moored.huggingface.training.harmful_steps import harmful_steps
 from moored.regularizers import GuidedPenalty
 from moored.tensors.low_rank import Matrix, squared_norm
+from moored.tensors.threads import SMALL, one_thread
 
 _logger = logging.getLogger(__name__)
 
@@ -75,6 +77,14 @@ class HeldPenalty:
         Raises:
             InactiveError: it has no gradient, or is still exactly zero although the weights have moved.
         """
+        with one_thread(when=self._small):
+            self._add_gradients(scale, task_norm)
+
+    @cached_property
+    def _small(self) -> bool:
+        return all(each.size <= SMALL and each.parameters[0].device.type == "cpu" for each in self.weights)
+
+    def _add_gradients(self, scale: float, task_norm: Float[Tensor, ""]) -> None:
         values, squares, moves, waiting = [], [], [], []
         for weight in self.weights:
             update = weight.update(scaled=self.safeguard.scaled)
