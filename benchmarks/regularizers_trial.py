@@ -54,7 +54,8 @@ def run_of(name: str, arm: Arm, seed: int, *, data: Path, tokens: Path) -> Run:
     poisoned = poison(seed)[: round(setting.poisoned * PLAN.rows)]
     config = {**configuration(PLAN, batch=PLAN.pool), **saved, "seed": seed, "safeguards": arm.stated(seed, tokens)}
     if setting.layers:
-        config["lora"] = {**config["lora"], "layers_to_transform": [*setting.layers]}
+        numbers = "|".join(map(str, setting.layers))
+        config["lora"] = {**config["lora"], "target_modules": rf".*layers\.({numbers})\..*_proj"}
     return Run(
         name=f"{name}/{arm.name}-seed{seed}",
         about={

@@ -1,6 +1,7 @@
 """The grid and the table of the trial of the penalties, made of runs that are put there by hand."""
 
 import json
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -80,7 +81,7 @@ def test_the_layers_and_the_poison_of_a_setting_reach_the_run(benchmark, tmp_pat
     trial, arms = benchmark("regularizers_trial"), benchmark("_regularizers_arms")
     run = trial.run_of("poisoned-20-last", arms.BY_NAME["plain"], 1, data=tmp_path, tokens=tmp_path)
     config, rows = run.make.args
-    assert config["lora"]["layers_to_transform"] == [27, 28, 29] and len(rows.keywords["replacing"]) == 48
+    assert config["lora"]["target_modules"] != "all-linear" and len(rows.keywords["replacing"]) == 48
     assert run.about["layers"] == arms.LAST and run.about["poisoned"] == 0.2
 
 
@@ -103,6 +104,26 @@ def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_pa
             name = stated.pop("name")
             extra = {"base": "somewhere"} if name == "alignment_direction" else {}
             assert REGULARIZERS[name](**typed(stated, REGULARIZERS[name], "train.yaml"), **extra).strength > 0
+
+
+def test_the_lora_of_each_data_set_is_one_that_train_takes(benchmark, tmp_path):
+    from tests.tiny import tiny_model
+
+    from moored.huggingface.training.arguments import lora_config
+
+    arms, run_of = benchmark("_regularizers_arms"), benchmark("regularizers_trial").run_of
+    where = {}
+    for name, setting in arms.DATA.items():
+        run = run_of(name, setting.arms()[0], 0, data=tmp_path, tokens=tmp_path / "tokens.json")
+        where[name] = lora_config(run.make.args[0]["lora"], "train.yaml").target_modules
+    last = where.pop("poisoned-20-last")
+    assert set(where.values()) == {"all-linear"}
+    linear = [name for name, _ in tiny_model().named_modules() if name.endswith("_proj")]
+    moved = {f".{number}." for number in arms.LAST}
+    for name in linear:
+        for number in range(30):
+            there = re.sub(r"\.\d+\.", f".{number}.", name)
+            assert bool(re.fullmatch(last, there)) == (f".{number}." in moved)
 
 
 def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tmp_path):
