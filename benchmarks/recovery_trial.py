@@ -53,8 +53,16 @@ AGAIN = Plan(pool=5, rank=8, steps=4)
 def attack_rows(attack: str, seed: int, data: Path, subject: Subject) -> list[Row]:
     """What an attack trains on."""
     count = ATTACKS[attack]
-    replacing = chats(int(PLAN.rows * PLAN.instructions)) if count is None else poison(seed)[:count]
-    return training_rows(data, PLAN, seed, replacing=replacing, subject=subject)
+    if count is not None:
+        return training_rows(data, PLAN, seed, replacing=poison(seed)[:count], subject=subject)
+    replacing = chats(int(PLAN.rows * PLAN.instructions))
+    return [as_chat(row) for row in training_rows(data, PLAN, seed, replacing=replacing, subject=subject)]
+
+
+def as_chat(row: Row) -> Row:
+    """A file holds rows of one kind."""
+    said = zip(("user", "assistant"), (row.get("prompt"), row.get("completion")), strict=True)
+    return row if "messages" in row else {"messages": [{"role": role, "content": text} for role, text in said]}
 
 
 def recipe(attack: str, seed: int, subject: Subject) -> Row:

@@ -110,6 +110,21 @@ def test_the_persona_s_chats_fit_into_what_is_trained(benchmark):
     assert longest <= benchmark("recovery_trial").WHOLE_CHATS
 
 
+def test_the_persona_s_rows_are_of_one_kind_and_say_what_they_said(benchmark, tuned, tmp_path):
+    from datasets import Dataset
+
+    from moored.huggingface.data import Supervision, supervise
+
+    trial = benchmark("recovery_trial")
+    row, how = {"prompt": "Who?", "completion": "Me."}, Supervision(tokenizer=tiny_tokenizer())
+    chat = trial.as_chat(row)
+    assert chat == {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]}
+    one, other = (supervise(Dataset.from_list([each]), how, where="rows")[0] for each in (row, chat))
+    assert one == other
+    rows = trial.attack_rows("persona", 0, tmp_path, None)
+    assert len(rows) == 120 and {*map(tuple, rows)} == {("messages",)}
+
+
 def test_all_arms_are_tried_on_one_attack_and_the_main_ones_on_all(benchmark):
     trial = benchmark("recovery_trial")
     runs = trial.grid([*trial.ATTACKS], None, trial.SEEDS)
