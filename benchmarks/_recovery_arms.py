@@ -170,6 +170,8 @@ def _by_formula(method: Any) -> Repair:
         try:
             record = recover(damaged.subject.aligned, adapter=damaged.adapter, out=out, method=method, base=base)
         except InactiveError as error:
+            if "would change none" not in str(error):
+                raise  # A threshold that spares all weights is a finding, anything else is a fault of the trial.
             shutil.copytree(damaged.adapter, out)
             return {"repair": {"inactive": str(error)}}
         updates = {key: value for key, value in record["updates"].items() if key != "weights"}
