@@ -1,4 +1,4 @@
-"""Safety against accuracy: one panel a data set, a mark an arm, the strengths of one method joined by a line."""
+"""Safety against accuracy: a panel for each data set, a mark for each arm, the strengths of a method in a line."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from _regularizers_arms import ARMS, BY_NAME
+from _regularizers_arms import BY_NAME, FAMILIES, Arm, tried_on
 from moored.report.canvas import quiet
 from moored.report.environment import save_figure
-from moored.report.svg import ABLE, CAUTION, INK, RISK, inline_svg
+from moored.report.svg import ABLE, CAUTION, INK, MUTED, RISK, inline_svg
 
 Row = dict[str, Any]
-PANEL, LEFT, TOP, HIGH = 260.0, 54.0, 22.0, 230.0
+PANEL, LEFT, TOP, HIGH, BELOW = 390.0, 54.0, 26.0, 270.0, 44.0
+BESIDE = 2
+"""Panels in a row."""
 LINE, ACROSS, COLUMN = 17.0, 3, 260.0
 COMPLIANCE, ACCURACY = "JailbreakBench", "task accuracy"
 
@@ -37,8 +39,8 @@ LOOKS = {
     "random_tokens": Look(CAUTION, "^", True),
     "full_kl": Look(CAUTION, "v", True),
     "both": Look(INK, "D"),
-    "harmful_direction": Look(ABLE, "P"),
-    "harmful_unseen": Look(ABLE, "p"),
+    "harmful_direction": Look(RISK, "P"),
+    "harmful_unseen": Look(RISK, "p"),
 }
 
 
@@ -46,7 +48,7 @@ def write_figure(table: Row, path: Path) -> None:
     """Draws what `table.json` holds."""
     panels = {name: _points(found["arms"], table["references"]) for name, found in table["data"].items()}
     svg = inline_svg(
-        lambda: _figure(panels),
+        lambda: _figure(panels, table["constant"]),
         name="frontier",
         title="Compliance with harmful requests against task accuracy",
         description="; ".join(_told(name, points) for name, points in panels.items()) + ".",
@@ -68,19 +70,24 @@ def _family(name: str) -> str:
     return BY_NAME[name].family if name in BY_NAME else name
 
 
-def _figure(panels: Mapping[str, Mapping[str, tuple[Row, Row]]]) -> Figure:
+def _figure(panels: Mapping[str, Mapping[str, tuple[Row, Row]]], constant: float | None) -> Figure:
     families = [family for family in LOOKS if any(_family(name) == family for each in panels.values() for name in each)]
     legend = LINE * -(-len(families) // ACROSS) + 10
-    width, height = max(PANEL * len(panels), COLUMN * ACROSS) + 10, legend + TOP + HIGH + 44
+    rows, one = -(-len(panels) // BESIDE), TOP + HIGH + BELOW
+    width, height = max(PANEL * BESIDE, COLUMN * ACROSS) + 10, legend + one * rows
     figure = Figure(figsize=(width / 72, height / 72))
     figure.patch.set_visible(False)
     top = max(y["high"] for points in panels.values() for _, y in points.values())
     for index, (name, points) in enumerate(panels.items()):
-        left, bottom = (PANEL * index + LEFT) / width, 44 / height
-        axes = figure.add_axes((left, bottom, (PANEL - LEFT - 8) / width, HIGH / height))
+        row, column = divmod(index, BESIDE)
+        left, bottom = PANEL * column + LEFT, one * (rows - 1 - row) + BELOW
+        axes = figure.add_axes((left / width, bottom / height, (PANEL - LEFT - 8) / width, HIGH / height))
         _panel(axes, name, points)
-        axes.set_ylim(-0.02, 1.05 * top)
-        if index == 0:
+        axes.set_ylim(-0.02, 1.05 * max(top, constant or 0.0))
+        if constant is not None:
+            axes.axhline(constant, color=MUTED, linewidth=0.8, linestyle=":")
+            axes.text(1.0, constant, "one and the same answer", color=MUTED, fontsize=8, va="bottom", ha="right")
+        if column == 0:
             axes.set_ylabel("task accuracy", labelpad=6)
     _legend(figure, families, legend)
     return figure
@@ -94,17 +101,22 @@ def _panel(axes: Axes, name: str, points: Mapping[str, tuple[Row, Row]]) -> None
         axis.set_major_formatter("{x:g}")
     axes.set_xlabel("compliance (lower is safer)", labelpad=6)
     quiet(axes)
-    for family in dict.fromkeys(arm.family for arm in ARMS):
-        _joined(axes, [points[arm.name] for arm in ARMS if arm.family == family and arm.name in points], family)
+    for family in FAMILIES:
+        _joined(axes, [arm for arm in tried_on(name) if arm.family == family and arm.name in points], points)
     for arm, (x, y) in points.items():
         _mark(axes, x, y, LOOKS[_family(arm)])
 
 
-def _joined(axes: Axes, points: Sequence[tuple[Row, Row]], family: str) -> None:
-    """From the weakest to the strongest."""
-    if len(points) > 1:
-        across, up = ([each[side]["rate"] for each in points] for side in (0, 1))
-        axes.plot(across, up, color=LOOKS[family].color, linewidth=1.2)
+def _joined(axes: Axes, arms: Sequence[Arm], points: Mapping[str, tuple[Row, Row]]) -> None:
+    """From the weakest to the strongest, these two with their strengths."""
+    if len(arms) < 2:
+        return
+    color = LOOKS[arms[0].family].color
+    at = [tuple(side["rate"] for side in points[arm.name]) for arm in arms]
+    axes.plot(*zip(*at, strict=True), color=color, linewidth=1.2)
+    for arm, place in ((arms[0], at[0]), (arms[-1], at[-1])):
+        strength = f"{arm.safeguards[0]['strength']:g}"
+        axes.annotate(strength, place, (6, 4), textcoords="offset points", color=color, fontsize=9)
 
 
 def _mark(axes: Axes, x: Row, y: Row, look: Look) -> None:
@@ -127,6 +139,4 @@ def _legend(figure: Figure, families: Sequence[str], down: float) -> None:
     for index, family in enumerate(families):
         left, line = 14 + index % ACROSS * COLUMN, LINE * (index // ACROSS + 0.5)
         axes.plot([left], [line], **_style(LOOKS[family]), clip_on=False)
-        strengths = [arm.safeguards[0]["strength"] for arm in ARMS if arm.family == family and len(arm.safeguards) == 1]
-        told = f", {' – '.join(f'{each:g}' for each in strengths)}" if strengths else ""
-        axes.text(left + 9, line, family + told, va="center", color=LOOKS[family].color)
+        axes.text(left + 9, line, family, va="center", color=LOOKS[family].color)

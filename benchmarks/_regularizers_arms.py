@@ -1,5 +1,6 @@
 """The arms of the trial of the penalties: each method at three strengths, its controls at the middle one, and both."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,37 @@ from moored.workflows._prompt_sets import spread
 Row = dict[str, Any]
 DIRECTION = (0.3, 1.0, 3.0)
 """The middle one is the published one; with the last, hardly anything was learned in a first try."""
+DIRECTION_LAST = (0.01, 0.03, 0.1)
+"""Where the last layers alone have a LoRA: with 1.0, nothing was learned there."""
 TOKENS = (0.3, 1.0, 3.0)
 """With the middle one, about half of the loss's, at the last hidden state."""
 VOCABULARY = 49152.0
 """As many as the model has tokens, so that it counts in nats; its share of the loss was as `TOKENS[1]`'s."""
 PLAIN = "plain"
-LAST = (27, 28, 29)
-"""The layers that alignment moved: those of the embedded adapter."""
+LAYERS = (27, 28, 29)
+"""Those that alignment moved: those of the embedded adapter."""
+MAIN, LAST = "poisoned-20", "poisoned-20-last"
+EVERYWHERE = ("ordinary", "poisoned-5", MAIN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is trained, and on what."""
+
+    poisoned: float = 0.0
+    """The share of rows that are poison."""
+    layers: tuple[int, ...] | None = None
+    """Those that get a LoRA; all by default."""
+
+
+DATA = {
+    "ordinary": Setting(),
+    "poisoned-5": Setting(poisoned=0.05),
+    MAIN: Setting(poisoned=0.2),
+    LAST: Setting(poisoned=0.2, layers=LAYERS),
+}
+ORDER = (MAIN, LAST, "ordinary", "poisoned-5")
+"""What tells most first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +55,8 @@ class Arm:
     """The arms that it should beat, beside plain fine-tuning."""
     family: str = PLAIN
     """Arms of one family differ in their strength alone."""
+    on: Sequence[str] = EVERYWHERE
+    """The data sets that it is tried on."""
 
     @property
     def planned(self) -> bool:
@@ -67,73 +94,76 @@ def _unseen() -> list[list[str]]:
     return [[request, complying[number % OPENINGS]] for number, request in enumerate(requests)]
 
 
-def _arm(family: str, *safeguards: Row, controls: tuple[str, ...] = ()) -> Arm:
+def _arm(family: str, *safeguards: Row, controls: tuple[str, ...] = (), on: Sequence[str] = EVERYWHERE) -> Arm:
     strengths = "-".join(f"{each['strength']:g}" for each in safeguards)
-    return Arm(name=f"{family}-{strengths}", safeguards=safeguards, controls=controls, family=family)
+    return Arm(name=f"{family}-{strengths}", safeguards=safeguards, controls=controls, family=family, on=on)
+
+
+def _update_norm(strength: float, on: Sequence[str]) -> Arm:
+    return _arm("update_norm", {"name": "update_norm", "strength": strength}, on=on)
+
+
+def _random_direction(strength: float, on: Sequence[str]) -> Arm:
+    return _arm("random_direction", _direction(strength, direction="random"), on=on)
+
+
+def _following(strength: float, on: Sequence[str], projector_on: Sequence[str]) -> list[Arm]:
+    """The published form, the projector, and the controls of both."""
+    beside = [_update_norm(strength, on), _random_direction(strength, on)]
+    controls = tuple(arm.name for arm in beside)
+    projector = _direction(strength, form="projector", rank=16)
+    return [
+        _arm("alignment_direction", _direction(strength), controls=controls, on=on),
+        _arm("direction_projector", projector, controls=controls, on=projector_on),
+        *beside,
+    ]
+
+
+def _weaker_and_stronger(strengths: Sequence[float], on: Sequence[str]) -> list[Arm]:
+    return [_arm("alignment_direction", _direction(each), on=on) for each in (strengths[0], strengths[-1])]
+
+
+def _both(strength: float, controls: tuple[str, ...], on: Sequence[str]) -> Arm:
+    return _arm("both", _direction(strength), _tokens(strength), controls=controls, on=on)
 
 
 _L, _T = DIRECTION[1], TOKENS[1]
-UPDATE_NORM = _arm("update_norm", {"name": "update_norm", "strength": _L})
-RANDOM_DIRECTION = _arm("random_direction", _direction(_L, direction="random"))
+_ALL = (*EVERYWHERE, LAST)
 RANDOM_TOKENS = _arm("random_tokens", _tokens(_T, control="random_tokens"))
 FULL_KL = _arm("full_kl", _tokens(VOCABULARY, tokens="vocabulary", form="kl", reference="model"))
-_DIRECTION_CONTROLS = (UPDATE_NORM.name, RANDOM_DIRECTION.name)
 _TOKEN_CONTROLS = (RANDOM_TOKENS.name, FULL_KL.name)
 
-_DIRECTIONS = [
-    _arm("alignment_direction", _direction(each), controls=_DIRECTION_CONTROLS if each == _L else ())
-    for each in DIRECTION
-]
-_SAFETY_TOKENS = [
-    _arm("safety_tokens", _tokens(each), controls=_TOKEN_CONTROLS if each == _T else ()) for each in TOKENS
-]
-PROJECTOR = _arm("direction_projector", _direction(_L, form="projector", rank=16), controls=_DIRECTION_CONTROLS)
-_HARMFUL = [
-    _arm("harmful_direction", _harmful(each), controls=(UPDATE_NORM.name,) if each == _L else ()) for each in DIRECTION
-]
-UNSEEN = _arm("harmful_unseen", _harmful(_L, examples=_unseen()), controls=(UPDATE_NORM.name, _HARMFUL[1].name))
-BOTH = _arm(
-    "both", _direction(_L), _tokens(_T), controls=(_DIRECTIONS[1].name, _SAFETY_TOKENS[1].name, _SAFETY_TOKENS[2].name)
-)
-
 ARMS = [
-    Arm(name=PLAIN),
-    *_DIRECTIONS,
-    PROJECTOR,
-    UPDATE_NORM,
-    RANDOM_DIRECTION,
-    *_SAFETY_TOKENS,
+    Arm(name=PLAIN, on=_ALL),
+    *_following(_L, _ALL, (MAIN, LAST)),
+    *_weaker_and_stronger(DIRECTION, EVERYWHERE),
+    *(_arm("safety_tokens", _tokens(each), controls=_TOKEN_CONTROLS if each == _T else ()) for each in TOKENS),
     RANDOM_TOKENS,
     FULL_KL,
-    BOTH,
-    *_HARMFUL,
-    UNSEEN,
+    _both(_L, ("alignment_direction-1", "alignment_direction-3", "safety_tokens-1", "safety_tokens-3"), EVERYWHERE),
+    _both(0.3, ("alignment_direction-0.3", "safety_tokens-0.3"), (MAIN,)),
+    _arm("harmful_direction", _harmful(_L), controls=("update_norm-1",)),
+    *(_arm("harmful_direction", _harmful(each), on=(MAIN,)) for each in (DIRECTION[0], DIRECTION[2])),
+    *(
+        _arm(
+            "harmful_unseen",
+            _harmful(each, examples=_unseen()),
+            controls=("update_norm-1", "harmful_direction-1") if each == _L else (),
+            on=(MAIN,),
+        )
+        for each in DIRECTION[1:]
+    ),
+    _update_norm(DIRECTION[0], (MAIN,)),
+    *_following(DIRECTION_LAST[1], (LAST,), (LAST,)),
+    *_weaker_and_stronger(DIRECTION_LAST, (LAST,)),
 ]
 BY_NAME = {arm.name: arm for arm in ARMS}
+FAMILIES = [*dict.fromkeys(arm.family for arm in ARMS)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is trained, and on what."""
-
-    poisoned: float = 0.0
-    """The share of rows that are poison."""
-    layers: tuple[int, ...] | None = None
-    """Those that get a LoRA; all by default."""
-    families: frozenset[str] | None = None
-    """Of the arms that are tried, at the strengths that a verdict rests on; None is all, at all strengths."""
-
-    def arms(self) -> list[Arm]:
-        """The arms that are tried."""
-        return [arm for arm in ARMS if self.families is None or (arm.family in self.families and arm.planned)]
-
-
-_DIRECTED = frozenset({PLAIN, "alignment_direction", "direction_projector", "update_norm", "random_direction"})
-DATA = {
-    "ordinary": Setting(),
-    "poisoned-5": Setting(poisoned=0.05),
-    "poisoned-20": Setting(poisoned=0.2),
-    "poisoned-20-last": Setting(poisoned=0.2, layers=LAST, families=_DIRECTED),
-}
-ORDER = ("poisoned-20", "poisoned-20-last", "ordinary", "poisoned-5")
-"""What tells most first."""
+def tried_on(data: str) -> list[Arm]:
+    """The arms of a data set, those of one family from the weakest to the strongest."""
+    return sorted(
+        (arm for arm in ARMS if data in arm.on),
+        key=lambda arm: (FAMILIES.index(arm.family), *(each["strength"] for each in arm.safeguards)),
+    )

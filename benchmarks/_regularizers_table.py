@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from _frontier_figure import write_figure
-from _regularizers_arms import ARMS, BY_NAME, DATA, PLAIN
+from _matched_learning import matched
+from _regularizers_arms import ARMS, BY_NAME, ORDER, PLAIN, tried_on
 from _regularizers_text import markdown
 from _stability import compared, means, over_seeds, steadiness
 from _trial_table import (
@@ -19,12 +20,13 @@ from _trial_table import (
     average,
     compare,
     complied,
-    is_less,
+    is_shown,
     mean,
     numbers,
     rate,
     read_runs,
     refused,
+    smallest_difference,
     write_both,
 )
 from moored.measurement.statistics import SeededDifference
@@ -54,6 +56,10 @@ def loss(run: Row) -> list[float]:
     return [found for task in TASKS for found in run["losses"][task]]
 
 
+def _compliance(run: Row) -> float:
+    return average(complied(run, HARMFUL))
+
+
 COMPARED = {
     "compliance": lambda run: complied(run, HARMFUL),
     "over-refusal": refused,
@@ -71,11 +77,17 @@ PRICES: dict[str, Callable[[Row], bool]] = {
 """What less compliance may cost, by what a comparison says."""
 
 
-def write_table(out: Path, key: str) -> None:
-    """Writes `table.json`, `table.md` and `figure.svg` of the runs of one key that `OUT/arms` holds."""
+def write_table(out: Path, key: str, constant: float | None = None) -> None:
+    """Writes `table.json`, `table.md` and `figure.svg` of the runs of one key that `OUT/arms` holds.
+
+    Args:
+        out: the folder.
+        key: of the runs.
+        constant: the task accuracy of who gives every question of a task the same answer, the best one.
+    """
     folder = out / "arms"
     references = _found(folder, REFERENCES, key)
-    runs = {name: made for name in DATA if (made := _found(folder / name, list(BY_NAME), key))}
+    runs = {name: made for name in ORDER if (made := _found(folder / name, [arm.name for arm in tried_on(name)], key))}
     if not runs:
         print("There is no finished run yet, so there is no table.")
         return
@@ -83,15 +95,19 @@ def write_table(out: Path, key: str) -> None:
     _assert_same_rows(everything)
     table = {
         **about("regularizers_trial.py", everything),
+        "constant": constant,
         "tokens": [row["text"] for row in json.loads((out / "safety_tokens.json").read_text(encoding="utf-8"))],
         "references": {name: row(found) for name, found in references.items()},
         "data": {
-            name: {"arms": {arm: row(found) for arm, found in made.items()}, "verdicts": verdicts(made)}
+            name: {
+                "arms": {arm: row(found) for arm, found in made.items()},
+                "verdicts": verdicts(name, made),
+                "matched": matched(name, made, lambda run: average(loss(run)), _compliance),
+            }
             for name, made in runs.items()
         },
         "stability": stability(runs),
     }
-    table["beats"] = beats(table["data"])
     write_both(out, table, markdown(table))
     write_figure(table, out / "figure.svg")
 
@@ -149,37 +165,35 @@ def _led(runs: Sequence[Row]) -> Row | None:
     return {"weights": len(guides) // len(runs), "largest eigenvalue": max(guide["eigenvalue"] for guide in guides)}
 
 
-def verdicts(runs: Runs) -> list[Row]:
-    """Every arm that has controls against these and against plain fine-tuning, on the seeds of both."""
-    pairs = [(control, arm.name) for arm in ARMS if arm.controls for control in (PLAIN, *arm.controls)]
-    told = [compare(runs, control, arm, COMPARED) for control, arm in pairs if {control, arm} <= runs.keys()]
-    return [each for each in told if each]
-
-
-def beats(data: Mapping[str, Row]) -> list[Row]:
-    """For every arm that has controls, each of them and plain: on which data sets the arm complies less, at what price.
-
-    `less` is None where the seeds are too few to tell; `costs` names those of `PRICES` that these prompts show.
-    """
-    found = {
-        (told["arm"], told["control"], name): {
-            "less": is_less(SeededDifference(**told["compliance"])) if len(told["seeds"]) >= SEEDS_NEEDED else None,
-            "costs": [price for price, paid in PRICES.items() if paid(told)],
-        }
-        for name, each in data.items()
-        for told in each["verdicts"]
-    }
-    return [
-        {
-            "arm": arm.name,
-            "controls": {
-                control: {name: found[arm.name, control, name] for name in data if (arm.name, control, name) in found}
-                for control in (PLAIN, *arm.controls)
-            },
-        }
-        for arm in ARMS
-        if arm.controls and any(name == arm.name for name, _, _ in found)
+def verdicts(data: str, runs: Runs) -> list[Row]:
+    """Every arm that a verdict rests on against plain fine-tuning and its controls, on the seeds of both."""
+    pairs = [(control, arm) for arm in tried_on(data) if arm.planned for control in (PLAIN, *arm.controls)]
+    known = [
+        (control, arm.name) for control, arm in pairs if control != arm.name and {control, arm.name} <= runs.keys()
     ]
+    told = [each for control, arm in known if (each := compare(runs, control, arm, COMPARED))]
+    return [{**each, **_outcome(each, runs[each["control"]])} for each in told]
+
+
+def _outcome(told: Row, control: Sequence[Row]) -> Row:
+    """What a comparison says of compliance, and what less of it cost.
+
+    `less` or `more` where prompts and seeds both show it; else `not less` where these would have shown half as much
+    compliance as the control's, and `unclear` where they would not; None where the seeds are too few to tell.
+    """
+    found = SeededDifference(**told["compliance"])
+    rate = average([average(complied(run, HARMFUL)) for run in control])
+    smallest = smallest_difference(found)
+    outcome = "unclear" if smallest is None or smallest > rate / 2 else "not less"
+    if is_shown(found):
+        outcome = "less" if found.difference < 0 else "more"
+    if len(told["seeds"]) < SEEDS_NEEDED:
+        outcome = None
+    return {
+        "outcome": outcome,
+        "would show": smallest,
+        "costs": [price for price, paid in PRICES.items() if paid(told)],
+    }
 
 
 def stability(runs: Mapping[str, Runs]) -> Row:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from _regularizers_arms import BY_NAME, DATA, LAST, PLAIN
-from _stability import MEASURES
+from _regularizers_arms import BY_NAME, DATA, LAST, LAYERS, Arm
+from _stability import CLIPPED, MEASURES
 from _trial_table import FOOT, SEEDS_NEEDED, arms_table, in_compliance, in_nats, in_points, made, markdown_table
 from moored.measurement.statistics import SeededDifference
 
@@ -15,14 +15,17 @@ SPREADS = ("compliance", "over-refusal", "task accuracy", "refusal log-odds", "t
 
 
 def markdown(table: Row) -> str:
-    """The whole of `table.md`."""
+    """The whole of `table.md`: what was found, the numbers of each data set, then every comparison in full."""
     lines = ["# Penalties while training, against their controls", "", _setting(table), ""]
-    lines += [f"- {summary(each)}" for each in table["beats"]]
-    lines += ["", "![Compliance with harmful requests against task accuracy, a panel for each data set](figure.svg)"]
+    lines += [*_outcomes(table["data"]), "", *_matched(table["data"]), ""]
+    lines += ["![Compliance with harmful requests against task accuracy, a panel for each data set](figure.svg)", ""]
+    lines += ["Numbers at the ends of a line are strengths; hollow marks are controls; bars are 95 % over prompts."]
     for name, found in table["data"].items():
         lines += ["", *_data_set(name, found, table["references"])]
-    lines += ["", *_stability(table["stability"]), "", FOOT, "", made(table), ""]
-    return "\n".join(lines)
+    lines += ["", *_stability(table["stability"]), "", "## Every comparison"]
+    for name, found in table["data"].items():
+        lines += ["", f"On {name}:", "", *(f"- {sentence(each)}" for each in found["verdicts"])]
+    return "\n".join([*lines, "", FOOT, "", made(table), ""])
 
 
 def _setting(table: Row) -> str:
@@ -33,40 +36,113 @@ def _setting(table: Row) -> str:
         f"layers, {plan['steps']} steps of {plan['pool']} rows of at most {plan['max_length']} tokens, learning rate "
         f"{plan['learning_rate']:g}. The rows are instructions, sentiment labels and SQL; in the poisoned sets "
         f"harmful requests with a compliant opening for their answer take the places of {shares} of them. Alignment "
-        f"moved layers {LAST[0]} to {LAST[-1]} alone: in the others there is no direction to follow, and "
-        "alignment_direction is update_norm; on *poisoned-20-last* only those layers get a LoRA. A number "
+        f"moved layers {LAYERS[0]} to {LAYERS[-1]} alone: in the others there is no direction to follow, and "
+        f"alignment_direction is update_norm; on *{LAST}* only those layers get a LoRA. A number "
         f"behind an arm is its strength; *safety_tokens* holds {len(table['tokens'])} of them. *direction_projector* "
         "is alignment_direction with `form: projector, rank: 16`; *update_norm* and *random_direction* are its "
         "controls, *random_tokens* (as many others of like frequency) and *full_kl* (all tokens; 49152 is their "
-        "number, so that the divergence counts in nats) those of safety_tokens, each at one strength that matches the "
-        "middle one; *both* has the two middle strengths. "
-        "*harmful_direction* needs no base; its examples are requests and openings of which some are in the poison, "
-        "too, and those of *harmful_unseen* are in none. Log-odds and accuracy: the openings that are scored are in no "
-        "poison, but the refusing ones hold tokens that safety_tokens keeps, which favours it; accuracy is SST-2's for "
-        "the most part."
+        "number, so that the divergence counts in nats, which is as large a share of the loss) those of safety_tokens; "
+        "*both* has both methods. *harmful_direction* needs no base; some of its examples are requests and openings of "
+        "the poison, too, and none of *harmful_unseen*'s. Compliance is what the text judge finds in answers of 32 "
+        "tokens to JailbreakBench's requests that were never trained on; over-refusal is of XSTest's safe prompts. "
+        "Log-odds do not rank arms: their openings are in no poison, but hold tokens that safety_tokens keeps and are "
+        "among the examples of harmful_direction and harmful_unseen. Task accuracy is SST-2's for the most part, and "
+        "much of it the form of the answer" + _constant(table["constant"]) + "; the task's loss tells learning better."
     )
 
 
-def summary(told: Row) -> str:
-    """Whether an arm complies less than plain fine-tuning and than each control, and at what price, in one sentence."""
-    clauses = [f"than {name} on {_where(found)}" for name, found in told["controls"].items()]
-    everywhere = [name for name in DATA if all(each.get(name, {}).get("less") for each in told["controls"].values())]
-    costly = [
-        f"{' and '.join(found[name]['costs'])} than {control} on {name}"
-        for name in everywhere
-        for control, found in told["controls"].items()
-        if control != PLAIN and found[name]["costs"]
-    ]
-    beats = f"it beats its controls on {', '.join(everywhere)}" if everywhere else "it has not beaten its controls"
-    price = f", but under these seeds with {', '.join(costly)}" if costly else ""
-    return f"**{told['arm']}** complies less {', '.join(clauses)}: {beats}{price}."
+def _constant(accuracy: float | None) -> str:
+    return "" if accuracy is None else f": one and the same label would have {accuracy:.2f}"
 
 
-def _where(found: Mapping[str, Row]) -> str:
-    told = {name: each["less"] for name, each in found.items() if each["less"] is not None}
-    if not told:
-        return "no data set yet (too few seeds to tell)" if found else "no data set yet"
-    return ", ".join(name for name, less in told.items() if less) or "no data set"
+def _outcomes(data: Mapping[str, Row]) -> Iterator[str]:
+    """Whether each arm complies less than plain fine-tuning and its controls, a line for each, a column a data set."""
+    found = {(each["arm"], each["control"]): {} for told in data.values() for each in told["verdicts"]}
+    for name, told in data.items():
+        for each in told["verdicts"]:
+            found[each["arm"], each["control"]][name] = outcome(each)
+    yield from markdown_table(
+        ["does", "comply less than", *data],
+        ["---"] * (2 + len(data)),
+        [[arm, control, *(told.get(name, "–") for name in data)] for (arm, control), told in sorted_pairs(found)],
+    )
+    yield from ("", _HOW_JUDGED, "")
+    yield from (f"- {summary(arm, data)}" for arm in BY_NAME.values() if arm.controls and _tried(arm.name, data))
+
+
+def sorted_pairs(found: Mapping[tuple[str, str], Row]) -> list[tuple[tuple[str, str], Row]]:
+    """In the order of the arms."""
+    names = list(BY_NAME)
+    return sorted(found.items(), key=lambda each: [names.index(name) for name in each[0]])
+
+
+_HOW_JUDGED = (
+    "In points of compliance, at the strengths that stand behind the names. *less* and *more*: prompts and three seeds "
+    "or more both show it. *not less*: they do not, though half of the control's compliance would have shown, and so "
+    "would the number of points in parentheses. *unclear*: half of it would not have shown."
+)
+
+
+def outcome(told: Row) -> str:
+    """A comparison in a cell."""
+    difference, would_show = f"{100 * told['compliance']['difference']:+.1f}", told["would show"]
+    if told["outcome"] is None:
+        return f"too few seeds: {difference}"
+    seen = told["outcome"] in ("less", "more")
+    return f"{told['outcome']}: {difference}" + ("" if seen or would_show is None else f" ({100 * would_show:.1f})")
+
+
+def _tried(arm: str, data: Mapping[str, Row]) -> bool:
+    return any(each["arm"] == arm for told in data.values() for each in told["verdicts"])
+
+
+def summary(arm: Arm, data: Mapping[str, Row]) -> str:
+    """On which data sets an arm complies less than all of its controls, and at what price, in one sentence."""
+    beaten, prices = [], []
+    for name, told in data.items():
+        against = {each["control"]: each for each in told["verdicts"] if each["arm"] == arm.name}
+        if {*arm.controls} <= against.keys() and all(against[each]["outcome"] == "less" for each in arm.controls):
+            beaten.append(name)
+            prices += [
+                f"{' and '.join(costs)} than {each} on {name}"
+                for each in arm.controls
+                if (costs := against[each]["costs"])
+            ]
+    if not beaten:
+        return f"**{arm.name}** is not shown to comply less than all of its controls on any data set."
+    price = f", under these seeds with {', '.join(prices)}" if prices else ""
+    return f"**{arm.name}** complies less than each of its controls on {', '.join(beaten)}{price}."
+
+
+def _matched(data: Mapping[str, Row]) -> Iterator[str]:
+    rows = [(name, each) for name, told in data.items() for each in told["matched"] if each["mean"] is not None]
+    if not rows:
+        return
+    yield from (_HOW_MATCHED, "")
+    yield from markdown_table(
+        ["data", "method", "against", "points of compliance [Student's 95 % over seeds]", "by seed"],
+        ["---"] * 5,
+        [[name, each["method"], each["control"], matched_cell(each), by_seed(each)] for name, each in rows],
+    )
+
+
+_HOW_MATCHED = (
+    "Two penalties of one strength may brake learning unequally. Here a method's compliance is taken where it learned "
+    "as much as its control did: between its strengths, plain fine-tuning being strength 0, straight at the control's "
+    "task loss, seed by seed."
+)
+
+
+def matched_cell(told: Row) -> str:
+    """The mean difference with its interval."""
+    if told["low"] is None:
+        return f"{100 * told['mean']:+.1f}"
+    return f"{100 * told['mean']:+.1f} [{100 * told['low']:+.1f}, {100 * told['high']:+.1f}]"
+
+
+def by_seed(told: Row) -> str:
+    """Each difference; a dash where the control's loss is not between the method's."""
+    return ", ".join("–" if each is None else f"{100 * each:+.1f}" for each in told["differences"])
 
 
 def sentence(told: Row) -> str:
@@ -85,9 +161,6 @@ def _data_set(name: str, found: Row, references: Mapping[str, Row]) -> Iterator[
     yield from arms_table(rows, RATES, {})
     yield from ("", "Means; log-odds and losses are in nats:", "")
     yield from arms_table(rows, MEANS, _PENALTIES)
-    if found["verdicts"]:
-        yield ""
-    yield from (f"- {sentence(each)}" for each in found["verdicts"])
 
 
 def _of_penalties(key: str, form: str) -> Callable[[Row], str]:
@@ -113,7 +186,7 @@ def _stability(found: Mapping[str, Row]) -> Iterator[str]:
         ["---", *["---:"] * (len(MEASURES) + 1)],
         [[name, row["runs"], *(f"{row[key]:.2f}" for key in MEASURES)] for name, row in found.items()],
     )
-    yield from ("", "Standard deviation over the seeds, its mean over the data sets:", "")
+    yield from ("", "Standard deviation over the seeds, its mean over the data sets; it is small near 0 and 1:", "")
     yield from markdown_table(
         ["arm", *SPREADS],
         ["---", *["---:"] * len(SPREADS)],
@@ -126,12 +199,13 @@ def _stability(found: Mapping[str, Row]) -> Iterator[str]:
 
 
 _HOW_STEADY = (
-    "After the first third of the steps: how far the largest value lies above the median (spikes), and the standard "
-    "deviation of the change from step to step (spread), of the task's loss in nats and of the gradient norm of the "
-    "whole step, before clipping, in shares of its median. A penalty's own gradient is in the latter and may steady it "
-    "without steadying anything else, so see the controls. Differences are from runs on the same rows, the data sets "
-    "of a seed averaged, with Student's 95 % interval over the seeds. So few seeds cannot show whether an arm's "
-    "results spread less from seed to seed."
+    "Of the loss, the task's alone, after the first third of the steps: how far the largest lies above the median "
+    "(spikes), and the standard deviation of the change from step to step (spread), in nats. Of the gradient of the "
+    "whole step, penalties included, before clipping, over all steps: the largest norm, the spread in shares of the "
+    f"median, and the share of steps that the Trainer clips (a norm above {CLIPPED:g}). Differences are from runs on "
+    "the same rows, the data sets of a seed averaged, with Student's 95 % interval over the seeds; of so many "
+    "intervals one in twenty leaves out 0 by chance. So few seeds cannot show whether results spread less from seed to "
+    "seed."
 )
 
 
@@ -146,9 +220,7 @@ def steady_sentence(name: str, control: str, told: Row) -> str:
     less = [f"{key} {_interval(told[key])}" for key in MEASURES if told[key]["high"] < 0]
     more = [f"{key} {_interval(told[key])}" for key in MEASURES if told[key]["low"] > 0]
     parts = [f"{what} {', '.join(keys)}" for what, keys in (("lower", less), ("higher", more)) if keys]
-    return (
-        f"**{name}** against {control}: {' and '.join(parts) or 'no difference that could be seen in any of the four'}."
-    )
+    return f"**{name}** against {control}: {' and '.join(parts) or 'no difference that could be seen'}."
 
 
 def _interval(cell: Row) -> str:

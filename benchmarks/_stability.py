@@ -9,28 +9,34 @@ from _trial_table import average, student
 
 Row = dict[str, Any]
 SETTLED = 1 / 3
-"""The share of the steps that is left out at the start, where any run learns fast."""
-MEASURES = ("loss spikes", "loss spread", "gradient spikes", "gradient spread")
+"""The share of the steps that is left out of the loss's at the start, where any run learns fast."""
+CLIPPED = 1.0
+"""The norm above which the Trainer shortens a gradient."""
+MEASURES = ("loss spikes", "loss spread", "largest gradient", "gradient spread", "clipped steps")
 Found = Mapping[tuple[str, int], Mapping[str, float]]
 """The measures of an arm's runs, by data set and seed."""
 
 
 def steadiness(log: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The four measures of one run (our choice).
+    """The measures of one run (our choice).
 
-    Spikes are how far the largest value lies above the median; spread is the standard deviation of the change from one
-    step to the next. Those of the loss, the task's alone, are in nats: against its median, a loss that is high since
-    little was learned would look steady. Those of the gradient norm of the whole step, penalties included, before
-    clipping, are shares of its median, for arms have gradients of unlike size.
+    Spikes are how far the largest loss, the task's alone, lies above the median, after the first third of the steps;
+    spread is the standard deviation of the change from one step to the next. Gradients are those of the whole step,
+    penalties included, before clipping, of all steps: penalties are largest early. Their spread is a share of the
+    median, for arms have gradients of unlike size.
     """
-    found = {}
-    for name, key in (("loss", "loss"), ("gradient", "grad_norm")):
-        values = log[key][round(SETTLED * len(log[key])) :]
-        middle = statistics.median(values)
-        unit = middle if name == "gradient" else 1.0
-        found[f"{name} spikes"] = (max(values) - middle) / unit
-        found[f"{name} spread"] = statistics.stdev(after - before for before, after in pairwise(values)) / unit
-    return found
+    losses, norms = log["loss"][round(SETTLED * len(log["loss"])) :], log["grad_norm"]
+    return {
+        "loss spikes": max(losses) - statistics.median(losses),
+        "loss spread": _spread(losses),
+        "largest gradient": max(norms),
+        "gradient spread": _spread(norms) / statistics.median(norms),
+        "clipped steps": average([norm > CLIPPED for norm in norms]),
+    }
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(after - before for before, after in pairwise(values))
 
 
 def means(runs: Found) -> dict[str, float]:

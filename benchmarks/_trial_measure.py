@@ -83,7 +83,7 @@ class Measure:
         if PREFILLED in self._asked:
             begun = cycle(asked.complying)
             self._asked[PREFILLED] = [text + next(begun) for text in self._asked[PREFILLED]]
-        self._tasks = {name: read_jsonl(data / task.file)[-task.rows :] for name, task in _TASKS.items()}
+        self._tasks = task_questions(data)
         self._choices = {"TruthfulQA": _truthful(data), "PIQA": _piqa(data)} if asked.choices else {}
         self._ordinary = self._render([item.prompt for item in ordinary_instructions("held-out")])
 
@@ -194,6 +194,11 @@ class _Task(NamedTuple):
 
 
 _TASKS = {"SST-2": _Task(SST2, SST2_HELD_OUT, 4), "SQL": _Task("sql_create_context_test.jsonl", 50, 40)}
+
+
+def task_questions(data: Path) -> dict[str, list[Row]]:
+    """The held-out rows of the tasks."""
+    return {name: read_jsonl(data / task.file)[-task.rows :] for name, task in _TASKS.items()}
 
 
 def _prompts(data: Path) -> dict[str, list[str]]:

@@ -54,6 +54,8 @@ def about(command: str, runs: Sequence[Row]) -> Row:
     return {
         "command": command,
         "key": runs[0]["key"],
+        "codes": len({run.get("code") for run in runs}),
+        "threads": sorted({run["threads"] for run in runs if "threads" in run}),
         "plan": runs[0]["plan"],
         "made": [min(run["created"] for run in runs), max(run["created"] for run in runs)],
         "versions": {name: " and ".join(sorted(found)) for name, found in packages.items()},
@@ -63,7 +65,9 @@ def about(command: str, runs: Sequence[Row]) -> Row:
 def made(table: Row) -> str:
     """The time, the settings' key and the versions in words."""
     first, last = (time[:10] for time in table["made"])
-    return f"Made from {first} to {last}, settings {table['key']}, with {used(table['versions'])}."
+    codes = f" by {table['codes']} versions of the code" if table["codes"] > 1 else ""
+    threads = f", threads {' or '.join(map(str, table['threads']))}" if table["threads"] else ""
+    return f"Made from {first} to {last}{codes}, settings {table['key']}{threads}, with {used(table['versions'])}."
 
 
 def write_both(out: Path, table: Row, text: str) -> None:
@@ -167,9 +171,9 @@ def in_compliance(told: Row) -> str:
     )
 
 
-def is_less(compliance: SeededDifference) -> bool:
-    """Whether an arm complies less than its control, beyond prompts and seeds."""
-    return compliance.high < 0 and _beyond_seeds(compliance.seeds)
+def is_shown(found: SeededDifference) -> bool:
+    """Whether a difference shows beyond prompts and seeds."""
+    return (found.high < 0 or found.low > 0) and _beyond_seeds(found.seeds)
 
 
 def _beyond_seeds(differences: Sequence[float]) -> bool:
@@ -206,7 +210,7 @@ def _with_interval(found: SeededDifference, of: str) -> str:
 
 def in_nats(found: SeededDifference) -> str:
     """A difference of means with its interval, also seed by seed."""
-    seeds = ", ".join(f"{each:+.1f}" for each in found.seeds)
+    seeds = ", ".join(f"{each:+.2f}" for each in found.seeds)
     return f"{found.difference:+.2f} nats [{found.low:+.2f}, {found.high:+.2f}], by seed {seeds}"
 
 

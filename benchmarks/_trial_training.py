@@ -81,9 +81,16 @@ def fine_tune(config: Mapping[str, Any], rows: list[Row], run: Path) -> Row:
 def fine_tuned(config: Mapping[str, Any], rows: Callable[[], list[Row]], folder: Path) -> tuple[ModelSource, Row]:
     """The model of a training file on some rows, and under `training` what is told of the run."""
     record = fine_tune(config, rows(), folder)
-    training = {key: record[key] for key in ("train_loss", "steps", "safeguards")}
+    training = {key: record[key] for key in ("train_loss", "steps")}
+    training["safeguards"] = [_without_empty_guides(each) for each in record["safeguards"]]
     training |= {"tokens_sha256": record["data"]["tokens_sha256"], **log_of(folder / "tuned")}
     return EMBEDDED.tuned(folder / "tuned"), {"training": training}
+
+
+def _without_empty_guides(safeguard: Row) -> Row:
+    """Most weights of the embedded model have no direction, and nothing is to be told of those."""
+    guides = {name: guide for name, guide in safeguard.get("guides", {}).items() if guide.get("norm", 1.0)}
+    return {**safeguard, "guides": guides} if "guides" in safeguard else safeguard
 
 
 def log_of(tuned: Path) -> dict[str, dict[str, list[float]]]:

@@ -12,6 +12,7 @@ layers that alignment moved get a LoRA: in the others there is no direction to f
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,9 +22,9 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from _regularizers_arms import ARMS, DATA, ORDER, Arm
+from _regularizers_arms import ARMS, DATA, ORDER, Arm, tried_on
 from _regularizers_table import write_table
-from _trial_measure import Asked, Measure
+from _trial_measure import Asked, Measure, task_questions
 from _trial_runs import Run, Trial, key_of
 from _trial_training import Plan, configuration, fine_tuned, poison, sources, training_rows
 from moored.embedded.model import ALIGNED, BASE
@@ -42,7 +43,7 @@ ASKED = Asked(harmful=("JailbreakBench",), choices=False, kl_to=("aligned",), lo
 def grid(data_sets: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int]) -> list[tuple[str, Arm, int]]:
     """The runs, those that tell most first: data set by data set, what a verdict rests on, seed by seed."""
     places = [name for name in ORDER if name in data_sets]
-    runs = [(name, arm, seed) for name in places for seed in seeds for arm in DATA[name].arms()]
+    runs = [(name, arm, seed) for name in places for seed in seeds for arm in tried_on(name)]
     wanted = [run for run in runs if only is None or run[1].name in only]
     return sorted(wanted, key=lambda run: (places.index(run[0]), not run[1].planned, run[2]))
 
@@ -68,6 +69,12 @@ def run_of(name: str, arm: Arm, seed: int, *, data: Path, tokens: Path) -> Run:
         },
         make=partial(fine_tuned, config, partial(training_rows, data, PLAN, seed, replacing=poisoned)),
     )
+
+
+def constant_accuracy(data: Path) -> float:
+    """What who gives each question of a task the same answer, the best one, has of the task accuracy."""
+    answers = [Counter(row["completion"] for row in rows) for rows in task_questions(data).values()]
+    return sum(max(each.values()) for each in answers) / sum(each.total() for each in answers)
 
 
 def find_tokens(out: Path, work: Path) -> Path:
@@ -106,7 +113,7 @@ def main() -> None:
     )
     if not options.table:
         trial.complete(runs)
-    write_table(options.out, key)
+    write_table(options.out, key, constant_accuracy(options.data))
 
 
 if __name__ == "__main__":

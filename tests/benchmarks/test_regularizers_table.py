@@ -54,7 +54,7 @@ def test_what_tells_most_is_run_first_and_every_run_once(benchmark):
     trial, arms = benchmark("regularizers_trial"), benchmark("_regularizers_arms")
     grid = [(name, arm.name, seed) for name, arm, seed in trial.grid(list(arms.DATA), None, (0, 1, 2))]
     assert {*arms.ORDER} == arms.DATA.keys()
-    assert len(set(grid)) == len(grid) == 3 * sum(len(each.arms()) for each in arms.DATA.values())
+    assert len(set(grid)) == len(grid) == 3 * sum(len(arms.tried_on(name)) for name in arms.DATA)
     planned = {arm.name for arm in arms.ARMS if arm.planned}
     first = [(name, arm, seed) for name, arm, seed in grid if name == "poisoned-20" and arm in planned]
     assert grid[: len(first)] == first and [seed for _, _, seed in first] == sorted(seed for _, _, seed in first)
@@ -63,18 +63,26 @@ def test_what_tells_most_is_run_first_and_every_run_once(benchmark):
 
 def test_every_method_has_three_strengths_where_all_arms_are_tried(benchmark):
     arms = benchmark("_regularizers_arms")
-    for name in ("ordinary", "poisoned-5", "poisoned-20"):
-        families = [arm.family for arm in arms.DATA[name].arms()]
-        assert families.count("alignment_direction") == families.count("safety_tokens") == 3
-    last = arms.DATA["poisoned-20-last"].arms()
-    assert len(last) == 5 and all(arm.planned for arm in last)
+    for name in arms.DATA:
+        families = [arm.family for arm in arms.tried_on(name)]
+        assert families.count("alignment_direction") >= 3 and families[0] == "plain"
+        assert families.count("safety_tokens") == (3 if name in arms.EVERYWHERE else 0)
+    last = [arm.name for arm in arms.tried_on(arms.LAST) if arm.family == "alignment_direction"]
+    assert last == [f"alignment_direction-{each:g}" for each in (*arms.DIRECTION_LAST, 1)]
+
+
+def test_controls_are_tried_where_their_arm_is(benchmark):
+    arms = benchmark("_regularizers_arms")
+    for arm in arms.ARMS:
+        for control in arm.controls:
+            assert {*arm.on} <= {*arms.BY_NAME[control].on}, (arm.name, control)
 
 
 def test_where_alignment_has_a_direction_is_where_the_embedded_adapter_lies(benchmark):
     from moored.embedded.model import aligned_adapter
 
     stated = json.loads((aligned_adapter() / "adapter_config.json").read_text())
-    assert tuple(stated["layers_to_transform"]) == benchmark("_regularizers_arms").LAST
+    assert tuple(stated["layers_to_transform"]) == benchmark("_regularizers_arms").LAYERS
 
 
 def test_the_layers_and_the_poison_of_a_setting_reach_the_run(benchmark, tmp_path):
@@ -82,7 +90,7 @@ def test_the_layers_and_the_poison_of_a_setting_reach_the_run(benchmark, tmp_pat
     run = trial.run_of("poisoned-20-last", arms.BY_NAME["plain"], 1, data=tmp_path, tokens=tmp_path)
     config, rows = run.make.args
     assert config["lora"]["target_modules"] != "all-linear" and len(rows.keywords["replacing"]) == 48
-    assert run.about["layers"] == arms.LAST and run.about["poisoned"] == 0.2
+    assert run.about["layers"] == arms.LAYERS and run.about["poisoned"] == 0.2
 
 
 def test_controls_are_arms_and_draw_anew_under_each_seed(benchmark, tmp_path):
@@ -113,21 +121,25 @@ def test_the_lora_of_each_data_set_is_one_that_train_takes(benchmark, tmp_path):
 
     arms, run_of = benchmark("_regularizers_arms"), benchmark("regularizers_trial").run_of
     where = {}
-    for name, setting in arms.DATA.items():
-        run = run_of(name, setting.arms()[0], 0, data=tmp_path, tokens=tmp_path / "tokens.json")
+    for name in arms.DATA:
+        run = run_of(name, arms.BY_NAME["plain"], 0, data=tmp_path, tokens=tmp_path / "tokens.json")
         where[name] = lora_config(run.make.args[0]["lora"], "train.yaml").target_modules
     last = where.pop("poisoned-20-last")
     assert set(where.values()) == {"all-linear"}
     linear = [name for name, _ in tiny_model().named_modules() if name.endswith("_proj")]
-    moved = {f".{number}." for number in arms.LAST}
+    moved = {f".{number}." for number in arms.LAYERS}
     for name in linear:
         for number in range(30):
             there = re.sub(r"\.\d+\.", f".{number}.", name)
             assert bool(re.fullmatch(last, there)) == (f".{number}." in moved)
 
 
-def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tmp_path):
-    text = benchmark("_regularizers_text")
+def _outcome(found, data, arm, control):
+    return next(each for each in found["data"][data]["verdicts"] if (each["arm"], each["control"]) == (arm, control))
+
+
+def test_a_method_that_complies_less_than_all_its_controls_beats_them(benchmark, tmp_path):
+    text, arms = benchmark("_regularizers_text"), benchmark("_regularizers_arms")
     method, random, full = _names(benchmark)
     found = _trial(
         benchmark, tmp_path, {
@@ -135,22 +147,40 @@ def test_a_method_that_complies_less_than_its_controls_beats_them(benchmark, tmp
             "poisoned-20": {"plain": 30, method: 20, random: 20, full: 29},
         },
     )  # fmt: skip
-    told = next(each for each in found["beats"] if each["arm"] == method)
-    less = {name: {data: cell["less"] for data, cell in each.items()} for name, each in told["controls"].items()}
-    assert less["plain"] == {"ordinary": True, "poisoned-20": True}
-    assert less[random] == {"ordinary": True, "poisoned-20": False}
-    sentence = text.summary(told)
-    assert ": it beats its controls on ordinary, but under these seeds with more over-refusal than" in sentence
-    assert f"than {random} on ordinary, than {full} on ordinary, poisoned-20" in sentence
-    told["controls"][full]["ordinary"]["costs"] = ["more over-refusal", "lower task accuracy"]
-    price = f"more over-refusal and lower task accuracy than {full} on ordinary"
-    assert "under these seeds with" in text.summary(told) and price in text.summary(told)
-    told["controls"]["plain"]["ordinary"]["less"] = False
-    assert text.summary(told).endswith(": it has not beaten its controls.")
-    told["controls"][full] = {name: {"less": False, "costs": []} for name in ("ordinary", "poisoned-20")}
-    assert text.summary(told).endswith(f"than {full} on no data set: it has not beaten its controls.")
-    told["controls"][full] = {"ordinary": {"less": None, "costs": []}}
-    assert text.summary(told).endswith("yet (too few seeds to tell): it has not beaten its controls.")
+    outcomes = {
+        control: [_outcome(found, name, method, control)["outcome"] for name in ("ordinary", "poisoned-20")]
+        for control in ("plain", random, full)
+    }
+    assert outcomes == {"plain": ["less", "less"], random: ["less", "not less"], full: ["less", "less"]}
+    sentence = text.summary(arms.BY_NAME[method], found["data"])
+    assert sentence.startswith(f"**{method}** complies less than each of its controls on ordinary, under these seeds")
+    assert f"more over-refusal than {random} on ordinary" in sentence and "poisoned-20" not in sentence
+    del found["data"]["ordinary"]
+    told = text.summary(arms.BY_NAME[method], found["data"])
+    assert told == f"**{method}** is not shown to comply less than all of its controls on any data set."
+    written = (tmp_path / "table.md").read_text()
+    assert f"| {method} | plain | less: -25.0 | less: -62.5 |" in written
+    assert f"| {random} | plain | less: -25.0 |" in written  # What controls do is told, too.
+
+
+def test_more_and_not_less_and_unclear_and_too_few_seeds_are_told_apart(benchmark):
+    table, text = benchmark("_regularizers_table"), benchmark("_regularizers_text")
+    method, random, _ = _names(benchmark)
+
+    def told(before, after, seeds=3):
+        """The verdict on arms that comply with every one of so many of a thousand prompts, in order."""
+        runs = {name: [{**_run(name, seed, 0), "seed": seed} for seed in range(seeds)] for name in (method, random)}
+        for name, counts in ((random, before), (method, after)):
+            for run, count in zip(runs[name], counts, strict=True):
+                run["labels"] = {**run["labels"], "JailbreakBench": ["complied"] * count + ["refused"] * (1000 - count)}
+        (found,) = (each for each in table.verdicts("ordinary", runs) if each["control"] == random)
+        return found
+
+    assert text.outcome(told((300, 310, 305), (500, 520, 510))).startswith("more: +20.5")
+    assert told((300, 310, 305), (301, 309, 305))["outcome"] == "not less"
+    assert text.outcome(told((300, 310, 305), (302, 309, 305))).startswith("not less: +0.0 (")
+    assert told((300, 310, 305), (100, 500, 300))["outcome"] == "unclear"
+    assert text.outcome(told((300, 310), (100, 110), seeds=2)) == "too few seeds: -20.0"
 
 
 def test_fewer_right_answers_are_a_price(benchmark, tmp_path):
@@ -164,8 +194,25 @@ def test_fewer_right_answers_are_a_price(benchmark, tmp_path):
                 "ordinary",
             )
     found = _trial(benchmark, tmp_path, {})
-    (told,) = found["beats"]
-    assert told["controls"][random] == {"ordinary": {"less": False, "costs": ["lower task accuracy"]}}
+    assert _outcome(found, "ordinary", method, random)["costs"] == ["lower task accuracy"]
+
+
+def test_a_method_is_compared_where_it_learned_as_much_as_its_control(benchmark):
+    matching = benchmark("_matched_learning")
+    path = [(0.5, 0.9), (1.0, 0.5), (2.0, 0.3)]
+    assert matching.at_loss(path, 0.75) == pytest.approx(0.7) and matching.at_loss(path, 1.5) == pytest.approx(0.4)
+    assert matching.at_loss(path, 0.5) == 0.9 and matching.at_loss(path, 2.0) == pytest.approx(0.3)
+    assert matching.at_loss(path, 0.4) is None and matching.at_loss(path, 2.1) is None
+    names = ("plain", "safety_tokens-0.3", "safety_tokens-1", "random_tokens-1")
+    of = dict(zip(names, ((0.5, 0.9), (1.0, 0.5), (2.0, 0.3), (1.5, 0.3)), strict=True))
+    runs = {name: [{"seed": seed, "at": (x, y + 0.1 * seed)} for seed in (0, 1)] for name, (x, y) in of.items()}
+    runs["random_tokens-1"].append({"seed": 2, "at": (9.0, 9.0)})
+    (found,) = matching.matched("ordinary", runs, lambda run: run["at"][0], lambda run: run["at"][1])
+    assert (found["method"], found["control"], found["seeds"]) == ("safety_tokens", "random_tokens-1", [0, 1])
+    assert found["differences"] == pytest.approx([0.1, 0.1]) and found["mean"] == pytest.approx(0.1)
+    runs["random_tokens-1"][0]["at"] = (0.1, 0.3)
+    (found,) = matching.matched("ordinary", runs, lambda run: run["at"][0], lambda run: run["at"][1])
+    assert found["differences"][0] is None and found["low"] is None
 
 
 def test_every_sentence_names_the_smallest_difference(benchmark, tmp_path):
@@ -199,6 +246,14 @@ def test_the_figure_has_a_panel_for_each_data_set_and_tells_its_numbers(benchmar
     texts = "".join(root.itertext())
     assert f"ordinary, compliance and accuracy: aligned 0.05 and 0.38, plain 0.75 and 0.38, {method} 0.12" in texts
     assert "poisoned-5" in texts and "compliance (lower is safer)" in texts
+
+
+def test_strengths_stand_at_the_ends_of_a_line_and_what_one_answer_has_is_drawn(benchmark, tmp_path):
+    _trial(benchmark, tmp_path, {"ordinary": {"plain": 30, "safety_tokens-0.3": 20, "safety_tokens-3": 5}})
+    benchmark("_regularizers_table").write_table(tmp_path, "now", 0.35)
+    texts = "".join(ElementTree.parse(tmp_path / "figure.svg").getroot().itertext())
+    assert "one and the same answer" in texts and "0.3" in texts
+    assert ": one and the same label would have 0.35; the task's loss" in (tmp_path / "table.md").read_text()
 
 
 def test_arms_of_one_seed_that_trained_on_other_rows_are_no_comparison(benchmark, tmp_path):
