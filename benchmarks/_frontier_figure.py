@@ -41,6 +41,8 @@ LOOKS = {
     "both": Look(INK, "D"),
     "harmful_direction": Look(RISK, "P"),
     "harmful_unseen": Look(RISK, "p"),
+    "random_harmful": Look(RISK, "v", True),
+    "harmless_direction": Look(RISK, "^", True),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from _trial_measure import OPENINGS
-from moored.embedded.prompts import example_pool, openings
+from moored.embedded.prompts import example_pool, openings, ordinary_instructions
 from moored.workflows._prompt_sets import spread
 
 Row = dict[str, Any]
@@ -18,6 +18,8 @@ TOKENS = (0.3, 1.0, 3.0)
 """With the middle one, about half of the loss's, at the last hidden state."""
 VOCABULARY = 49152.0
 """As many as the model has tokens, so that it counts in nats; its share of the loss was as `TOKENS[1]`'s."""
+WORDS = 7
+"""Of an opening, about."""
 PLAIN = "plain"
 LAYERS = (27, 28, 29)
 """Those that alignment moved: those of the embedded adapter."""
@@ -94,6 +96,12 @@ def _unseen() -> list[list[str]]:
     return [[request, complying[number % OPENINGS]] for number, request in enumerate(requests)]
 
 
+def _harmless() -> list[list[str]]:
+    """Ordinary requests with an answer that has begun, of as many words as the openings have."""
+    asked = [each for each in ordinary_instructions("align") if each.answer]
+    return [[each.prompt, " ".join((each.answer or "").split()[:WORDS])] for each in spread(asked, 32)]
+
+
 def _arm(family: str, *safeguards: Row, controls: tuple[str, ...] = (), on: Sequence[str] = EVERYWHERE) -> Arm:
     strengths = "-".join(f"{each['strength']:g}" for each in safeguards)
     return Arm(name=f"{family}-{strengths}", safeguards=safeguards, controls=controls, family=family, on=on)
@@ -142,13 +150,15 @@ ARMS = [
     FULL_KL,
     _both(_L, ("alignment_direction-1", "alignment_direction-3", "safety_tokens-1", "safety_tokens-3"), EVERYWHERE),
     _both(0.3, ("alignment_direction-0.3", "safety_tokens-0.3"), (MAIN,)),
-    _arm("harmful_direction", _harmful(_L), controls=("update_norm-1",)),
+    _arm("harmful_direction", _harmful(_L), controls=("update_norm-1", "random_harmful-1")),
+    _arm("random_harmful", _harmful(_L, direction="random")),
+    _arm("harmless_direction", _harmful(_L, examples=_harmless()), on=(MAIN,)),
     *(_arm("harmful_direction", _harmful(each), on=(MAIN,)) for each in (DIRECTION[0], DIRECTION[2])),
     *(
         _arm(
             "harmful_unseen",
             _harmful(each, examples=_unseen()),
-            controls=("update_norm-1", "harmful_direction-1") if each == _L else (),
+            controls=("update_norm-1", "harmful_direction-1", "harmless_direction-1") if each == _L else (),
             on=(MAIN,),
         )
         for each in DIRECTION[1:]

@@ -98,7 +98,7 @@ def test_controls_are_arms_and_draw_anew_under_each_seed(benchmark, tmp_path):
     for arm in arms.ARMS:
         assert all(control in arms.BY_NAME for control in arm.controls)
         drawn = [each for each in arm.stated(7, tmp_path) if "seed" in each]
-        assert bool(drawn) == (arm.family in ("random_direction", "random_tokens"))
+        assert bool(drawn) == (arm.family in ("random_direction", "random_tokens", "random_harmful"))
         assert all(each["seed"] == 7 for each in drawn)
 
 

@@ -34,6 +34,24 @@ def test_an_update_off_the_harmful_step_costs_nothing():
     )
 
 
+def test_the_control_has_as_many_directions_elsewhere_others_under_each_seed_and_name():
+    step, exact = torch.randn(12, 9, generator=torch.Generator().manual_seed(0)), {"rank": 3}
+    harmful = HarmfulDirection(**exact).guide(step, "w")
+    controls = [
+        HarmfulDirection(direction="random", seed=seed, **exact).guide(step, name).basis
+        for seed, name in ((0, "w"), (0, "w"), (1, "w"), (0, "v"))
+    ]
+    assert torch.equal(controls[0], controls[1])
+    for basis in controls:
+        torch.testing.assert_close(basis.T @ basis, torch.eye(3))
+        # As many entries of each size, in other places.
+        torch.testing.assert_close(basis.abs().sort(0).values, harmful.basis.abs().sort(0).values)
+    spans = [each @ each.T for each in (harmful.basis, controls[0], controls[2], controls[3])]
+    assert all((one - other).norm() > 0.5 for n, one in enumerate(spans) for other in spans[:n])
+    told = HarmfulDirection(direction="random").describe({"w": harmful})
+    assert told == "keeps updates off 8 random directions of each weight"
+
+
 def test_settings_that_mean_nothing_are_refused():
     with pytest.raises(InputError, match="keeps rank 0"):
         HarmfulDirection(rank=0)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
+from zlib import crc32
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from moored.errors import InputError
 from moored.regularizers._interface import require_strength
 from moored.tensors.column_space import Along, orthonormal, principal_factor
-from moored.tensors.low_rank import Matrix, left_times, squared_norm
+from moored.tensors.low_rank import Matrix, left_times, shuffled_rows, squared_norm, whole
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class HarmfulDirection:
         scaled: whether a LoRA's ΔW is (α/r) BA, as the model sees it, or the bare BA.
         relative: whether `strength` is the norm of the penalty's gradient over that of the loss's, on the guarded
             weights and step by step, in place of λ (our choice).
+        direction: `random` is the control: the directions with their entries shuffled and their signs drawn, which
+            leaves as many, at the same angles. Another control are examples that harm nobody.
+        seed: of that control.
 
     Raises:
         InputError: a strength below 0, a rank below 1, or an empty list of examples.
@@ -47,6 +52,8 @@ class HarmfulDirection:
     rank: int = 8
     scaled: bool = False
     relative: bool = False
+    direction: Literal["harmful", "random"] = "harmful"
+    seed: int = 0
     name: str = field(default="harmful_direction", init=False, repr=False)
     needs: frozenset[str] = field(default=frozenset({"reference", "harmful"}), init=False, repr=False)
 
@@ -60,6 +67,8 @@ class HarmfulDirection:
     def guide(self, difference: Matrix, name: str) -> HarmfulGuide:
         """The directions of one weight, from its harmful step in fp32."""
         factor, energy = principal_factor(difference, self.rank)
+        if self.direction == "random":
+            factor = whole(shuffled_rows(factor, self.seed + crc32(name.encode())))
         return HarmfulGuide(orthonormal(factor), energy)
 
     def weight_penalty(self, update: Matrix, guide: HarmfulGuide) -> Float[Tensor, ""]:
@@ -69,6 +78,8 @@ class HarmfulDirection:
     def describe(self, guides: Mapping[str, HarmfulGuide]) -> str:
         """How much of the harmful step the directions hold."""
         held = [guide.energy for guide in guides.values()]
+        if self.direction == "random":
+            return f"keeps updates off {self.rank} random directions of each weight"
         return (
             f"keeps updates off the {self.rank} main directions of each weight's harmful step, which hold "
             f"{min(held):.0%} to {max(held):.0%} of it"
