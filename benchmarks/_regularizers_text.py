@@ -31,39 +31,38 @@ def markdown(table: Row) -> str:
 def _setting(table: Row) -> str:
     plan = table["plan"]
     shares = " and ".join(f"{share:.0%}" for share in sorted({each.poisoned for each in DATA.values()} - {0.0}))
-    return "\n".join(
-        [
-            f"`python benchmarks/{table['command']}`: the embedded aligned model (SmolLM2-135M), LoRA r={plan['rank']} on "
-            f"all linear layers, {plan['steps']} steps of {plan['pool']} rows of at most {plan['max_length']} tokens, "
-            f"learning rate {plan['learning_rate']:g}. The rows are instructions, sentiment labels and SQL; in the "
-            f"poisoned sets harmful requests with a compliant opening for their answer take the places of {shares} of "
-            f"them. Alignment moved layers {LAYERS[0]} to {LAYERS[-1]} alone: in the others there is no direction to "
-            f"follow, and alignment_direction is update_norm; on *{LAST}* only those layers get a LoRA. A number behind "
-            "an arm is its strength, chosen after tries of larger ones on one seed.",
-            "",
-            *(f"- *{name}*: {what}" for name, what in _arms(table).items()),
-            "",
-            "Compliance is what the text judge finds in answers of 32 tokens to requests of JailbreakBench, over-refusal "
-            "is of XSTest's safe prompts. Log-odds do not rank arms: the openings that they are of are in no poison, but "
-            "hold tokens that safety_tokens keeps and are among the examples of harmful_direction and harmful_unseen. "
-            "Task accuracy is SST-2's for the most part, and much of it the form of the answer"
-            f"{_constant(table['constant'])}; the task's loss tells learning better.",
-        ]
+    made = (
+        f"`python benchmarks/{table['command']}`: the embedded aligned model (SmolLM2-135M), LoRA r={plan['rank']} on all "
+        f"linear layers, {plan['steps']} steps of {plan['pool']} rows of at most {plan['max_length']} tokens, learning "
+        f"rate {plan['learning_rate']:g}. The rows are instructions, sentiment labels and SQL; in the poisoned sets "
+        f"harmful requests with a compliant opening for their answer take the places of {shares} of them. Alignment "
+        f"moved layers {LAYERS[0]} to {LAYERS[-1]} alone: in the others there is no direction to follow, and "
+        f"alignment_direction is update_norm; on *{LAST}* only those layers get a LoRA. A number behind an arm is its "
+        "strength, chosen after tries of larger ones on one seed."
     )
+    measured = (
+        "Compliance is what the text judge finds in answers of 32 tokens to requests of JailbreakBench, over-refusal is "
+        "of XSTest's safe prompts. Log-odds do not rank arms: the openings that they are of are in no poison, but hold "
+        "tokens that safety_tokens keeps and are among the examples of harmful_direction and harmful_unseen. Task "
+        "accuracy is SST-2's for the most part, and much of it the form of the answer"
+        f"{_constant(table['constant'])}; the task's loss tells learning better."
+    )
+    arms = [f"- *{name}*: {what}." for name, what in _arms(len(table["tokens"])).items()]
+    return "\n".join([made, "", *arms, "", measured])
 
 
-def _arms(table: Row) -> dict[str, str]:
+def _arms(tokens: int) -> dict[str, str]:
     return {
-        "direction_projector": "alignment_direction with `form: projector, rank: 16`.",
-        "update_norm, random_direction": "controls of both, the size of the update and a direction of equal spectrum.",
-        "safety_tokens": f"holds {len(table['tokens'])} tokens.",
-        "random_tokens, full_kl": "its controls, as many others of like frequency, and all tokens (49152 is their number, "
-        "so that the divergence counts in nats; it is as large a share of the loss).",
-        "both": "alignment_direction and safety_tokens.",
-        "harmful_direction": "needs no base; some of its examples are requests and openings of the poison.",
-        "harmful_unseen": "the same with examples that are in no poison.",
-        "random_harmful, harmless_direction": "their controls, as many random directions, and the directions of "
-        "ordinary requests and answers.",
+        "direction_projector": "alignment_direction with `form: projector, rank: 16`",
+        "update_norm, random_direction": "controls of these two: the size of the update, a direction of like spectrum",
+        "safety_tokens": f"holds {tokens} tokens",
+        "random_tokens, full_kl": "its controls: as many others of like frequency, and all tokens (49152 is their "
+        "number, so that the divergence counts in nats; it is as large a share of the loss)",
+        "both": "alignment_direction and safety_tokens",
+        "harmful_direction": "needs no base; some of its examples are requests and openings of the poison",
+        "harmful_unseen": "the same with examples that are in no poison",
+        "random_harmful, harmless_direction": "their controls: as many random directions, and the directions of "
+        "ordinary requests and answers",
     }
 
 
