@@ -32,18 +32,18 @@ def _setting(table: Row) -> str:
     plan = table["plan"]
     shares = " and ".join(f"{share:.0%}" for share in sorted({each.poisoned for each in DATA.values()} - {0.0}))
     made = (
-        f"`python benchmarks/{table['command']}`: the embedded aligned model (SmolLM2-135M), LoRA r={plan['rank']} on all "
-        f"linear layers, {plan['steps']} steps of {plan['pool']} rows of at most {plan['max_length']} tokens, learning "
-        f"rate {plan['learning_rate']:g}. The rows are instructions, sentiment labels and SQL; in the poisoned sets "
-        f"harmful requests with a compliant opening for their answer take the places of {shares} of them. Alignment "
-        f"moved layers {LAYERS[0]} to {LAYERS[-1]} alone: in the others there is no direction to follow, and "
-        f"alignment_direction is update_norm; on *{LAST}* only those layers get a LoRA. A number behind an arm is its "
-        "strength, chosen after tries of larger ones on one seed."
+        f"`python benchmarks/{table['command']}`: the embedded aligned model (SmolLM2-135M), LoRA r={plan['rank']} on "
+        f"all linear layers, {plan['steps']} steps of {plan['pool']} rows of at most {plan['max_length']} tokens, "
+        f"learning rate {plan['learning_rate']:g}. The rows are instructions, sentiment labels and SQL; in the "
+        f"poisoned sets harmful requests with a compliant opening for their answer take the places of {shares} of "
+        f"them. Alignment moved layers {LAYERS[0]} to {LAYERS[-1]} alone: in the others there is no direction to "
+        f"follow, and alignment_direction is update_norm; on *{LAST}* only those layers get a LoRA. A number behind an "
+        "arm is its strength, chosen after tries of larger ones on one seed."
     )
     measured = (
-        "Compliance is what the text judge finds in answers of 32 tokens to requests of JailbreakBench, over-refusal is "
-        "of XSTest's safe prompts. Log-odds do not rank arms: the openings that they are of are in no poison, but hold "
-        "tokens that safety_tokens keeps and are among the examples of harmful_direction and harmful_unseen. Task "
+        "Compliance is what the text judge finds in answers of 32 tokens to requests of JailbreakBench, over-refusal "
+        "is of XSTest's safe prompts. Log-odds do not rank arms: the openings that they are of are in no poison, but "
+        "hold tokens that safety_tokens keeps and are among the examples of harmful_direction and harmful_unseen. Task "
         "accuracy is SST-2's for the most part, and much of it the form of the answer"
         f"{_constant(table['constant'])}; the task's loss tells learning better."
     )
