@@ -3,7 +3,7 @@
 import copy
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Trainer
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -27,6 +27,8 @@ from moored.huggingface import SafeguardedSFTTrainer
 from moored.huggingface.data import token_ids
 from moored.huggingface.models import load_model, load_tokenizer
 from moored.huggingface.training.compact_head import compact_head
+from moored.huggingface.training.held_tokens import HeldTokens
+from moored.huggingface.training.hidden_states import Seen, hidden_states
 from moored.workflows._models import resolve_model
 
 _DIRECTION, _TOKENS = 1.0, 0.1
@@ -108,6 +110,7 @@ WAYS: dict[str, Callable[[Shared], Callable[..., Trainer]]] = {
     "dense-direction": _dense,
     "full-logits-tokens": _full_logits,
 }
+OURS = tuple(way for way in WAYS if way.startswith("moored-"))
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class StepCase:
 
 @dataclass(frozen=True)
 class AloneCase:
-    """The part of such a step that a penalty on weights adds, alone; all others are as they were without it."""
+    """The part of such a step that penalties add, alone; all others are as they were without them."""
 
     variants: Sequence[str]
     seconds: float
@@ -149,13 +152,38 @@ class AloneCase:
         return Shared(options.model)
 
     def prepare(self, variant: str, shared: Shared, options: Namespace) -> Run:
-        """A whole step for the limit; of the others the penalty and its gradient, after a step that set them up."""
+        """A whole step for the limit; of the others the penalties and their gradients, after a step that set them up."""
         if variant == "limit":
             return StepCase(1, (), 0.0).prepare(variant, shared, options)
-        found: list[Any] = []
-        _stepping(variant, shared, 1, lambda trainer: found.extend(trainer._running()))()
-        (held,) = found
-        return timed(lambda: once(held))
+        parts: list[Callable[[], Tensor]] = []
+        _stepping(variant, shared, 1, lambda trainer: parts.extend(_parts(trainer)))()
+        return timed(lambda: torch.cat([part() for part in parts]))
+
+
+def _parts(trainer: Any) -> Iterator[Callable[[], Tensor]]:
+    """What each penalty of a trainer adds to a step; each finds its values."""
+    for held in trainer._running():
+        yield _token_part(trainer, held) if isinstance(held, HeldTokens) else partial(once, held)
+
+
+def _token_part(trainer: Any, held: HeldTokens) -> Callable[[], Tensor]:
+    """Of a token penalty, from the hidden states of a pass to the gradient at them."""
+    (batch,) = trainer.get_train_dataloader()
+    with torch.no_grad(), trainer.accelerator.autocast(), hidden_states(trainer.model) as passed:
+        trainer.model(**batch)
+    last = passed.at(torch.ones_like(batch["labels"], dtype=torch.bool)).view(*batch["labels"].shape, -1)
+
+    def run() -> Tensor:
+        seen = Seen()
+        seen.take(last.clone().requires_grad_())
+        held.begin([batch])
+        with trainer.accelerator.autocast():
+            penalty = held.penalty(batch, seen, held.reference(batch), lambda: 1.0)
+        penalty.backward()
+        logs = held.drain(1.0)
+        return torch.tensor([logs[f"safety/{held.safeguard.name}/{told}"] for told in ("value", "gradient_norm")])
+
+    return run
 
 
 def _stepping(variant: str, shared: Shared, accumulation: int, end: Callable[[Any], None]) -> Callable[[], float]:

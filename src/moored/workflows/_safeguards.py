@@ -52,7 +52,7 @@ def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> l
 
 
 def require_rows_for_auto(settings: TrainConfig, rows: int, where: str) -> None:
-    """Raises InputError, before anything is loaded, where a strength is to be found from too few rows."""
+    """Raises InputError, before any model is loaded, where a strength is to be found from too few rows."""
     if any(each.get("strength") == AUTO for each in settings.safeguards):
         held_out_rows(rows, where)
 

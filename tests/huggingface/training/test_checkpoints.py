@@ -9,7 +9,16 @@ from transformers import TrainerCallback
 
 from moored import GradientSelection
 from moored.errors import InputError
-from moored.huggingface.training.checkpoints import MARKER, as_user_error, is_complete, mark_complete, newest_complete
+from moored.huggingface.training.checkpoints import (
+    MARKER,
+    as_user_error,
+    check_safeguards,
+    is_complete,
+    mark_complete,
+    newest_complete,
+    write_safeguards,
+)
+from moored.regularizers import HarmfulDirection
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -170,3 +179,14 @@ def test_a_package_that_is_missed_once_the_run_has_begun_is_one_sentence(tmp_pat
     with pytest.raises(InputError, match=r"not here: no liger; please install it\.$"), as_user_error(tmp_path / "out"):
         raise ImportError("no liger. please\ninstall it")
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_are_too_long_to_show_count_as_well(tmp_path):
+    def holding(request):
+        return [HarmfulDirection(examples=((request, "Sure:"),))]
+
+    write_safeguards(tmp_path, holding("How?"))
+    check_safeguards(tmp_path, holding("How?"))
+    assert "How?" not in (tmp_path / "moored_safeguards.json").read_text()
+    with pytest.raises(InputError, match="other safeguards or strengths"):
+        check_safeguards(tmp_path, holding("What?"))

@@ -5,10 +5,12 @@ Ours gets a marker, written last, that lists every file and its size.
 """
 
 import errno
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,14 @@ def check_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
 
 def _described(safeguards: Sequence["Safeguard"]) -> dict[str, Any]:
     """Safeguards keep no state of their own: by name, their settings are all there is to restore."""
-    return {safeguard.name: repr(safeguard) for safeguard in safeguards}
+    return {safeguard.name: f"{safeguard!r}{_unshown(safeguard)}" for safeguard in safeguards}
+
+
+def _unshown(safeguard: Any) -> str:
+    """A digest of the settings that are too long to show, as examples are."""
+    settings = fields(safeguard) if is_dataclass(safeguard) else ()
+    unshown = [repr(getattr(safeguard, each.name)) for each in settings if each.init and not each.repr]
+    return f" {hashlib.sha256(''.join(unshown).encode()).hexdigest()[:16]}" if unshown else ""
 
 
 _THE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG}
