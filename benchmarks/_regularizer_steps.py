@@ -152,7 +152,7 @@ class AloneCase:
         return Shared(options.model)
 
     def prepare(self, variant: str, shared: Shared, options: Namespace) -> Run:
-        """A whole step for the limit; of the others the penalties and their gradients, after a step that set them up."""
+        """A whole step for the limit; of the others the penalties and their gradients, once a step set them up."""
         if variant == "limit":
             return StepCase(1, (), 0.0).prepare(variant, shared, options)
         parts: list[Callable[[], Tensor]] = []
