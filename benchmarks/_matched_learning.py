@@ -25,7 +25,7 @@ def at_loss(path: Sequence[tuple[float, float]], loss: float) -> float | None:
 
 
 def matched(data: str, runs: Runs, loss: Of, compliance: Of) -> list[Row]:
-    """Every method of several strengths against its controls of one data set, on the seeds of all.
+    """Every method of several strengths that brake learning against its controls of one data set, on the seeds of all.
 
     Args:
         data: the data set.
@@ -42,7 +42,7 @@ def matched(data: str, runs: Runs, loss: Of, compliance: Of) -> list[Row]:
     return [
         _matched(family, control, [by_arm[name] for name in path], by_arm[control])
         for family in FAMILIES
-        if len(path := _path(family, data, by_arm)) > 2
+        if len(path := _path(family, data, by_arm)) > 2 and _brakes(by_arm[path[0]], by_arm[path[-1]])
         for control in dict.fromkeys(name for arm in path for name in _controls(arm))
         if control in by_arm
     ]
@@ -52,6 +52,11 @@ def _path(family: str, data: str, runs: Mapping[str, Any]) -> list[str]:
     """From no strength at all to the largest."""
     strengths = [arm.name for arm in tried_on(data) if arm.family == family and len(arm.safeguards) == 1]
     return [name for name in (PLAIN, *strengths) if name in runs]
+
+
+def _brakes(without: Mapping[int, Any], strongest: Mapping[int, Any]) -> bool:
+    """Whether the largest strength costs learning under every seed; otherwise strengths do not lie along the loss."""
+    return all(strongest[seed][0] > without[seed][0] for seed in without.keys() & strongest.keys())
 
 
 def _controls(arm: str) -> list[str]:

@@ -42,6 +42,13 @@ _NO_SETTINGS = ("json", "run", "cases", "part")
 """The options that change nothing in what a case finds."""
 _START = 10
 """Seconds that a process takes to load libraries and model."""
+_MEMORY: Mapping[str, Mapping[str, str]] = {
+    # A heap in pieces can take twice the memory that is in use, by chance; as maps, tensors are given back.
+    "probe": {"MALLOC_MMAP_THRESHOLD_": "65536"},
+    # Memory that is given back and taken again with each tensor can take longer than what is timed, and unevenly so.
+    "clock": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_ARENA_MAX": "1"},
+}
+"""How glibc's malloc is told to keep memory, see mallopt(3)."""
 
 
 class Case(Protocol):
@@ -146,9 +153,7 @@ def apart(benchmark: Benchmark, part: str, name: str, variants: Sequence[str], o
     """One of the parts in a process of its own. This one stays small: the peak of a process counts its parent's."""
     settings = [word for key, value in settings_of(options).items() for word in (f"--{key}", str(value))]
     command = [sys.executable, benchmark.script, *settings, "--part", part, name, *variants]
-    # A heap in pieces can take twice the memory that is in use, by chance; as maps, tensors are given back.
-    memory = {"MALLOC_MMAP_THRESHOLD_": "65536"} if part == "probe" else {}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | memory)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | _MEMORY[part])
     if done.returncode:
         return {"error": f"its process ended with {done.returncode}; -9 is for want of memory"}
     return json.loads(done.stdout.splitlines()[-1])

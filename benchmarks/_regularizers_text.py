@@ -144,7 +144,7 @@ def _matched(data: Mapping[str, Row]) -> Iterator[str]:
 _HOW_MATCHED = (
     "Two penalties of one strength may brake learning unequally. Here a method's compliance is taken where it learned "
     "as much as its control did: between its strengths, plain fine-tuning being strength 0, straight at the control's "
-    "task loss, seed by seed."
+    "task loss, seed by seed. Methods that brake none are not listed."
 )
 
 

@@ -213,6 +213,8 @@ def test_a_method_is_compared_where_it_learned_as_much_as_its_control(benchmark)
     runs["random_tokens-1"][0]["at"] = (0.1, 0.3)
     (found,) = matching.matched("ordinary", runs, lambda run: run["at"][0], lambda run: run["at"][1])
     assert found["differences"][0] is None and found["low"] is None
+    runs["safety_tokens-1"][1]["at"] = (0.5, 0.3)  # As much learned as without it, under one seed.
+    assert not matching.matched("ordinary", runs, lambda run: run["at"][0], lambda run: run["at"][1])
 
 
 def test_every_sentence_names_the_smallest_difference(benchmark, tmp_path):
