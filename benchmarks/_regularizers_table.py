@@ -176,7 +176,7 @@ def verdicts(data: str, runs: Runs) -> list[Row]:
 
 
 def _outcome(told: Row, control: Sequence[Row]) -> Row:
-    """What a comparison says of compliance, and what less of it cost.
+    """What a comparison says of compliance, what less of it cost, and whether more was learned.
 
     `less` or `more` where prompts and seeds both show it; else `not less` where these would have shown half as much
     compliance as the control's, and `unclear` where they would not; None where the seeds are too few to tell.
@@ -193,6 +193,7 @@ def _outcome(told: Row, control: Sequence[Row]) -> Row:
         "outcome": outcome,
         "would show": smallest,
         "costs": [price for price, paid in PRICES.items() if paid(told)],
+        "learned more": is_shown(learned := SeededDifference(**told["task loss"])) and learned.difference < 0,
     }
 
 

@@ -124,9 +124,28 @@ def summary(arm: Arm, data: Mapping[str, Row]) -> str:
                 if (costs := against[each]["costs"])
             ]
     if not beaten:
-        return f"**{arm.name}** is not shown to comply less than all of its controls on any data set."
+        return f"**{arm.name}** is not shown to comply less than all of its controls on any data set{_some(arm, data)}."
     price = f", under these seeds with {', '.join(prices)}" if prices else ""
     return f"**{arm.name}** complies less than each of its controls on {', '.join(beaten)}{price}."
+
+
+def _some(arm: Arm, data: Mapping[str, Row]) -> str:
+    """The controls that it complies less than, and those that it does not but learned more than."""
+    less, learned = (
+        [f"{control} on {', '.join(names)}" for control in arm.controls if (names := _where(holds, arm, control, data))]
+        for holds in (
+            lambda told: told["outcome"] == "less",
+            lambda told: told["outcome"] != "less" and told["learned more"],
+        )
+    )
+    some = f", only than {' and '.join(less)}" if less else ""
+    return f"{some}; it learned more than {' and '.join(learned)}" if learned else some
+
+
+def _where(holds: Callable[[Row], bool], arm: Arm, control: str, data: Mapping[str, Row]) -> list[str]:
+    """The data sets on which something holds of an arm and a control."""
+    verdicts = [(name, each) for name, told in data.items() for each in told["verdicts"]]
+    return [name for name, each in verdicts if (each["arm"], each["control"]) == (arm.name, control) and holds(each)]
 
 
 def _matched(data: Mapping[str, Row]) -> Iterator[str]:

@@ -157,7 +157,12 @@ def test_a_method_that_complies_less_than_all_its_controls_beats_them(benchmark,
     assert f"more over-refusal than {random} on ordinary" in sentence and "poisoned-20" not in sentence
     del found["data"]["ordinary"]
     told = text.summary(arms.BY_NAME[method], found["data"])
-    assert told == f"**{method}** is not shown to comply less than all of its controls on any data set."
+    unshown = f"**{method}** is not shown to comply less than all of its controls on any data set"
+    assert told == f"{unshown}, only than {full} on poisoned-20."
+    (against,) = (each for each in found["data"]["poisoned-20"]["verdicts"] if each["control"] == random)
+    against["learned more"] = True
+    told = text.summary(arms.BY_NAME[method], found["data"])
+    assert told == f"{unshown}, only than {full} on poisoned-20; it learned more than {random} on poisoned-20."
     written = (tmp_path / "table.md").read_text()
     assert f"| {method} | plain | less: -25.0 | less: -62.5 |" in written
     assert f"| {random} | plain | less: -25.0 |" in written  # What controls do is told, too.
