@@ -180,7 +180,7 @@ def _token_part(trainer: Any, held: HeldTokens) -> Callable[[], Tensor]:
         with trainer.accelerator.autocast():
             penalty = held.penalty(batch, seen, held.reference(batch), lambda: 1.0)
         penalty.backward()
-        logs = held.drain(1.0)
+        logs = held.drain()
         return torch.tensor([logs[f"safety/{held.safeguard.name}/{told}"] for told in ("value", "gradient_norm")])
 
     return run
@@ -213,5 +213,5 @@ def _values(trainer: Any) -> list[float]:
         return trainer.values()
     if not isinstance(trainer, SafeguardedSFTTrainer):
         return []
-    logs = [running.drain(1.0) for running in trainer._running()]
+    logs = [running.drain() for running in trainer._running()]
     return [number for log in logs for name, number in log.items() if name.endswith("/value")]

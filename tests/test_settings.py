@@ -48,7 +48,7 @@ def test_a_wrong_value_is_one_sentence(stated, sentence):
 def test_pairs_of_a_list_are_those_of_yaml():
     pairs = typed({"examples": [["How?", "Sure:"], ["What?", "Yes:"]]}, HarmfulDirection, "c")
     assert pairs == {"examples": [("How?", "Sure:"), ("What?", "Yes:")]}
-    for wrong in ([["How?"]], [["How?", "Sure:", "more"]], ["How?"], [3], [["How?", 3]]):
+    for wrong in ([["How?"]], [["How?", "Sure:", "more"]], ["How?"], [3], [["How?", 3]], "pairs.jsonl"):
         with pytest.raises(InputError, match="examples is"):
             typed({"examples": wrong}, HarmfulDirection, "c")
 

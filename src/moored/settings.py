@@ -15,14 +15,14 @@ _SHORT.maxstring = _SHORT.maxother = 80
 """A list of many texts would hide the sentence around it."""
 
 
-def require_known(keys: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raises InputError for the first key that is not known, naming the nearest that is."""
+def require_known(keys: Iterable[str], known: Iterable[str], where: str, *, what: str = "key") -> None:
+    """Raises InputError for the first key, or whatever it is, that is not known, naming the nearest that is."""
     known = sorted(known)
     for key in keys:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"it may be one of {', '.join(known[:8])}, …"
-            raise InputError(f"{where} has the unknown key {key}; {hint}")
+            raise InputError(f"{where} has the unknown {what} {key}; {hint}")
 
 
 def typed(values: Mapping[str, Any], cls: type, where: str) -> dict[str, Any]:
@@ -65,7 +65,8 @@ def _as_it_is(value: Any, option: Any) -> Any:
     kind = get_origin(option) or option
     if not isinstance(kind, type):
         return value
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    # A text is a sequence of texts to Python, and never to a user.
+    if not isinstance(value, kind) or (type(value) in (bool, str) and kind is not type(value)):
         return _MISFIT
     if isinstance(value, list) and get_args(option):
         fits = all(_as_it_is(each, get_args(option)[0]) is not _MISFIT for each in value)

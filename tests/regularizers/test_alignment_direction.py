@@ -68,6 +68,8 @@ def test_a_large_eigenvalue_is_warned_of():
     assert "largest eigenvalue of its operator Ĉ is 0.35 (flat)" in told
     told = penalty.describe({"flat": penalty.guide(flat, "flat"), "peaked": penalty.guide(peaked, "peaked")})
     assert "WARNING: the largest eigenvalue of its operator Ĉ is 8.00 (peaked), and above 2 in 1 weights" in told
+    drawn = AlignmentDirection(base="?", direction="random", **EXACT).describe({"w": penalty.guide(peaked, "w")})
+    assert "follows a random direction like aligned − base in 1 of them" in drawn and "WARNING" not in drawn
     along, off = torch.ones(8, 1), torch.tensor([[1.0], [-1.0], *[[0.0]] * 6])
     guide = penalty.guide(peaked, "peaked")
     assert penalty.weight_penalty(along, guide) / along.square().sum() > penalty.weight_penalty(off, guide) / 2

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.regularizers.unchecked import remade
 
 from moored.errors import InputError
 from moored.regularizers import HarmfulDirection
@@ -22,16 +23,15 @@ def test_the_penalty_is_the_part_of_the_update_in_the_main_directions(rank):
 def test_an_update_off_the_harmful_step_costs_nothing():
     step = torch.zeros(4, 3)
     step[0, 1] = 2.0
-    penalty = HarmfulDirection(rank=2)
+    penalty = HarmfulDirection(rank=2, examples=[("How?", "Sure:"), ("What?", "Yes:")])
     guide = penalty.guide(step, "w")
     along, off = torch.zeros(4, 3), torch.zeros(4, 3)
     along[0], off[1:] = 1.0, 1.0
     assert penalty.weight_penalty(off, guide) == 0 and penalty.weight_penalty(along, guide) == pytest.approx(3.0)
     assert guide.basis.shape == (4, 1)
-    assert (
-        "keeps updates off the 2 main directions of each weight's harmful step, which hold 100% to 100%"
-        in penalty.describe({"w": guide})
-    )
+    told = penalty.describe({"w": guide})
+    assert "keeps updates off the 2 main directions of each weight's first step" in told
+    assert "towards its 2 examples, which hold 100% to 100%" in told
 
 
 def test_the_control_has_as_many_directions_elsewhere_others_under_each_seed_and_name():
@@ -57,3 +57,6 @@ def test_settings_that_mean_nothing_are_refused():
         HarmfulDirection(rank=0)
     with pytest.raises(InputError, match="has no examples"):
         HarmfulDirection(examples=())
+    for wrong in ("How?", ["How?"], [("How?",)], [("How?", 3)], [3]):
+        with pytest.raises(InputError, match="give pairs of a harmful request and a compliant opening"):
+            remade(HarmfulDirection(), examples=wrong)

@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
+from tests.regularizers.unchecked import remade
 
 from moored.errors import InputError
 from moored.regularizers import REGULARIZERS, SafetyTokens, TokenPenalty
@@ -23,15 +24,6 @@ LOGITS = st.builds(_logits, st.integers(1, 6), st.integers(1, 9), st.integers(0,
 
 def _penalty(form):
     return SafetyTokens(strength=1.0, form=form).token_penalty
-
-
-def _as_users_make_it(**settings):
-    """Without the checks of types that the tests switch on."""
-    made = object.__new__(SafetyTokens)
-    for name, value in {**vars(SafetyTokens(strength=1.0)), **settings}.items():
-        object.__setattr__(made, name, value)
-    made.__post_init__()
-    return made
 
 
 @given(LOGITS)
@@ -166,5 +158,5 @@ def test_the_whole_vocabulary_is_one_word():
 )
 def test_settings_that_cannot_be_meant_are_refused_in_one_sentence(settings, message):
     with pytest.raises(InputError, match=message) as caught:
-        _as_users_make_it(**settings)
+        remade(SafetyTokens(strength=1.0), **settings)
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)

@@ -78,6 +78,7 @@ def test_an_automatic_strength_is_searched_once_and_recorded(job, monkeypatch):
 
     monkeypatch.setattr(_auto_strength, "COARSE", (0.5, 2.0))
     monkeypatch.setattr(_auto_strength, "FINE", ())
+    monkeypatch.setattr(_auto_strength, "_FEWEST", 1)
     monkeypatch.setitem(_auto_strength._SHORT, "max_steps", 2)
     # A random model of this size has nothing to lose.
     monkeypatch.setattr(_auto_strength, "knee", lambda start, plain, trials: max(trials))
@@ -110,6 +111,7 @@ def test_short_runs_train_in_the_precision_of_the_run_whatever_evaluations_take(
 
     monkeypatch.setattr(_auto_strength, "COARSE", (1.0,))
     monkeypatch.setattr(_auto_strength, "FINE", ())
+    monkeypatch.setattr(_auto_strength, "_FEWEST", 1)
     monkeypatch.setitem(_auto_strength._SHORT, "max_steps", 2)
     monkeypatch.setattr(_auto_strength, "knee", lambda start, plain, trials: max(trials))
     monkeypatch.setattr(_auto_strength, "_require_gain", lambda *_: None)
@@ -136,7 +138,7 @@ def test_too_few_rows_for_a_search_are_noticed_before_anything_is_looked_for(job
     monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda *_, **__: pytest.fail("looked for tokens"))
     few = job.folder / "few.jsonl"
     few.write_text('{"prompt": "Who?", "completion": "Me."}\n' * 4)
-    with pytest.raises(InputError, match="holds a 5th of the rows out and there are 4; give a number, or 5 rows"):
+    with pytest.raises(InputError, match="holds a 5th of the rows out and there are 4; give a number, or 40 rows"):
         job(dataset=str(few), safeguards=[{"name": "safety_tokens", "strength": "auto"}])
     assert not (job.folder / "out").exists()
 

@@ -9,6 +9,13 @@ from typer import Argument
 
 from moored.cli._options import Console
 
+_EXAMPLE = """In a training file, as many as you like:
+
+safeguards:
+  - {name: safety_tokens, strength: auto}
+  - {name: update_norm, strength: 0.3}
+"""
+
 
 def safeguards_command(
     name: Annotated[str | None, Argument(help="Of one of them; all by default.")] = None,
@@ -17,6 +24,8 @@ def safeguards_command(
     from moored.workflows.safeguards import describe_safeguards
 
     console = Console(highlight=False)
+    if name is None:
+        console.print(f"{_EXAMPLE}\n")
     for each in describe_safeguards(name):
         console.print(f"[bold]{each.name}[/bold]\n{escape(each.about)}\n")
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)

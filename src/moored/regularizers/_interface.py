@@ -1,7 +1,7 @@
 """The contracts of the two kinds of penalty. The kind carries the scaling rule, so that no method can get it wrong."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +15,16 @@ def require_strength(penalty: Any) -> None:
     strength = penalty.strength
     if not isinstance(strength, int | float) or not 0 <= strength < float("inf"):
         raise InputError(f"The strength of {penalty.name} is {strength}; give a number of 0 or more.")
+
+
+def require_words(penalty: Any) -> None:
+    """Raises InputError where a setting is none of the words that its type names: it would pass for another one."""
+    for setting, hint in get_type_hints(type(penalty)).items():
+        known = [word for each in (hint, *get_args(hint)) if get_origin(each) is Literal for word in get_args(each)]
+        value = getattr(penalty, setting)
+        if known and value is not None and value not in known:
+            words = ", ".join(known)
+            raise InputError(f"{type(penalty).__name__}({setting}=...) must be one of {words}, got {value}.")
 
 
 @runtime_checkable

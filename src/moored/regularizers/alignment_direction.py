@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moored.errors import InputError
-from moored.regularizers._interface import require_strength
+from moored.regularizers._interface import require_strength, require_words
 from moored.tensors.column_space import (
     Complement,
     largest_eigenvalue,
@@ -48,7 +48,8 @@ class AlignmentDirection:
     Args:
         strength: λ, ≥ 0; 0 is off.
         base: the checkpoint that the model was aligned from, a folder or a Hub id.
-        adapter: the LoRA folder that makes the aligned model of `base`, where one does; d is then its two factors.
+        adapter: the LoRA folder that makes the aligned model of `base`, where one does; d is then its two factors, and
+            no file of the base is read.
         form: `published`; `projector`: Ĉ = U_k U_kᵀ of the `rank` largest singular values of d; `flattened`: one
             direction for the whole matrix, ‖ΔW‖² − ⟨ΔW, d⟩²/‖d‖².
         rank: k, ≥ 1; with `published` it keeps that many singular values of d, by default all.
@@ -63,7 +64,8 @@ class AlignmentDirection:
             optimizer step; it is for models whose d, as large as the guarded weights, has no room beside them.
 
     Raises:
-        InputError: a strength below 0, no base, or a rank that does not fit the form.
+        InputError: a strength below 0, a form, direction or precision that does not exist, no base, or a rank that
+            does not fit the form.
     """
 
     strength: float = 1.0
@@ -82,6 +84,7 @@ class AlignmentDirection:
 
     def __post_init__(self) -> None:
         require_strength(self)
+        require_words(self)
         if self.base is None:
             raise InputError(
                 f"{self.name} needs base, the checkpoint that the model was aligned from; name it, or use "
@@ -127,7 +130,8 @@ class AlignmentDirection:
                 f"{self.name} finds no direction: the model's weights all equal those of the base {self.base}; "
                 "name the checkpoint before alignment."
             )
-        told = [f"follows aligned − base in {len(led)} of them"]
+        drawn = "a random direction like " if self.direction == "random" else ""
+        told = [f"follows {drawn}aligned − base in {len(led)} of them"]
         if len(led) < len(guides):
             told.append(f"in the other {len(guides) - len(led)} the two are equal, and all of the update costs")
         if self.rank is not None:
@@ -136,7 +140,7 @@ class AlignmentDirection:
         if self.form == "projector":
             told += self._spared(guides)
         if self.form == "published":
-            told.append(_eigenvalues(led))
+            told.append(self._eigenvalues(led))
         return "; ".join(told)
 
     def _spared(self, guides: Mapping[str, Guide]) -> list[str]:
@@ -150,14 +154,13 @@ class AlignmentDirection:
             )
         return [f"in {spared} of them these are all there are, and no update costs"] if spared else []
 
-
-def _eigenvalues(guides: Mapping[str, Guide]) -> str:
-    name = max(guides, key=lambda each: guides[each].eigenvalue)
-    above = sum(guide.eigenvalue > 2 for guide in guides.values())
-    told = f"the largest eigenvalue of its operator Ĉ is {guides[name].eigenvalue:.2f} ({name})"
-    if not above:
-        return told
-    return (
-        f"WARNING: {told}, and above 2 in {above} weights, where this form punishes the direction of alignment more "
-        "than what leaves it; form: projector does not"
-    )
+    def _eigenvalues(self, guides: Mapping[str, Guide]) -> str:
+        name = max(guides, key=lambda each: guides[each].eigenvalue)
+        above = sum(guide.eigenvalue > 2 for guide in guides.values())
+        told = f"the largest eigenvalue of its operator Ĉ is {guides[name].eigenvalue:.2f} ({name})"
+        if not above or self.direction == "random":
+            return told
+        return (
+            f"WARNING: {told}, and above 2 in {above} weights, where this form punishes the direction of alignment "
+            "more than what leaves it; form: projector does not"
+        )

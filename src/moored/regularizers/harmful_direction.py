@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 from jaxtyping import Float
 from torch import Tensor
 
 from moored.errors import InputError
-from moored.regularizers._interface import require_strength
+from moored.regularizers._interface import require_strength, require_words
 from moored.tensors.column_space import Along, orthonormal, principal_factor
 from moored.tensors.low_rank import Matrix, left_times, shuffled_rows, squared_norm, whole
 
@@ -44,7 +44,8 @@ class HarmfulDirection:
         seed: of that control.
 
     Raises:
-        InputError: a strength below 0, a rank below 1, or an empty list of examples.
+        InputError: a strength below 0, a rank below 1, a direction that does not exist, or examples that are no pairs
+            of texts.
     """
 
     strength: float = 1.0
@@ -59,10 +60,11 @@ class HarmfulDirection:
 
     def __post_init__(self) -> None:
         require_strength(self)
+        require_words(self)
         if self.rank < 1:
             raise InputError(f"{self.name} keeps rank {self.rank} of each gradient; give a number of 1 or more.")
-        if self.examples is not None and not self.examples:
-            raise InputError(f"{self.name} has no examples; give pairs of a harmful request and a compliant opening.")
+        if self.examples is not None:
+            _require_pairs(self.examples)
 
     def guide(self, difference: Matrix, name: str) -> HarmfulGuide:
         """The directions of one weight, from its harmful step in fp32."""
@@ -81,6 +83,15 @@ class HarmfulDirection:
         if self.direction == "random":
             return f"keeps updates off {self.rank} random directions of each weight"
         return (
-            f"keeps updates off the {self.rank} main directions of each weight's harmful step, which hold "
-            f"{min(held):.0%} to {max(held):.0%} of it"
+            f"keeps updates off the {self.rank} main directions of each weight's first step towards its "
+            f"{len(self.examples or ())} examples, which hold {min(held):.0%} to {max(held):.0%} of it"
         )
+
+
+def _require_pairs(examples: Sequence[Any]) -> None:
+    wanted = "give pairs of a harmful request and a compliant opening"
+    if not examples:
+        raise InputError(f"harmful_direction has no examples; {wanted}.")
+    for each in examples:
+        if not isinstance(each, list | tuple) or [*map(type, each)] != [str, str]:
+            raise InputError(f"harmful_direction has the example {each!r}; {wanted}.")

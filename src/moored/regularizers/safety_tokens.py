@@ -7,14 +7,14 @@ difference, the positions, the choice of the tokens and every default are ours, 
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from moored.errors import InputError
-from moored.regularizers._interface import require_strength
+from moored.regularizers._interface import require_strength, require_words
 
 VOCABULARY = "vocabulary"
 """The value of `tokens` that stands for all of them."""
@@ -61,10 +61,7 @@ class SafetyTokens:
         require_strength(self)
         if isinstance(self.tokens, list):
             object.__setattr__(self, "tokens", tuple(self.tokens))
-        for setting, known in (("form", Form), ("reference", Reference)):
-            _require_one_of(setting, getattr(self, setting), get_args(known))
-        if self.control is not None:
-            _require_one_of("control", self.control, get_args(Control))
+        require_words(self)
         if self.first is not None and self.first < 1:
             raise InputError(f"SafetyTokens(first=...) must be at least 1, got {self.first}; None guards all tokens.")
         if self.cache is not None and self.reference != "cache":
@@ -116,11 +113,6 @@ def _divergence_terms(
     terms = F.kl_div(logits.log_softmax(-1), log_reference, reduction="none", log_target=True)
     # A token that the reference rules out (a logit of minus infinity) adds nothing.
     return terms.masked_fill(log_reference.isneginf(), 0.0)
-
-
-def _require_one_of(setting: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"SafetyTokens({setting}=...) must be one of {', '.join(known)}, got {value}.")
 
 
 def _check_tokens(tokens: tuple[str, ...] | list[str] | str) -> None:

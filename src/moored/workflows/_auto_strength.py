@@ -23,8 +23,8 @@ STEPS = 30
 COARSE, FINE = (0.1, 1.0, 10.0, 100.0), (1 / 3, 3.0)
 """First tried: multiples of the strength at which the penalty would be as large as the loss, if the model drifted as it
 does without. Then: multiples of the best of these."""
-_HELD_OUT, _SHARE = 64, 5
-"""At most so many rows are held out, and one of so many."""
+_HELD_OUT, _SHARE, _FEWEST = 64, 5, 8
+"""At most so many rows are held out, one of so many, and at least so many (our choice)."""
 _WATCHED = 1e-9
 """Measured, and too weak to act."""
 _SHORT = {
@@ -94,10 +94,10 @@ def held_out_rows(rows: int, where: str) -> int:
         InputError: there are too few to hold some out.
     """
     held_out = min(_HELD_OUT, rows // _SHARE)
-    if not held_out:
+    if held_out < _FEWEST:
         raise InputError(
             f"{where}: strength: auto holds a {_SHARE}th of the rows out and there are {rows}; give a number, or "
-            f"{_SHARE} rows at least."
+            f"{_SHARE * _FEWEST} rows at least."
         )
     return held_out
 

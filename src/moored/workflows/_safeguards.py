@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from moored.huggingface.training.processes import of_main_process
 from moored.huggingface.training.safeguards import is_on
 from moored.regularizers import AlignmentDirection, HarmfulDirection, SafetyTokens
 from moored.selection import GradientSelection
-from moored.settings import typed
+from moored.settings import require_known, typed
 from moored.workflows._auto_strength import ShortRuns, held_out_rows, search
 from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
@@ -49,6 +49,13 @@ def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> l
     if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
         raise InputError(f"{where}: penalties hold to the weights that the run starts from; leave reference out.")
     return [_resolved(each, source) for each in made]
+
+
+def refuse_sharding(settings: TrainConfig, where: str) -> None:
+    """Raises InputError where safeguards would have to read sharded weights; TRL may refuse those for other reasons."""
+    for key in ("fsdp", "fsdp_config", "deepspeed"):
+        if settings.safeguards and settings.trl.get(key):
+            raise InputError(f"{where}: safeguards cannot read sharded weights yet; leave {key} out, or safeguards.")
 
 
 def require_rows_for_auto(settings: TrainConfig, rows: int, where: str) -> None:
@@ -133,17 +140,19 @@ def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list
 
 def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:
     name = stated.pop("name", None)
-    if name not in SAFEGUARDS:
-        raise InputError(f"{where}: safeguards names {name}, but the known ones are: {', '.join(SAFEGUARDS)}.")
+    if name is None:
+        raise InputError(f"{where}: an entry of safeguards has no name; it may be one of {', '.join(SAFEGUARDS)}.")
+    require_known([name], SAFEGUARDS, where, what="safeguard")
     kind = SAFEGUARDS[name]
     if stated.get("strength") == AUTO:
         stated = {**stated, "strength": 1.0}
     if kind is AlignmentDirection and source.name == ALIGNED:
         stated = {"base": BASE, **stated}
-    try:
-        return kind(**typed(stated, kind, f"{where}: safeguard {name}"))
-    except TypeError as error:
-        raise InputError(f"{where}: safeguard {name}: {error}.") from error
+    settings = typed(stated, kind, f"{where}: safeguard {name}")
+    missing = [each.name for each in fields(kind) if each.init and each.default is MISSING and each.name not in stated]
+    if missing:
+        raise InputError(f"{where}: safeguard {name} needs {missing[0]}; see `moored safeguards {name}`.")
+    return kind(**settings)
 
 
 def _resolved(safeguard: Any, source: ModelSource) -> Any:

@@ -8,10 +8,9 @@ from typing import Any, get_type_hints
 import yaml
 from docstring_parser import Docstring, parse_from_object
 
-from moored.errors import InputError
 from moored.regularizers import REGULARIZERS
 from moored.selection import GradientSelection
-from moored.settings import in_words
+from moored.settings import in_words, require_known
 
 SAFEGUARDS = ChainMap[str, type](REGULARIZERS, {"gradient_selection": GradientSelection})
 """Those that a training file can name; a penalty that is registered later is among them."""
@@ -46,8 +45,8 @@ def describe_safeguards(name: str | None = None) -> list[Description]:
     Raises:
         InputError: there is none of that name.
     """
-    if name is not None and name not in SAFEGUARDS:
-        raise InputError(f"There is no safeguard {name}; the known ones are: {', '.join(SAFEGUARDS)}.")
+    if name is not None:
+        require_known([name], SAFEGUARDS, "moored", what="safeguard")
     return [_described(each, SAFEGUARDS[each]) for each in SAFEGUARDS if name in (None, each)]
 
 

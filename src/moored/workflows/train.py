@@ -25,7 +25,7 @@ from moored.workflows._drift import drift_probe, watch_drift
 from moored.workflows._models import resolve_model
 from moored.workflows._provenance import stamp, tokens_hash, weights_hash
 from moored.workflows._resume import require_same_run
-from moored.workflows._safeguards import Findings, read_safeguards, require_rows_for_auto
+from moored.workflows._safeguards import Findings, read_safeguards, refuse_sharding, require_rows_for_auto
 from moored.workflows._train_config import DriftConfig, TrainConfig, read_config
 
 RECORD = "moored_run.json"
@@ -57,6 +57,7 @@ def train(
     """
     started = time.perf_counter()
     settings = read_config(config, overrides)
+    refuse_sharding(settings, str(config))
     resume = resume or _asks_to_resume(settings, str(config))
     arguments = sft_config(_for_trl(settings), str(config))
     out = Path(settings.output_dir)
@@ -207,8 +208,10 @@ def _save(trainer: Any, start: Start, out: Path) -> None:
         trainer.save_model(str(result))
         if not trainer.args.should_save:
             return
-        # A pickle of the arguments, which moored_run.json records as text.
-        (result / "training_args.bin").unlink(missing_ok=True)
+        # A pickle of the arguments, which moored_run.json records as text; and PEFT's empty card, which names this
+        # machine's path of the base.
+        for needless in ("training_args.bin", "README.md"):
+            (result / needless).unlink(missing_ok=True)
         if start.below is not None:
             stack_adapters(start.below, result, scratch / "stacked")
             shutil.copytree(scratch / "stacked", result, dirs_exist_ok=True)

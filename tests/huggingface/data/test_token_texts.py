@@ -48,7 +48,7 @@ def test_a_tokenizer_that_puts_a_space_in_front_of_a_text_keeps_both_spellings_a
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ([], "There is no salient token"),
+        ([], "There is no safety token"),
         ([" user", " cannot"], "' cannot' is 2 tokens of this tokenizer; name texts of one token each"),
         (["user", "<|im_end|>"], "'<|im_end|>' is a special token"),
         ([" user", "user", " user"], "' user' and ' user' are the same one"),

@@ -18,7 +18,7 @@ from moored.huggingface.training.checkpoints import (
     newest_complete,
     write_safeguards,
 )
-from moored.regularizers import HarmfulDirection
+from moored.regularizers import HarmfulDirection, SafetyTokens
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -190,3 +190,13 @@ def test_settings_that_are_too_long_to_show_count_as_well(tmp_path):
     assert "How?" not in (tmp_path / "moored_safeguards.json").read_text()
     with pytest.raises(InputError, match="other safeguards or strengths"):
         check_safeguards(tmp_path, holding("What?"))
+
+
+def test_what_a_named_file_says_counts_as_well(tmp_path):
+    named = [SafetyTokens(strength=1.0, tokens=str(tmp_path / "tokens.txt"))]
+    (tmp_path / "tokens.txt").write_text("sorry\n")
+    write_safeguards(tmp_path, named)
+    check_safeguards(tmp_path, named)
+    (tmp_path / "tokens.txt").write_text("certainly\n")
+    with pytest.raises(InputError, match="other safeguards or strengths"):
+        check_safeguards(tmp_path, named)

@@ -178,7 +178,7 @@ def test_the_share_of_a_run_that_logs_no_loss_is_not_zero(tmp_path, capsys):
 
 
 def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
-    safeguards = [L2(strength=0.5), L2(strength=0.0, name="resting")]
+    safeguards = [L2(strength=0.5), L2(strength=0.0, name="resting"), L2(strength=0.25, name="half")]
     trainer, _ = trained(
         tmp_path, rows=token_rows(16), safeguards=safeguards, max_steps=2, logging_steps=1, logging_strategy="steps",
         per_device_train_batch_size=2, gradient_accumulation_steps=2,
@@ -190,12 +190,14 @@ def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
     assert first["safety/l2/value"] == 0.0 and first["safety/l2/share"] == 0.0
     assert second["safety/l2/value"] > 0
     weighed = 0.5 * second["safety/l2/value"]
-    assert second["safety/l2/share"] == pytest.approx(weighed / (second["loss"] + weighed))
+    assert second["safety/l2/share"] == pytest.approx(weighed / (second["loss"] + 1.5 * weighed))
+    assert second["safety/half/share"] == pytest.approx(second["safety/l2/share"] / 2)
     assert not any("resting" in key for key in second)
     assert f"l2 was {second['safety/l2/share']:.2%} of the loss" in printed
     assert trainer.safeguard_report() == [
         {"name": "l2", "on": True, "strength": 0.5, "holds": 6, "share": second["safety/l2/share"]},
         {"name": "resting", "on": False},
+        {"name": "half", "on": True, "strength": 0.25, "holds": 6, "share": second["safety/half/share"]},
     ]
 
 

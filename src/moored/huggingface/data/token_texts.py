@@ -35,18 +35,18 @@ def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[
             another.
     """
     if not texts:
-        raise InputError("There is no salient token; name at least one.")
+        raise InputError("There is no safety token; name at least one.")
     special, found = special_ids(tokenizer), {}
     for text in texts:
         ids = single_token(text, tokenizer)
         if len(ids) != 1:
             raise InputError(
-                f"The salient token {text!r} is {len(ids)} tokens of this tokenizer; name texts of one token each."
+                f"The safety token {text!r} is {len(ids)} tokens of this tokenizer; name texts of one token each."
             )
         if ids[0] in special:
-            raise InputError(f"The salient token {text!r} is a special token, which no answer holds; leave it out.")
+            raise InputError(f"The safety token {text!r} is a special token, which no answer holds; leave it out.")
         if ids[0] in found:
-            raise InputError(f"The salient tokens {found[ids[0]]!r} and {text!r} are the same one; name it once.")
+            raise InputError(f"The safety tokens {found[ids[0]]!r} and {text!r} are the same one; name it once.")
         found[ids[0]] = text
     return list(found)
 

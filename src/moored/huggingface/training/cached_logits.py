@@ -27,8 +27,8 @@ from moored.huggingface.training.salient import guarded_positions
 
 _SETTINGS, _INDEX, _LOGITS = "meta.json", "index.npz", "logits.f32"
 _CLOSE, _ROUGH = 1e-4, 0.02
-"""How far logits may be off that were computed in other company, relative to their size: in fp32 and below. On the
-embedded model they are off by 1e-6, and by 1 % in bf16; one step of AdamW at a rate of 1e-5 moves them by 1e-3."""
+"""In fp32 and below. On the embedded model they are off by 1e-6, and by 1 % in bf16; one step of AdamW at a rate of
+1e-5 moves them by 1e-3."""
 
 
 class CachedLogits:
@@ -213,11 +213,12 @@ def _misfit(cached: CachedLogits, batches: Iterable[Batch], anchor: AnchorLogits
         if not tried and guarded_positions(batch, anchor.first).any():
             tried = True
             found, expected = cached.of(batch).cpu(), anchor.of(batch).cpu()
-            if (found - expected).norm() > _tolerance(ours["dtype"]) * expected.norm():
+            if (found - expected).norm() > rounding(anchor.head.dtype) * expected.norm():
                 return "was made with other weights"
     return None
 
 
-def _tolerance(dtype: str) -> float:
-    exact = dtype in ("float32", "float64") and torch.get_float32_matmul_precision() == "highest"
+def rounding(dtype: torch.dtype) -> float:
+    """How far logits of one precision may be off that were computed in other company, relative to their size."""
+    exact = dtype in (torch.float32, torch.float64) and torch.get_float32_matmul_precision() == "highest"
     return _CLOSE if exact else _ROUGH

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from moored.errors import InputError
-from moored.files import write_json
+from moored.files import sha256_of, write_json
 
 if TYPE_CHECKING:
     from moored.huggingface.training.safeguards import Safeguard
@@ -75,9 +75,11 @@ def _described(safeguards: Sequence["Safeguard"]) -> dict[str, Any]:
 
 
 def _unshown(safeguard: Any) -> str:
-    """A digest of the settings that are too long to show, as examples are."""
-    settings = fields(safeguard) if is_dataclass(safeguard) else ()
-    unshown = [repr(getattr(safeguard, each.name)) for each in settings if each.init and not each.repr]
+    """A digest of what its settings do not show: those that are too long, as examples are, and what files say."""
+    settings = [each for each in fields(safeguard) if each.init] if is_dataclass(safeguard) else []
+    unshown = [repr(getattr(safeguard, each.name)) for each in settings if not each.repr]
+    shown = [getattr(safeguard, each.name) for each in settings if each.repr]
+    unshown += [sha256_of(Path(each)) for each in shown if isinstance(each, str) and Path(each).is_file()]
     return f" {hashlib.sha256(''.join(unshown).encode()).hexdigest()[:16]}" if unshown else ""
 
 

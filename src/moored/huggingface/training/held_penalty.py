@@ -15,6 +15,7 @@ from moored.errors import InactiveError, InputError
 from moored.huggingface.training.differences import differences
 from moored.huggingface.training.guarded import Guarded, guarded_weights
 from moored.huggingface.training.harmful_steps import harmful_steps
+from moored.huggingface.training.safeguards import told_share
 from moored.regularizers import GuidedPenalty
 from moored.tensors.low_rank import Matrix, squared_norm
 from moored.tensors.threads import SMALL, one_thread
@@ -37,8 +38,10 @@ class HeldPenalty:
     part: float
     """Of the trained numbers, those that it guards."""
     acted: bool = False
+    weighed: float = 0.0
+    """The penalty with its strength, the mean over the steps of the last log."""
     share: float | None = None
-    """Of the loss and the penalty together, over the steps of the last log, or of the run where nothing was logged."""
+    """Of it in the loss and all penalties together, over these steps, or those of the run where nothing was logged."""
     recent: list[Tensor] = field(default_factory=list)
     """Of each step since the last log: the penalty, without and with its strength, and two norms of gradients on the
     guarded weights: that of the penalty with its strength, and the loss's."""
@@ -133,30 +136,27 @@ class HeldPenalty:
         told = f"strength {self.safeguard.strength:g}{measure}, {held}"
         return f"{told}; {self.safeguard.describe(self.guides)}" if self.guides else told
 
-    def drain(self, loss: float) -> dict[str, float]:
-        """Since the last call: mean value, share of the loss, norm of the gradient, and its ratio to the loss's."""
+    def drain(self) -> dict[str, float]:
+        """Since the last call: mean value, norm of the gradient, and its ratio to the loss's."""
         if not self.recent:
             return {}
         value, part, own, task = torch.stack(self.recent).double().unbind(1)
         self.recent.clear()
-        weighed = part.mean().item()
-        self.share = weighed / (loss + weighed) if loss + weighed else 0.0
-        logs = {"value": value.mean().item(), "share": self.share, "gradient_norm": own.mean().item()}
+        self.weighed = part.mean().item()
+        logs = {"value": value.mean().item(), "gradient_norm": own.mean().item()}
         logs["gradient_ratio"] = (own / task.clamp_min(1e-30)).mean().item()
         return {f"safety/{self.safeguard.name}/{key}": number for key, number in logs.items()}
 
     @torch.no_grad()
-    def finish(self, loss: float) -> str:
-        """Its share of the loss, after a last judgement: the last step may have been the first to move anything."""
+    def finish(self) -> str:
+        """Its share, after a last judgement: the last step may have been the first to move anything."""
         if not self.acted:
             updates = [weight.update(scaled=self.safeguard.scaled) for weight in self.weights]
             values = [self._of(*each) for each in zip(self.weights, updates, strict=True)]
             self._judge([squared_norm(update) for update in updates], _total(values))
         if not self.acted:
             _logger.warning("The weights that %s guards never moved, so it had nothing to do.", self.safeguard.name)
-        if self.share is None:
-            self.drain(loss)  # The run was too short to log its loss.
-        return "took no step" if self.share is None else f"was {self.share:.2%} of the loss at the end"
+        return told_share(self.share)
 
     def report(self) -> dict[str, Any]:
         """Its strength, the weights that it holds, its share of the loss when last logged, and each guide's numbers."""
@@ -184,6 +184,12 @@ def _guides(
         )
     else:
         harmful_steps(model, weights, tokenizer, safeguard.examples, take)
+    missing = next((weight.name for weight in weights if weight.name not in guides), None)
+    if missing is not None:
+        raise InputError(
+            f"{safeguard.name} finds no direction for {missing}, which its examples do not pass through; leave such "
+            "layers out of what is trained, or the safeguard out."
+        )
     safeguard.describe(guides)  # It raises where there is nothing to go by.
     return guides
 

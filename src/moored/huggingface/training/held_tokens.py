@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from moored.errors import InactiveError, InputError
 from moored.huggingface.data import random_token_ids, read_token_texts, token_ids, token_text
 from moored.huggingface.training.anchor import AnchorLogits, ReferenceLogits, StartWeights
-from moored.huggingface.training.cached_logits import cached_logits
+from moored.huggingface.training.cached_logits import cached_logits, rounding
 from moored.huggingface.training.hidden_states import Seen
 from moored.huggingface.training.rows import Batch
+from moored.huggingface.training.safeguards import told_share
 from moored.huggingface.training.salient import SalientHead, guarded_positions
 
 _logger = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ class HeldTokens:
         total: sums a tensor over the processes.
 
     Raises:
-        InputError: no tokens, tokens that this tokenizer does not know as one, or a head that cannot be read.
+        InputError: no tokens, a single one with the form `kl`, tokens that this tokenizer does not know as one, or a
+            head that cannot be read.
     """
 
     def __init__(
@@ -54,8 +56,11 @@ class HeldTokens:
         ids = _ids(safeguard, tokenizer)
         self._shown = [] if ids is None else [token_text(token, tokenizer) or f"#{token}" for token in ids[:_SHOWN]]
         self._head = SalientHead(model, ids, centred=safeguard.form == "centred")
+        if safeguard.form == "kl" and self._head.size < 2:
+            raise InputError(f"{safeguard.name} with form: kl compares tokens, and has only one; name more of them.")
         self._model, self._from_cache = model, safeguard.reference == "cache"
         self._reference: ReferenceLogits | None = None
+        self._was_there = False
         if not self._from_cache:
             self._reference = AnchorLogits(model, self._head, first=safeguard.first, start=StartWeights(model))
         self._start = _fingerprint(model)
@@ -64,11 +69,14 @@ class HeldTokens:
         self._recent: list[Tensor] = []
         """Of each step since the last log: this process's part of the value, and squared norms of the gradients at the
         hidden states, the penalty's and the loss's."""
+        self.weighed = 0.0
         self.share: float | None = None
+        """Both as in `HeldPenalty`."""
 
     def prepare(self, batches: Iterable[Batch], advance: Callable[[int], Any]) -> None:
         """Writes or opens the cache of reference logits, if it has one, before the weights move."""
         if self._reference is None:
+            self._was_there = self.safeguard.cache is not None and Path(self.safeguard.cache).exists()
             anchor = AnchorLogits(self._model, self._head, first=self.safeguard.first)
             self._reference = cached_logits(batches, anchor, self.safeguard.cache, advance=advance)
 
@@ -112,8 +120,9 @@ class HeldTokens:
         logits = self._head.logits(hidden)
         if logits.numel() and not logits.requires_grad:
             raise InactiveError(f"The safeguard {self.safeguard.name} has no gradient, since it sees nothing trained.")
-        self._judge(logits, reference)
-        value = self.safeguard.token_penalty(logits, reference.to(logits.device)).sum()
+        reference = reference.to(logits.device)
+        value = self.safeguard.token_penalty(logits, reference).sum()
+        self._judge(logits, reference, value)
         value = value / (max(self._positions, 1) * self._head.size)
         weighed = self.safeguard.strength * self._processes * value
         sums = self._sums(value.device)
@@ -131,12 +140,15 @@ class HeldTokens:
             self._recent.append(self._step)
         return self._step
 
-    def _judge(self, logits: Tensor, reference: Tensor) -> None:
+    @torch.no_grad()
+    def _judge(self, logits: Tensor, reference: Tensor, value: Tensor) -> None:
         """Judged once the weights have moved far enough: before that, zero is what the differences must be."""
         if self._acted or not logits.numel():
             return
-        if not torch.equal(logits.detach(), reference.to(logits.device)):
-            self._acted = True
+        apart = (logits - reference).norm()
+        if apart:
+            other_company = rounding(self._head.dtype) if self._from_cache else 0.0
+            self._acted = bool(value > 0 and apart > other_company * reference.norm())
         elif self._have_moved():
             raise InactiveError(
                 f"The logits that {self.safeguard.name} guards are exactly those of the start although the weights "
@@ -156,35 +168,42 @@ class HeldTokens:
         size, first = self._head.size, self.safeguard.first
         shown = [*map(repr, self._shown), *(["…"] if size > len(self._shown) else [])]
         where = "all answer positions" if first is None else f"the first {first} positions of each answer"
-        whence = "logits cached beforehand" if self._from_cache else "a pass with the first weights"
-        tokens = f"holds {size} tokens ({', '.join(shown)}) at {where}"
-        return f"strength {self.safeguard.strength:g}, {tokens}; reference: {whence}"
+        drawn = "" if self.safeguard.control is None else "random "
+        tokens = f"holds {size} {drawn}tokens ({', '.join(shown)}) at {where}"
+        return f"strength {self.safeguard.strength:g}, {tokens}; reference: {self._whence()}"
 
-    def drain(self, loss: float) -> dict[str, float]:
-        """Since the last call: mean value, share of the loss, norm of the gradient, and its ratio to the loss's."""
+    def _whence(self) -> str:
+        if not self._from_cache:
+            return "a pass with the first weights"
+        if self.safeguard.cache is None:
+            return "logits computed beforehand"
+        return f"logits {'found' if self._was_there else 'written'} in {self.safeguard.cache}"
+
+    def drain(self) -> dict[str, float]:
+        """Since the last call: mean value, norm of the gradient, and its ratio to the loss's."""
         if not self._recent:
             return {}
         sums = self._total(torch.stack(self._recent)).double()
         self._recent.clear()
         value = sums[:, 0].mean().item()
         own, task = sums[:, 1].sqrt() / self._processes, sums[:, 2].sqrt() / self._processes
-        weighed = self.safeguard.strength * value
-        self.share = weighed / (loss + weighed) if loss + weighed else 0.0
-        logs = {"value": value, "share": self.share, "gradient_norm": own.mean().item()}
+        self.weighed = self.safeguard.strength * value
+        logs = {"value": value, "gradient_norm": own.mean().item()}
         logs["gradient_ratio"] = (own / task.clamp_min(1e-30)).mean().item()
         return {f"safety/{self.safeguard.name}/{key}": number for key, number in logs.items()}
 
-    def finish(self, loss: float) -> str:
-        """Its share of the loss; raises InactiveError where no row had a position to guard."""
+    def finish(self) -> str:
+        """Its share; raises InactiveError where no row had a position to guard."""
         if not self._seen:
             raise InactiveError(
                 f"The safeguard {self.safeguard.name} guarded nothing: no row that was trained on had a token to learn."
             )
         if not self._acted:
-            _logger.warning("The logits that %s guards never moved, so it had nothing to do.", self.safeguard.name)
-        if self.share is None:
-            self.drain(loss)  # The run was too short to log its loss.
-        return "took no step" if self.share is None else f"was {self.share:.2%} of the loss at the end"
+            _logger.warning(
+                "The logits that %s guards never moved by more than rounding does, so it had hardly anything to do.",
+                self.safeguard.name,
+            )
+        return told_share(self.share)
 
     def report(self) -> dict[str, Any]:
         """Its strength, the tokens that it holds, and its share of the loss when last logged."""

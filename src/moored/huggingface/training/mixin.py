@@ -117,8 +117,10 @@ class SafeguardMixin(_Trainer):
         if self.safeguards:
             self.accelerator.print(self._summary())
         output = super().train(resume_from_checkpoint, *args, **kwargs)
+        if any(held.share is None for held in (*self._held, *self._tokens)):
+            self._drained(output.training_loss)  # The run was too short to log its loss.
         for running in self._running():
-            self.accelerator.print(f"{running.safeguard.name} {running.finish(output.training_loss)}.")
+            self.accelerator.print(f"{running.safeguard.name} {running.finish()}.")
         return output
 
     @contextmanager
@@ -256,9 +258,18 @@ class SafeguardMixin(_Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Logs, with what each safeguard did since the last log."""
         if "loss" in logs:
-            for running in self._running():
-                logs.update(running.drain(logs["loss"]))
+            logs.update(self._drained(logs["loss"]))
         super().log(logs, *args, **kwargs)
+
+    def _drained(self, loss: float) -> dict[str, float]:
+        """What each safeguard did since the last call; a penalty's share is of the loss and all penalties together."""
+        drained = {running.safeguard.name: running.drain() for running in self._running()}
+        acting = [held for held in (*self._held, *self._tokens) if drained[held.safeguard.name]]
+        whole = loss + sum(held.weighed for held in acting)
+        for held in acting:
+            held.share = held.weighed / whole if whole else 0.0
+            drained[held.safeguard.name][f"safety/{held.safeguard.name}/share"] = held.share
+        return {key: value for logs in drained.values() for key, value in logs.items()}
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Older checkpoints go only once the new one is marked: otherwise a crash in between would leave none.

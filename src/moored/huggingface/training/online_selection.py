@@ -152,7 +152,7 @@ class OnlineSelection:
             f"keeps {self._rule.count(self._expected)} of the {self._expected} rows of each step (keep {keep}) {rule}"
         )
 
-    def drain(self, loss: float) -> dict[str, float]:
+    def drain(self) -> dict[str, float]:
         """Since the last call: the share kept, and means of norm and length over the pool and over the kept rows."""
         recent, self._recent = self._recent, _Count()
         if not recent.pool.rows:
@@ -163,7 +163,7 @@ class OnlineSelection:
             logs |= {name: recent.pool.mean(name), f"{name}_kept": recent.kept.mean(name)}
         return {f"safety/{self.safeguard.name}/{key}": value for key, value in logs.items()}
 
-    def finish(self, loss: float) -> str:
+    def finish(self) -> str:
         """How many rows it kept; raises InactiveError where it never left one out."""
         pool, kept = self._all.pool, self._all.kept
         if pool.rows and pool.rows == kept.rows:

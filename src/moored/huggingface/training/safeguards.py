@@ -41,12 +41,12 @@ class Running(Protocol):
         """What it does, for the list before the first step."""
         ...
 
-    def drain(self, loss: float) -> dict[str, float]:
-        """What happened since the last call, for the log; `loss` is the mean of that time."""
+    def drain(self) -> dict[str, float]:
+        """What happened since the last call, for the log."""
         ...
 
-    def finish(self, loss: float) -> str:
-        """What it did, for the list after the last step; `loss` is the run's mean.
+    def finish(self) -> str:
+        """What it did, for the list after the last step.
 
         Raises:
             InactiveError: it was idle although it should not have been.
@@ -87,3 +87,8 @@ def _check_penalty(penalty: Any) -> None:
     require_strength(penalty)
     if not isinstance(penalty, WeightPenalty | TokenPenalty):
         raise InputError(f"The safeguard {penalty.name} has neither a weight_penalty nor a token_penalty.")
+
+
+def told_share(share: float | None) -> str:
+    """A penalty's part in what was minimized, in words."""
+    return "took no step" if share is None else f"was {share:.2%} of the loss and the penalties together at the end"
