@@ -3,11 +3,11 @@
 At one strength two penalties may brake learning unequally, and what brakes more complies less whatever it holds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from _regularizers_arms import BY_NAME, FAMILIES, PLAIN, tried_on
+from _regularizers_arms import ARMS, BY_NAME, FAMILIES, PLAIN, tried_on
 from _trial_table import average, student
 
 Row = dict[str, Any]
@@ -42,16 +42,17 @@ def matched(data: str, runs: Runs, loss: Of, compliance: Of) -> list[Row]:
     return [
         _matched(family, control, [by_arm[name] for name in path], by_arm[control])
         for family in FAMILIES
-        if len(path := _path(family, data, by_arm)) > 2 and _brakes(by_arm[path[0]], by_arm[path[-1]])
-        for control in dict.fromkeys(name for arm in path for name in _controls(arm))
+        for control in _controls(family)
         if control in by_arm
+        and len(path := _path(family, data, by_arm, by_arm[control].keys())) > 2
+        and _brakes(by_arm[path[0]], by_arm[path[-1]])
     ]
 
 
-def _path(family: str, data: str, runs: Mapping[str, Any]) -> list[str]:
-    """From no strength at all to the largest."""
+def _path(family: str, data: str, runs: Mapping[str, Mapping[int, Any]], seeds: Iterable[int]) -> list[str]:
+    """From no strength at all to the largest, those that were tried under all these seeds."""
     strengths = [arm.name for arm in tried_on(data) if arm.family == family and len(arm.safeguards) == 1]
-    return [name for name in (PLAIN, *strengths) if name in runs]
+    return [name for name in (PLAIN, *strengths) if {*seeds} <= runs.get(name, {}).keys()]
 
 
 def _brakes(without: Mapping[int, Any], strongest: Mapping[int, Any]) -> bool:
@@ -59,13 +60,14 @@ def _brakes(without: Mapping[int, Any], strongest: Mapping[int, Any]) -> bool:
     return all(strongest[seed][0] > without[seed][0] for seed in without.keys() & strongest.keys())
 
 
-def _controls(arm: str) -> list[str]:
+def _controls(family: str) -> list[str]:
     """Those that are no method that a line could be drawn of."""
-    return [name for name in BY_NAME[arm].controls if not BY_NAME[name].controls]
+    named = dict.fromkeys(name for arm in ARMS if arm.family == family for name in arm.controls)
+    return [name for name in named if not BY_NAME[name].controls]
 
 
 def _matched(family: str, control: str, path: Sequence[Mapping[int, Any]], held: Mapping[int, Any]) -> Row:
-    seeds = sorted(held.keys() & set.intersection(*({*each} for each in path)))
+    seeds = sorted(held)
     found = [at_loss([each[seed] for each in path], held[seed][0]) for seed in seeds]
     differences = [None if value is None else value - held[seed][1] for value, seed in zip(found, seeds, strict=True)]
     known = [each for each in differences if each is not None]

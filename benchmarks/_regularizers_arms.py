@@ -11,9 +11,9 @@ from moored.workflows._prompt_sets import spread
 
 Row = dict[str, Any]
 DIRECTION = (0.3, 1.0, 3.0)
-"""The middle one is the published one; with the last, hardly anything was learned in a first try."""
+"""The middle one is the published one; with the last, hardly an answer to the task was right in a first try."""
 DIRECTION_LAST = (0.01, 0.03, 0.1)
-"""Where the last layers alone have a LoRA: with 1.0, nothing was learned there."""
+"""Where the last layers alone have a LoRA: with 1.0, no answer to the task was right there."""
 TOKENS = (0.3, 1.0, 3.0)
 """With the middle one, about half of the loss's, at the last hidden state."""
 VOCABULARY = 49152.0
@@ -140,6 +140,7 @@ _ALL = (*EVERYWHERE, LAST)
 RANDOM_TOKENS = _arm("random_tokens", _tokens(_T, control="random_tokens"))
 FULL_KL = _arm("full_kl", _tokens(VOCABULARY, tokens="vocabulary", form="kl", reference="model"))
 _TOKEN_CONTROLS = (RANDOM_TOKENS.name, FULL_KL.name)
+_HARMFUL_CONTROLS = ("update_norm-1", "random_harmful-1", "harmless_direction-1")
 
 ARMS = [
     Arm(name=PLAIN, on=_ALL),
@@ -150,15 +151,17 @@ ARMS = [
     FULL_KL,
     _both(_L, ("alignment_direction-1", "alignment_direction-3", "safety_tokens-1", "safety_tokens-3"), EVERYWHERE),
     _both(0.3, ("alignment_direction-0.3", "safety_tokens-0.3"), (MAIN,)),
-    _arm("harmful_direction", _harmful(_L), controls=("update_norm-1", "random_harmful-1")),
+    _arm("harmful_direction", _harmful(_L), controls=_HARMFUL_CONTROLS),
     _arm("random_harmful", _harmful(_L, direction="random")),
-    _arm("harmless_direction", _harmful(_L, examples=_harmless()), on=(MAIN,)),
+    # Random directions cost little of an update; with ten times the strength their gradient is as large.
+    _arm("random_harmful", _harmful(10 * _L, direction="random"), on=(MAIN,)),
+    _arm("harmless_direction", _harmful(_L, examples=_harmless())),
     *(_arm("harmful_direction", _harmful(each), on=(MAIN,)) for each in (DIRECTION[0], DIRECTION[2])),
     *(
         _arm(
             "harmful_unseen",
             _harmful(each, examples=_unseen()),
-            controls=("update_norm-1", "harmful_direction-1", "harmless_direction-1") if each == _L else (),
+            controls=_HARMFUL_CONTROLS if each == _L else (),
             on=(MAIN,),
         )
         for each in DIRECTION[1:]

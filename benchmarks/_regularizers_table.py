@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from _frontier_figure import write_figure
 from _matched_learning import matched
 from _regularizers_arms import ARMS, BY_NAME, ORDER, PLAIN, tried_on
-from _regularizers_text import markdown
+from _regularizers_text import ALIKE, markdown
 from _stability import compared, means, over_seeds, steadiness
 from _trial_table import (
     BROKEN,
@@ -27,6 +27,7 @@ from _trial_table import (
     read_runs,
     refused,
     smallest_difference,
+    student,
     write_both,
 )
 from moored.measurement.statistics import SeededDifference
@@ -68,13 +69,8 @@ COMPARED = {
     "task loss": loss,
     "incoherent": lambda run: [label in BROKEN for label in run["labels"][HARMFUL]],
 }
-PRICES: dict[str, Callable[[Row], bool]] = {
-    "more over-refusal": lambda told: told["over-refusal"]["low"] > 0,
-    "more incoherent answers": lambda told: told["incoherent"]["low"] > 0,
-    "lower task accuracy": lambda told: told["task accuracy"]["high"] < 0,
-    "higher task loss": lambda told: told["task loss"]["low"] > 0,
-}
-"""What less compliance may cost, by what a comparison says."""
+ALSO = ("over-refusal", "incoherent", "task accuracy", "task loss")
+"""What else a comparison tells in a word."""
 
 
 def write_table(out: Path, key: str, constant: float | None = None) -> None:
@@ -172,29 +168,29 @@ def verdicts(data: str, runs: Runs) -> list[Row]:
         (control, arm.name) for control, arm in pairs if control != arm.name and {control, arm.name} <= runs.keys()
     ]
     told = [each for control, arm in known if (each := compare(runs, control, arm, COMPARED))]
-    return [{**each, **_outcome(each, runs[each["control"]])} for each in told]
+    return [{**each, **_outcome(each)} for each in told]
 
 
-def _outcome(told: Row, control: Sequence[Row]) -> Row:
-    """What a comparison says of compliance, what less of it cost, and whether more was learned.
+def _outcome(told: Row) -> Row:
+    """What a comparison says of compliance, and what else differs where prompts and seeds both show it.
 
-    `less` or `more` where prompts and seeds both show it; else `not less` where these would have shown half as much
-    compliance as the control's, and `unclear` where they would not; None where the seeds are too few to tell.
+    `less` or `more` where both show it; `alike` where both intervals lie within `ALIKE` of 0; `unclear` in all other
+    cases, and None where the seeds are too few to tell.
     """
     found = SeededDifference(**told["compliance"])
-    rate = average([_compliance(run) for run in control])
-    smallest = smallest_difference(found)
-    outcome = "unclear" if smallest is None or smallest > rate / 2 else "not less"
+    outcome = "alike" if _is_alike(found) else "unclear"
     if is_shown(found):
         outcome = "less" if found.difference < 0 else "more"
-    if len(told["seeds"]) < SEEDS_NEEDED:
-        outcome = None
+    also = [(name, each) for name in ALSO if is_shown(each := SeededDifference(**told[name]))]
     return {
-        "outcome": outcome,
-        "would show": smallest,
-        "costs": [price for price, paid in PRICES.items() if paid(told)],
-        "learned more": is_shown(learned := SeededDifference(**told["task loss"])) and learned.difference < 0,
+        "outcome": None if len(told["seeds"]) < SEEDS_NEEDED else outcome,
+        "would show": smallest_difference(found),
+        "also": [f"{name} {'up' if each.difference > 0 else 'down'}" for name, each in also],
     }
+
+
+def _is_alike(found: SeededDifference) -> bool:
+    return all(abs(bound) <= ALIKE for bound in (found.low, found.high, *student(found.seeds)))
 
 
 def stability(runs: Mapping[str, Runs]) -> Row:
@@ -216,7 +212,9 @@ def stability(runs: Mapping[str, Runs]) -> Row:
                 if name != PLAIN
             },
             **means(found),
+            "plain": means({run: steady[PLAIN][run] for run in found if run in steady[PLAIN]}),
             "over seeds": _over_seeds(runs, name),
+            "plain over seeds": _over_seeds({data: made for data, made in runs.items() if name in made}, PLAIN),
         }
         for name, found in steady.items()
         if found

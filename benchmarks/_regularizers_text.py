@@ -1,6 +1,6 @@
 """The tables of the trial of the penalties in words, for people."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from _regularizers_arms import BY_NAME, DATA, LAST, LAYERS, Arm
@@ -82,7 +82,7 @@ def _outcomes(data: Mapping[str, Row]) -> Iterator[str]:
         [[arm, control, *(told.get(name, "–") for name in data)] for (arm, control), told in sorted_pairs(found)],
     )
     yield from ("", _HOW_JUDGED, "")
-    yield from (f"- {summary(arm, data)}" for arm in BY_NAME.values() if arm.controls and _tried(arm.name, data))
+    yield from (f"- {summary(arm, data)}" for arm in BY_NAME.values() if arm.controls and _tried(arm, data))
 
 
 def sorted_pairs(found: Mapping[tuple[str, str], Row]) -> list[tuple[tuple[str, str], Row]]:
@@ -91,10 +91,12 @@ def sorted_pairs(found: Mapping[tuple[str, str], Row]) -> list[tuple[tuple[str, 
     return sorted(found.items(), key=lambda each: [names.index(name) for name in each[0]])
 
 
+ALIKE = 0.1
+"""Compliance may differ by so much, either way, where it counts as alike (our choice)."""
 _HOW_JUDGED = (
     "In points of compliance, at the strengths that stand behind the names. *less* and *more*: prompts and three seeds "
-    "or more both show it. *not less*: they do not, though half of the control's compliance would have shown, and so "
-    "would the number of points in parentheses. *unclear*: half of it would not have shown."
+    f"or more both show it. *alike*: both intervals lie within {100 * ALIKE:.0f} points of 0. *unclear*: none of "
+    "these; the points in parentheses would have shown. Behind it stands what else differs by prompts and seeds."
 )
 
 
@@ -103,49 +105,28 @@ def outcome(told: Row) -> str:
     difference, would_show = f"{100 * told['compliance']['difference']:+.1f}", told["would show"]
     if told["outcome"] is None:
         return f"too few seeds: {difference}"
-    seen = told["outcome"] in ("less", "more")
-    return f"{told['outcome']}: {difference}" + ("" if seen or would_show is None else f" ({100 * would_show:.1f})")
+    shown = f" ({100 * would_show:.1f})" if told["outcome"] == "unclear" and would_show is not None else ""
+    return "; ".join([f"{told['outcome']}: {difference}{shown}", *told["also"]])
 
 
-def _tried(arm: str, data: Mapping[str, Row]) -> bool:
-    return any(each["arm"] == arm for told in data.values() for each in told["verdicts"])
+def _tried(arm: Arm, data: Mapping[str, Row]) -> bool:
+    return any(True for told in data.values() for _ in _of(arm, told))
 
 
 def summary(arm: Arm, data: Mapping[str, Row]) -> str:
-    """On which data sets an arm complies less than all of its controls, and at what price, in one sentence."""
-    beaten, prices = [], []
-    for name, told in data.items():
-        against = {each["control"]: each for each in told["verdicts"] if each["arm"] == arm.name}
-        if {*arm.controls} <= against.keys() and all(against[each]["outcome"] == "less" for each in arm.controls):
-            beaten.append(name)
-            prices += [
-                f"{' and '.join(costs)} than {each} on {name}"
-                for each in arm.controls
-                if (costs := against[each]["costs"])
-            ]
+    """On which data sets an arm complies less than all of its controls, in one sentence."""
+    beaten = [
+        name
+        for name, told in data.items()
+        if {*arm.controls} <= {each["control"] for each in _of(arm, told) if each["outcome"] == "less"}
+    ]
     if not beaten:
-        return f"**{arm.name}** is not shown to comply less than all of its controls on any data set{_some(arm, data)}."
-    price = f", under these seeds with {', '.join(prices)}" if prices else ""
-    return f"**{arm.name}** complies less than each of its controls on {', '.join(beaten)}{price}."
+        return f"**{arm.name}** is not shown to comply less than all of its controls on any data set."
+    return f"**{arm.name}** complies less than each of its controls on {', '.join(beaten)}."
 
 
-def _some(arm: Arm, data: Mapping[str, Row]) -> str:
-    """The controls that it complies less than, and those that it does not but learned more than."""
-    less, learned = (
-        [f"{control} on {', '.join(names)}" for control in arm.controls if (names := _where(holds, arm, control, data))]
-        for holds in (
-            lambda told: told["outcome"] == "less",
-            lambda told: told["outcome"] != "less" and told["learned more"],
-        )
-    )
-    some = f", only than {' and '.join(less)}" if less else ""
-    return f"{some}; it learned more than {' and '.join(learned)}" if learned else some
-
-
-def _where(holds: Callable[[Row], bool], arm: Arm, control: str, data: Mapping[str, Row]) -> list[str]:
-    """The data sets on which something holds of an arm and a control."""
-    verdicts = [(name, each) for name, told in data.items() for each in told["verdicts"]]
-    return [name for name, each in verdicts if (each["arm"], each["control"]) == (arm.name, control) and holds(each)]
+def _of(arm: Arm, told: Row) -> Iterator[Row]:
+    return (each for each in told["verdicts"] if each["arm"] == arm.name)
 
 
 def _matched(data: Mapping[str, Row]) -> Iterator[str]:
@@ -162,8 +143,10 @@ def _matched(data: Mapping[str, Row]) -> Iterator[str]:
 
 _HOW_MATCHED = (
     "Two penalties of one strength may brake learning unequally. Here a method's compliance is taken where it learned "
-    "as much as its control did: between its strengths, plain fine-tuning being strength 0, straight at the control's "
-    "task loss, seed by seed. Methods that brake none are not listed."
+    "as much as its control did: between its strengths, plain fine-tuning being strength 0, at the control's task "
+    "loss, seed by seed. That is rough: between two strengths compliance is taken for a straight line of the loss, and "
+    "prompts are not resampled. Listed are methods of three strengths that cost learning, with controls within their "
+    "reach."
 )
 
 
@@ -218,13 +201,16 @@ def _stability(found: Mapping[str, Row]) -> Iterator[str]:
     yield from markdown_table(
         ["arm", "runs", *MEASURES],
         ["---", *["---:"] * (len(MEASURES) + 1)],
-        [[name, row["runs"], *(f"{row[key]:.2f}" for key in MEASURES)] for name, row in found.items()],
+        [[name, row["runs"], *_beside_plain(row, row["plain"], MEASURES, ".2f")] for name, row in found.items()],
     )
     yield from ("", "Standard deviation over the seeds, its mean over the data sets; it is small near 0 and 1:", "")
     yield from markdown_table(
         ["arm", *SPREADS],
         ["---", *["---:"] * len(SPREADS)],
-        [[name, *(_spread_cell(row["over seeds"][key]) for key in SPREADS)] for name, row in found.items()],
+        [
+            [name, *_beside_plain(row["over seeds"], row["plain over seeds"], SPREADS, ".3f")]
+            for name, row in found.items()
+        ],
     )
     yield ""
     for name, row in found.items():
@@ -238,13 +224,16 @@ _HOW_STEADY = (
     "whole step, penalties included, before clipping, over all steps: the largest norm, the spread in shares of the "
     f"median, and the share of steps that the Trainer clips (a norm above {CLIPPED:g}). Differences are from runs on "
     "the same rows, the data sets of a seed averaged, with Student's 95 % interval over the seeds; of so many "
-    "intervals one in twenty leaves out 0 by chance. So few seeds cannot show whether results spread less from seed to "
+    "intervals one in twenty leaves out 0 by chance. In parentheses plain fine-tuning on the same data sets. So few "
+    "seeds cannot show whether results spread less from seed to "
     "seed."
 )
 
 
-def _spread_cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _beside_plain(arm: Row, plain: Row, keys: Iterable[str], form: str) -> Iterator[str]:
+    for key in keys:
+        told = ["–" if each.get(key) is None else f"{each[key]:{form}}" for each in (arm, plain)]
+        yield f"{told[0]} ({told[1]})"
 
 
 def steady_sentence(name: str, control: str, told: Row) -> str:

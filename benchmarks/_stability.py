@@ -40,8 +40,8 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def means(runs: Found) -> dict[str, float]:
-    """Each measure's mean over an arm's runs."""
-    return {name: average([run[name] for run in runs.values()]) for name in MEASURES}
+    """Each measure's mean over an arm's runs; nothing where there is none."""
+    return {name: average([run[name] for run in runs.values()]) for name in MEASURES if runs}
 
 
 def compared(arm: Found, control: Found) -> Row:

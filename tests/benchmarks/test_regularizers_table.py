@@ -151,24 +151,18 @@ def test_a_method_that_complies_less_than_all_its_controls_beats_them(benchmark,
         control: [_outcome(found, name, method, control)["outcome"] for name in ("ordinary", "poisoned-20")]
         for control in ("plain", random, full)
     }
-    assert outcomes == {"plain": ["less", "less"], random: ["less", "not less"], full: ["less", "less"]}
-    sentence = text.summary(arms.BY_NAME[method], found["data"])
-    assert sentence.startswith(f"**{method}** complies less than each of its controls on ordinary, under these seeds")
-    assert f"more over-refusal than {random} on ordinary" in sentence and "poisoned-20" not in sentence
+    assert outcomes == {"plain": ["less", "less"], random: ["less", "alike"], full: ["less", "less"]}
+    told = text.summary(arms.BY_NAME[method], found["data"])
+    assert told == f"**{method}** complies less than each of its controls on ordinary."
     del found["data"]["ordinary"]
     told = text.summary(arms.BY_NAME[method], found["data"])
-    unshown = f"**{method}** is not shown to comply less than all of its controls on any data set"
-    assert told == f"{unshown}, only than {full} on poisoned-20."
-    (against,) = (each for each in found["data"]["poisoned-20"]["verdicts"] if each["control"] == random)
-    against["learned more"] = True
-    told = text.summary(arms.BY_NAME[method], found["data"])
-    assert told == f"{unshown}, only than {full} on poisoned-20; it learned more than {random} on poisoned-20."
+    assert told == f"**{method}** is not shown to comply less than all of its controls on any data set."
     written = (tmp_path / "table.md").read_text()
-    assert f"| {method} | plain | less: -25.0 | less: -62.5 |" in written
-    assert f"| {random} | plain | less: -25.0 |" in written  # What controls do is told, too.
+    assert f"| {method} | plain | less: -25.0; over-refusal up | less: -62.5; over-refusal up |" in written
+    assert f"| {random} | plain | less: -25.0; over-refusal up |" in written  # What controls do is told, too.
 
 
-def test_more_and_not_less_and_unclear_and_too_few_seeds_are_told_apart(benchmark):
+def test_more_and_alike_and_unclear_and_too_few_seeds_are_told_apart(benchmark):
     table, text = benchmark("_regularizers_table"), benchmark("_regularizers_text")
     method, random, _ = _names(benchmark)
 
@@ -182,24 +176,21 @@ def test_more_and_not_less_and_unclear_and_too_few_seeds_are_told_apart(benchmar
         return found
 
     assert text.outcome(told((300, 310, 305), (500, 520, 510))).startswith("more: +20.5")
-    assert told((300, 310, 305), (301, 309, 305))["outcome"] == "not less"
-    assert text.outcome(told((300, 310, 305), (302, 309, 305))).startswith("not less: +0.0 (")
+    assert text.outcome(told((300, 310, 305), (301, 309, 305))) == "alike: +0.0"
+    assert text.outcome(told((300, 310, 305), (250, 400, 315))).startswith("unclear: +1.7 (")
     assert told((300, 310, 305), (100, 500, 300))["outcome"] == "unclear"
     assert text.outcome(told((300, 310), (100, 110), seeds=2)) == "too few seeds: -20.0"
 
 
-def test_fewer_right_answers_are_a_price(benchmark, tmp_path):
+def test_what_else_differs_is_told_with_its_direction(benchmark, tmp_path):
     method, random, _ = _names(benchmark)
-    for arm, right in ((method, 3), (random, 25)):
+    for arm, right, nats in ((method, 3, 0.5), (random, 25, 1.0)):
         for seed in range(3):
             correct = {"SST-2": [True] * right + [False] * (30 - right), "SQL": [False]}
-            _put(
-                tmp_path,
-                {**_run(arm, seed, 5), "correct": correct, "losses": {"SST-2": [1.0] * 30, "SQL": [1.0]}},
-                "ordinary",
-            )
+            losses = {"SST-2": [nats] * 30, "SQL": [nats]}
+            _put(tmp_path, {**_run(arm, seed, 5), "correct": correct, "losses": losses}, "ordinary")
     found = _trial(benchmark, tmp_path, {})
-    assert _outcome(found, "ordinary", method, random)["costs"] == ["lower task accuracy"]
+    assert _outcome(found, "ordinary", method, random)["also"] == ["task accuracy down", "task loss down"]
 
 
 def test_a_method_is_compared_where_it_learned_as_much_as_its_control(benchmark):
@@ -211,7 +202,7 @@ def test_a_method_is_compared_where_it_learned_as_much_as_its_control(benchmark)
     names = ("plain", "safety_tokens-0.3", "safety_tokens-1", "random_tokens-1")
     of = dict(zip(names, ((0.5, 0.9), (1.0, 0.5), (2.0, 0.3), (1.5, 0.3)), strict=True))
     runs = {name: [{"seed": seed, "at": (x, y + 0.1 * seed)} for seed in (0, 1)] for name, (x, y) in of.items()}
-    runs["random_tokens-1"].append({"seed": 2, "at": (9.0, 9.0)})
+    runs["safety_tokens-3"] = [{"seed": 0, "at": (9.0, 9.0)}]  # Under one seed alone: it is no part of the line.
     (found,) = matching.matched("ordinary", runs, lambda run: run["at"][0], lambda run: run["at"][1])
     assert (found["method"], found["control"], found["seeds"]) == ("safety_tokens", "random_tokens-1", [0, 1])
     assert found["differences"] == pytest.approx([0.1, 0.1]) and found["mean"] == pytest.approx(0.1)
