@@ -8,6 +8,7 @@ from typing import Any
 from _trial_measure import OPENINGS
 from moored.embedded.prompts import example_pool, openings, ordinary_instructions
 from moored.workflows._prompt_sets import spread
+from moored.workflows.safeguards import AUTO
 
 Row = dict[str, Any]
 DIRECTION = (0.3, 1.0, 3.0)
@@ -107,6 +108,12 @@ def _arm(family: str, *safeguards: Row, controls: tuple[str, ...] = (), on: Sequ
     return Arm(name=f"{family}-{strengths}", safeguards=safeguards, controls=controls, family=family, on=on)
 
 
+def _automatic(family: str, safeguard: Row) -> Arm:
+    """A family of its own: what is found is another strength under each seed."""
+    stated = ({**safeguard, "strength": AUTO},)
+    return Arm(name=f"{family}-{AUTO}", safeguards=stated, family=f"{family}_{AUTO}", on=(MAIN,))
+
+
 def _update_norm(strength: float, on: Sequence[str]) -> Arm:
     return _arm("update_norm", {"name": "update_norm", "strength": strength}, on=on)
 
@@ -167,6 +174,8 @@ ARMS = [
         for each in DIRECTION[1:]
     ),
     _update_norm(DIRECTION[0], (MAIN,)),
+    _automatic("safety_tokens", _tokens(_T)),
+    _automatic("harmful_direction", _harmful(_L)),
     *_following(DIRECTION_LAST[1], (LAST,), (LAST,)),
     *_weaker_and_stronger(DIRECTION_LAST, (LAST,)),
 ]
@@ -178,5 +187,6 @@ def tried_on(data: str) -> list[Arm]:
     """The arms of a data set, those of one family from the weakest to the strongest."""
     return sorted(
         (arm for arm in ARMS if data in arm.on),
+        # All strengths of a family are numbers, or it has but one.
         key=lambda arm: (FAMILIES.index(arm.family), *(each["strength"] for each in arm.safeguards)),
     )

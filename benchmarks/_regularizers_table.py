@@ -129,6 +129,7 @@ def row(runs: Sequence[Row]) -> Row:
         **numbers(runs, COLUMNS),
         "task accuracy": rate([accuracy(run) for run in runs]),
         "task loss": mean([loss(run) for run in runs]),
+        "strengths": [[each["strength"] for each in run.get("training", {}).get("safeguards", ())] for run in runs],
         "penalties": _penalties(runs),
         "led": _led(runs),
     }

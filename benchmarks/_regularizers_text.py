@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from _regularizers_arms import BY_NAME, DATA, LAST, LAYERS, Arm
+from _regularizers_arms import BY_NAME, DATA, LAST, LAYERS, MAIN, Arm
 from _stability import CLIPPED, MEASURES
 from _trial_table import FOOT, SEEDS_NEEDED, arms_table, in_compliance, in_nats, in_points, made, markdown_table
 from moored.measurement.statistics import SeededDifference
+from moored.workflows.safeguards import AUTO
 
 Row = dict[str, Any]
 RATES = ("JailbreakBench", "over-refusal", "incoherent", "SST-2", "SQL", "task accuracy")
@@ -47,7 +48,8 @@ def _setting(table: Row) -> str:
         "accuracy is SST-2's for the most part, and much of it the form of the answer"
         f"{_constant(table['constant'])}; the task's loss tells learning better."
     )
-    arms = [f"- *{name}*: {what}." for name, what in _arms(len(table["tokens"])).items()]
+    told = _arms(len(table["tokens"])) | dict(_automatic(table["data"]))
+    arms = [f"- *{name}*: {what}." for name, what in told.items()]
     return "\n".join([made, "", *arms, "", measured])
 
 
@@ -64,6 +66,13 @@ def _arms(tokens: int) -> dict[str, str]:
         "random_harmful, harmless_direction": "their controls: as many random directions, and the directions of "
         "ordinary requests and answers",
     }
+
+
+def _automatic(data: Mapping[str, Row]) -> Iterator[tuple[str, str]]:
+    for name, row in data.get(MAIN, {"arms": {}})["arms"].items():
+        if name.endswith(AUTO):
+            found = ", ".join(f"{strength:g}" for strengths in row["strengths"] for strength in strengths)
+            yield name, f"`strength: {AUTO}`, which found {found} under the seeds"
 
 
 def _constant(accuracy: float | None) -> str:

@@ -110,6 +110,7 @@ def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_pa
     for arm in benchmark("_regularizers_arms").ARMS:
         for stated in arm.stated(0, tokens):
             name = stated.pop("name")
+            stated["strength"] = 1.0 if stated["strength"] == "auto" else stated["strength"]
             extra = {"base": "somewhere"} if name == "alignment_direction" else {}
             assert REGULARIZERS[name](**typed(stated, REGULARIZERS[name], "train.yaml"), **extra).strength > 0
 
@@ -235,6 +236,15 @@ def test_the_row_of_an_arm_holds_its_penalties_and_the_task(benchmark, tmp_path)
     )
     written = (tmp_path / "table.md").read_text()
     assert f"| {method} | 3 | 0.12 [" in written and "| aligned | – | 0.05 [" in written and "## Stability" in written
+
+
+def test_what_auto_found_is_told(benchmark, tmp_path):
+    for seed, strength in ((0, 0.25), (1, 3.0)):
+        run = _run("safety_tokens-auto", seed, 5)
+        run["training"]["safeguards"] = [{"name": "safety_tokens", "strength": strength}]
+        _put(tmp_path, run, "poisoned-20")
+    _trial(benchmark, tmp_path, {})
+    assert "`strength: auto`, which found 0.25, 3 under the seeds" in (tmp_path / "table.md").read_text()
 
 
 def test_the_figure_has_a_panel_for_each_data_set_and_tells_its_numbers(benchmark, tmp_path):
