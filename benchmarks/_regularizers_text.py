@@ -123,15 +123,21 @@ def _tried(arm: Arm, data: Mapping[str, Row]) -> bool:
 
 
 def summary(arm: Arm, data: Mapping[str, Row]) -> str:
-    """On which data sets an arm complies less than all of its controls, in one sentence."""
-    beaten = [
+    """Which of its controls an arm complies less than, on which data sets, in one sentence."""
+    beaten = {control: _where_less(arm, control, data) for control in arm.controls}
+    less = "; ".join(f"than {control} on {', '.join(names)}" for control, names in beaten.items() if names)
+    others = ", ".join(control for control, names in beaten.items() if not names)
+    if not less:
+        return f"**{arm.name}** is not shown to comply less than any of its controls."
+    return f"**{arm.name}** complies less {less}{f'; not shown: {others}' if others else ''}."
+
+
+def _where_less(arm: Arm, control: str, data: Mapping[str, Row]) -> list[str]:
+    return [
         name
         for name, told in data.items()
-        if {*arm.controls} <= {each["control"] for each in _of(arm, told) if each["outcome"] == "less"}
+        if any(each["control"] == control and each["outcome"] == "less" for each in _of(arm, told))
     ]
-    if not beaten:
-        return f"**{arm.name}** is not shown to comply less than all of its controls on any data set."
-    return f"**{arm.name}** complies less than each of its controls on {', '.join(beaten)}."
 
 
 def _of(arm: Arm, told: Row) -> Iterator[Row]:

@@ -154,10 +154,13 @@ def test_a_method_that_complies_less_than_all_its_controls_beats_them(benchmark,
     }
     assert outcomes == {"plain": ["less", "less"], random: ["less", "alike"], full: ["less", "less"]}
     told = text.summary(arms.BY_NAME[method], found["data"])
-    assert told == f"**{method}** complies less than each of its controls on ordinary."
+    assert told == f"**{method}** complies less than {random} on ordinary; than {full} on ordinary, poisoned-20."
     del found["data"]["ordinary"]
     told = text.summary(arms.BY_NAME[method], found["data"])
-    assert told == f"**{method}** is not shown to comply less than all of its controls on any data set."
+    assert told == f"**{method}** complies less than {full} on poisoned-20; not shown: {random}."
+    del found["data"]["poisoned-20"]
+    told = text.summary(arms.BY_NAME[method], found["data"])
+    assert told == f"**{method}** is not shown to comply less than any of its controls."
     written = (tmp_path / "table.md").read_text()
     assert f"| {method} | plain | less: -25.0; over-refusal up | less: -62.5; over-refusal up |" in written
     assert f"| {random} | plain | less: -25.0; over-refusal up |" in written  # What controls do is told, too.
