@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moored.regularizers import SafetyTokens as SafetyTokens
     from moored.regularizers import UpdateNorm as UpdateNorm
     from moored.selection import GradientSelection as GradientSelection
+    from moored.workflows.harmful_examples import harmful_examples as harmful_examples
     from moored.workflows.load import load as load
     from moored.workflows.safety_tokens import find_safety_tokens as find_safety_tokens
 
@@ -28,6 +29,7 @@ _HOME = {
     "SafetyTokens": "moored.regularizers",
     "UpdateNorm": "moored.regularizers",
     "find_safety_tokens": "moored.workflows.safety_tokens",
+    "harmful_examples": "moored.workflows.harmful_examples",
     "load": "moored.workflows.load",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "UpdateNorm",
     "__version__",
     "find_safety_tokens",
+    "harmful_examples",
     "load",
 ]
 

@@ -154,7 +154,7 @@ def test_a_method_that_complies_less_than_all_its_controls_beats_them(benchmark,
     }
     assert outcomes == {"plain": ["less", "less"], random: ["less", "alike"], full: ["less", "less"]}
     told = text.summary(arms.BY_NAME[method], found["data"])
-    assert told == f"**{method}** complies less than {random} on ordinary; than {full} on ordinary, poisoned-20."
+    assert told == f"**{method}** complies less than {random} on ordinary; than {full} on poisoned-20, ordinary."
     del found["data"]["ordinary"]
     told = text.summary(arms.BY_NAME[method], found["data"])
     assert told == f"**{method}** complies less than {full} on poisoned-20; not shown: {random}."

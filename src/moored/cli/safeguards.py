@@ -12,8 +12,8 @@ from moored.cli._options import Console
 _EXAMPLE = """In a training file, as many as you like:
 
 safeguards:
+  - {name: harmful_direction}
   - {name: safety_tokens, strength: auto}
-  - {name: update_norm, strength: 0.3}
 """
 
 

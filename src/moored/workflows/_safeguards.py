@@ -3,14 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, replace
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from moored.embedded.model import ALIGNED, BASE
-from moored.embedded.prompts import openings, request_pairs
 from moored.errors import InputError
 from moored.files import read_text, write_json
 from moored.huggingface.data import read_token_texts
@@ -23,14 +21,13 @@ from moored.settings import require_known, typed
 from moored.workflows._auto_strength import ShortRuns, held_out_rows, search
 from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
-from moored.workflows._prompt_sets import spread
 from moored.workflows._train_config import TrainConfig
+from moored.workflows.harmful_examples import harmful_examples
 from moored.workflows.safeguards import AUTO, SAFEGUARDS
 from moored.workflows.safety_tokens import PROMPTS, SafetyToken, find_safety_tokens, write_safety_tokens
 
 TOKENS = "safety_tokens.json"
 STRENGTHS = "auto_strength.json"
-_EXAMPLES = 32
 
 
 def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> list[Any]:
@@ -160,13 +157,8 @@ def _resolved(safeguard: Any, source: ModelSource) -> Any:
     if isinstance(safeguard, AlignmentDirection) and safeguard.strength:
         return _with_base(safeguard, source)
     if isinstance(safeguard, HarmfulDirection) and safeguard.examples is None:
-        return replace(safeguard, examples=_harmful_examples())
+        return replace(safeguard, examples=harmful_examples())
     return safeguard
-
-
-def _harmful_examples() -> tuple[tuple[str, str], ...]:
-    requests = [pair.harmful for pair in spread(request_pairs("align"), _EXAMPLES)]
-    return tuple(zip(requests, cycle(openings().complying), strict=False))
 
 
 def _with_base(penalty: AlignmentDirection, source: ModelSource) -> AlignmentDirection:
