@@ -209,7 +209,7 @@ def _save(trainer: Any, start: Start, out: Path) -> None:
         if not trainer.args.should_save:
             return
         # A pickle of the arguments, which moored_run.json records as text; and PEFT's empty card, which names this
-        # machine's path of the base.
+        # machine's path of the base and would take the place of TRL's.
         for needless in ("training_args.bin", "README.md"):
             (result / needless).unlink(missing_ok=True)
         if start.below is not None:
