@@ -109,6 +109,7 @@ WAYS: dict[str, Callable[[Shared], Callable[..., Trainer]]] = {
     "moored-both": _ours(_direction, _cached),
     "dense-direction": _dense,
     "full-logits-tokens": _full_logits,
+    "limit-again": lambda shared: SFTTrainer,
 }
 OURS = tuple(way for way in WAYS if way.startswith("moored-"))
 

@@ -7,11 +7,12 @@ Writes a list of rows `{"case", "variant", "seconds", "ratio", "peak_mib", …}`
 embedded model, with LoRA on all linear layers, bf16 autocast and micro-batches of 8 × 128 tokens. `moored-direction`
 has a direction of full rank, the worst case, `moored-direction-lowrank` that of an adapter; `moored-both` is
 `moored-direction` and `moored-tokens-cached`. `full-logits-tokens` takes its loss from its logits too, in bf16, which
-on a CPU is faster than TRL's own head, in fp32. In `penalty-of-a-step` the limit is such a step, and the others are
-what they add to it, alone: steps differ from each other by more than a penalty takes. Where tokens are held that goes
-from the last hidden states to the gradient at them. In a case called `layer` the limit is that layer's own forward and
-backward for 1024 tokens, and the others are the penalty and its gradient alone. A penalty that is not ours is not
-timed. The peak of memory counts all that a variant keeps beyond the loaded model.
+on a CPU is faster than TRL's own head, in fp32; `limit-again` is another plain trainer, and how far it is from 1 is
+what such ratios cannot tell. In `penalty-of-a-step` the limit is such a step, and the others are what they add to it,
+alone: steps differ from each other by more than a penalty takes. Where tokens are held that goes from the last hidden
+states to the gradient at them. In a case called `layer` the limit is that layer's own forward and backward for 1024
+tokens, and the others are the penalty and its gradient alone. A penalty that is not ours is not timed. The peak of
+memory counts all that a variant keeps beyond the loaded model.
 """
 
 from _paired import Benchmark, Case, main
