@@ -4,8 +4,8 @@ Each variant first runs once alone: that gives its peak of memory, and what it f
 twin among ours finds. What fails there or finds something else is listed with its error and not timed. The others are
 timed in turns in one process, in a new order each round; this process keeps the memory that it frees, for taking it
 again from the system can take longer than what is timed. `ratio`, `ratio_low` and `ratio_high` are median and quartiles
-of the rounds' own ratios to the limit. Finished cases lie in `--run`, and a call after an
-interruption goes on from there unless settings, versions or code have changed.
+of the rounds' own ratios to the limit. Finished cases lie in `--run`, and a call after an interruption goes on from
+there unless settings, versions or code have changed.
 """
 
 import argparse

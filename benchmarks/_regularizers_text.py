@@ -240,8 +240,7 @@ _HOW_STEADY = (
     f"median, and the share of steps that the Trainer clips (a norm above {CLIPPED:g}). Differences are from runs on "
     "the same rows, the data sets of a seed averaged, with Student's 95 % interval over the seeds; of so many "
     "intervals one in twenty leaves out 0 by chance. In parentheses plain fine-tuning on the same data sets. So few "
-    "seeds cannot show whether results spread less from seed to "
-    "seed."
+    "seeds cannot show whether results spread less from seed to seed."
 )
 
 
