@@ -174,7 +174,7 @@ def test_the_share_of_a_run_that_logs_no_loss_is_not_zero(tmp_path, capsys):
     (logged,) = (entry for entry in once.state.log_history if "loss" in entry)
     share = quiet.safeguard_report()[0]["share"]
     assert share == pytest.approx(logged["safety/l2/share"], rel=1e-4) and share > 0
-    assert f"l2 was {share:.2%} of the loss" in told
+    assert f"l2 was {100 * share:.3g}% of the loss" in told
 
 
 def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
@@ -193,7 +193,7 @@ def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
     assert second["safety/l2/share"] == pytest.approx(weighed / (second["loss"] + 1.5 * weighed))
     assert second["safety/half/share"] == pytest.approx(second["safety/l2/share"] / 2)
     assert not any("resting" in key for key in second)
-    assert f"l2 was {second['safety/l2/share']:.2%} of the loss" in printed
+    assert f"l2 was {100 * second['safety/l2/share']:.3g}% of the loss" in printed
     assert trainer.safeguard_report() == [
         {"name": "l2", "on": True, "strength": 0.5, "holds": 6, "share": second["safety/l2/share"]},
         {"name": "resting", "on": False},

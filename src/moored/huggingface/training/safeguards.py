@@ -91,4 +91,7 @@ def _check_penalty(penalty: Any) -> None:
 
 def told_share(share: float | None) -> str:
     """A penalty's part in what was minimized, in words."""
-    return "took no step" if share is None else f"was {share:.2%} of the loss and the penalties together at the end"
+    # Significant digits: a penalty that is next to nothing is to be seen as such, and is not nothing.
+    return (
+        "took no step" if share is None else f"was {100 * share:.3g}% of the loss and the penalties together at the end"
+    )
