@@ -46,6 +46,19 @@ def test_an_answer_ends_where_the_checkpoint_says():
     assert answer == plain_answer(model, RENDERED[0], 5)
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_output_head_sees_its_states_in_one_piece(kind):
+    """At the last positions of several prompts, a slice, it would copy its weight for each of them."""
+    model, seen = MODELS[kind](), []
+    head = model.get_output_embeddings()
+    assert head is not None
+    head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].is_contiguous()))
+    generate(model, TOKENIZER, RENDERED, max_new_tokens=2)
+    assert len(seen) >= 2
+    assert all(seen)
+    assert not head._forward_pre_hooks
+
+
 def test_progress_counts_every_answer_once():
     steps = []
     generate(tiny_model(), TOKENIZER, RENDERED, max_new_tokens=1, batch_size=2, progress=steps.append)

@@ -34,7 +34,7 @@ def generate(
         progress: called after each batch with the number of answers it brought.
     """
     answers = [""] * len(rendered)
-    with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens):
+    with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
         for rows in by_length(rendered, batch_size):
             texts = _generate_batch(model, tokenizer, [rendered[row] for row in rows])
             for row, text in zip(rows, texts, strict=True):
@@ -60,6 +60,24 @@ def _plainly_greedy(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, 
         yield
     finally:
         causal.generation_config = own
+
+
+@contextmanager
+def _contiguous_head(model: torch.nn.Module) -> Iterator[None]:
+    """Lets the output head see its states in one piece.
+
+    Those of the prompts' last positions are a slice, and of one a product in three dimensions copies the head's whole
+    weight for every prompt: on a CPU that took most of an answer's time, and gigabytes.
+    """
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _generate_batch(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[str]:
