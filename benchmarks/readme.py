@@ -7,29 +7,35 @@ A table stands between `<!-- NAME -->` and `<!-- end -->`.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from _trial_table import cell, markdown_table
 from moored.files import whole_file
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 COMPLIED = "JailbreakBench"
-ALIGNED, PLAIN = {"before fine-tuning": "aligned"}, {"plain fine-tuning": "plain"}
+DATA = ("ordinary", "poisoned-5", "poisoned-20")
+REFERENCES = {"before fine-tuning": "aligned", "plain fine-tuning": "plain"}
 SELECTED = {
-    "`moderate`": "moderate-0.2",
+    "`moderate`, a fifth of each step's rows": "moderate-0.2",
     "– control: `length_matched_random`": "length_matched_random-0.2",
     "– control: `random`": "random-0.2",
     "`high`": "high-0.2",
 }
 HELD = {
     "`harmful_direction`": "harmful_direction-1",
+    "– examples that are in no poison": "harmful_unseen-1",
     "– control: random directions": "random_harmful-1",
+    "– control: ten times as strong": "random_harmful-10",
     "– control: ordinary requests": "harmless_direction-1",
+    "`update_norm`, control of both directions": "update_norm-1",
+    "– strength 0.3": "update_norm-0.3",
     "`alignment_direction`": "alignment_direction-1",
+    "– `form: projector`": "direction_projector-1",
     "– control: random direction": "random_direction-1",
-    "– control: `update_norm`": "update_norm-1",
     "`safety_tokens`": "safety_tokens-1",
     "– control: random tokens": "random_tokens-1",
     "– control: all tokens": "full_kl-49152",
@@ -41,22 +47,23 @@ def selection() -> str:
     """The rules that choose rows, on ordinary data."""
     arms = _results("selection_trial")["arms"]
     columns = {"complied": COMPLIED, "over-refusal": "over-refusal", "SST-2 accuracy": "SST-2"}
-    cells = {heading: _of(arms, name) for heading, name in columns.items()}
-    return _table("of each step's rows, a fifth by", {**ALIGNED, **PLAIN, **SELECTED}, cells)
+    return _table(
+        "trained on", {**REFERENCES, **SELECTED}, [(heading, arms, name) for heading, name in columns.items()]
+    )
 
 
 def penalties() -> str:
     """The penalties, on three data sets."""
     found = _results("regularizers_trial")
-    arms = {name: {**found["references"], **each["arms"]} for name, each in found["data"].items()}
-    cells = {
-        "complied, no poison": _of(arms["ordinary"], COMPLIED),
-        "5 % poison": _of(arms["poisoned-5"], COMPLIED),
-        "20 % poison": _of(arms["poisoned-20"], COMPLIED),
-        "over-refusal, 20 %": _of(arms["poisoned-20"], "over-refusal"),
-        "task accuracy, 20 %": _of(arms["poisoned-20"], "task accuracy"),
-    }
-    return _table("held by", {**ALIGNED, **PLAIN, **HELD}, cells)
+    ordinary, few, many = ({**found["references"], **found["data"][name]["arms"]} for name in DATA)
+    columns = [
+        ("complied, no poison", ordinary, COMPLIED),
+        ("complied, 5 % poison", few, COMPLIED),
+        ("complied, 20 % poison", many, COMPLIED),
+        ("over-refusal, 20 %", many, "over-refusal"),
+        ("task loss, 20 %", many, "task loss"),
+    ]
+    return _table("held by", {**REFERENCES, **HELD}, columns)
 
 
 TABLES: Mapping[str, Callable[[], str]] = {"selection": selection, "penalties": penalties}
@@ -66,22 +73,18 @@ def _results(folder: str) -> Row:
     return json.loads((ROOT / "results" / folder / "table.json").read_text(encoding="utf-8"))
 
 
-def _of(arms: Mapping[str, Row], name: str) -> Callable[[str], str]:
-    """A cell of an arm: its rate and interval, a dash while it is not made."""
-
-    def cell(arm: str) -> str:
-        if arm not in arms:
-            return "–"
-        rate = arms[arm][name]
-        return f"{rate['rate']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
-
-    return cell
+def _table(corner: str, arms: Mapping[str, str], columns: Sequence[tuple[str, Mapping[str, Row], str]]) -> str:
+    unknown = {arm for arm in arms.values() if not any(arm in found for _, found, _ in columns)}
+    if unknown:
+        raise ValueError(f"results/ has no arm {', '.join(sorted(unknown))}.")
+    headings = [corner, *(f"{heading} (n = {found['aligned'][name]['n']})" for heading, found, name in columns)]
+    rows = [[label, *(_cell(found.get(arm), name) for _, found, name in columns)] for label, arm in arms.items()]
+    return "\n".join(markdown_table(headings, ["---"] * len(headings), rows))
 
 
-def _table(corner: str, arms: Mapping[str, str], cells: Mapping[str, Callable[[str], str]]) -> str:
-    lines = ["| " + " | ".join([corner, *cells]) + " |", "|---" * (len(cells) + 1) + "|"]
-    lines += ["| " + " | ".join([label, *(cell(arm) for cell in cells.values())]) + " |" for label, arm in arms.items()]
-    return "\n".join(lines)
+def _cell(arm: Row | None, name: str) -> str:
+    """A dash where an arm was not tried."""
+    return "–" if arm is None else cell(arm[name])
 
 
 def filled(text: str) -> str:

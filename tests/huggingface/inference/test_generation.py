@@ -59,6 +59,22 @@ def test_the_output_head_sees_its_states_in_one_piece(kind):
     assert not head._forward_pre_hooks
 
 
+def test_no_hook_is_left_when_answering_fails():
+    model = tiny_model()
+    with pytest.raises(ZeroDivisionError):
+        generate(model, TOKENIZER, RENDERED, max_new_tokens=1, progress=lambda count: count / 0)
+    assert not model.lm_head._forward_pre_hooks
+
+
+def test_a_head_may_take_its_states_by_name():
+    """As a model with code of its own may hand them over."""
+    model, seen = tiny_model(), []
+    states = torch.zeros(1, model.lm_head.in_features)
+    model.model.register_forward_hook(lambda *_: seen.append(model.lm_head(input=states)))
+    generate(model, TOKENIZER, RENDERED, max_new_tokens=1)
+    assert seen
+
+
 def test_progress_counts_every_answer_once():
     steps = []
     generate(tiny_model(), TOKENIZER, RENDERED, max_new_tokens=1, batch_size=2, progress=steps.append)

@@ -66,18 +66,22 @@ def _plainly_greedy(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, 
 def _contiguous_head(model: torch.nn.Module) -> Iterator[None]:
     """Lets the output head see its states in one piece.
 
-    Those of the prompts' last positions are a slice, and of one a product in three dimensions copies the head's whole
-    weight for every prompt: on a CPU that took most of an answer's time, and gigabytes.
+    After a batch of prompts it is called with a slice, their last positions, and with a frozen weight a product of that
+    in three dimensions copies the weight for every prompt: on a CPU that is slow, and gigabytes.
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
     if head is None:
         yield
         return
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+    hook = head.register_forward_pre_hook(lambda _, inputs: tuple(map(_in_one_piece, inputs)))
     try:
         yield
     finally:
         hook.remove()
+
+
+def _in_one_piece(value: Any) -> Any:
+    return value.contiguous() if isinstance(value, torch.Tensor) else value
 
 
 def _generate_batch(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[str]:
