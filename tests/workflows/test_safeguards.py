@@ -73,6 +73,20 @@ def test_tokens_are_found_once_and_kept_beside_the_adapter(job, monkeypatch):
     assert again["safeguards"][0]["holds"] == 3 and len(found) == 1
 
 
+def test_a_run_that_took_no_step_leaves_no_folder(job, monkeypatch):
+    """A cache of other tokens is noticed once the trainer looks into it."""
+    monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda *_, **__: TOKENS)
+    guards = {"name": "safety_tokens", "strength": 0.5, "cache": str(job.folder / "cache")}
+    drawn = {**guards, "control": "random_tokens"}
+    record = job(safeguards=[guards])
+    assert record["safeguards"][0]["tokens"] == ["I", " canno", " help"]
+    with pytest.raises(InputError, match="is of other tokens; name another folder"):
+        job(safeguards=[drawn], output_dir="again")
+    assert not (job.folder / "again").exists()
+    told = job(safeguards=[{**drawn, "cache": "elsewhere"}], output_dir="again")["safeguards"][0]["tokens"]
+    assert len(told) == 3 and not set(told) & {"I", " canno", " help"}
+
+
 def test_an_automatic_strength_is_searched_once_and_recorded(job, monkeypatch):
     from moored.workflows import _auto_strength
 

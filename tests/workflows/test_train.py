@@ -112,9 +112,9 @@ def test_a_run_from_base_and_adapter_gives_one_adapter_for_that_base(job, monkey
     seen = {}
     save = workflow._save
 
-    def spy(trainer, start, out):
+    def spy(trainer, out):
         seen["logits"] = trainer.model.eval()(ids).logits.detach()
-        save(trainer, start, out)
+        save(trainer, out)
 
     monkeypatch.setattr(workflow, "_save", spy)
     ids = torch.tensor([[1, 20, 30, 40]])

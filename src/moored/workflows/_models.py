@@ -12,6 +12,7 @@ from moored.huggingface.models import (
     adapter_base,
     checkpoint_folder,
     load_tokenizer,
+    refuse_partial,
     require_chat_template,
     require_fit,
 )
@@ -33,16 +34,14 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
     elif (Path(name) / "adapter_config.json").is_file():
         if adapter is not None:
             raise InputError(f"{name} is an adapter itself; give its base as the model and one adapter over it.")
-        base = adapter_base(name)
-        if (Path(base) / "adapter_config.json").is_file():
-            raise ModelError(
-                f"The adapter {name} names {base} as its base, which is an adapter too; name a checkpoint."
-            )
-        source = replace(resolve_model(base), adapter=Path(name))
+        refuse_partial(Path(name))
+        source = replace(resolve_model(adapter_base(name)), adapter=Path(name))
     else:
         source = ModelSource(name)
     if adapter is not None and not adapter.is_dir():
         raise ModelError(f"There is no adapter folder {adapter}; check the path.")
+    if adapter is not None and (adapter / "adapter_config.json").is_file():
+        refuse_partial(adapter)
     return replace(source, name=name, adapter=adapter or source.adapter)
 
 

@@ -127,6 +127,11 @@ class Findings:
         if self._strengths:
             write_json(self._out / STRENGTHS, self._strengths)
 
+    def forget(self) -> None:
+        """Removes what `write` wrote."""
+        for name in (TOKENS, STRENGTHS):
+            (self._out / name).unlink(missing_ok=True)
+
 
 def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:
     model = load_model(source, dtype="auto", merge=True)

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from moored.errors import InputError
+from moored.errors import InputError, UserError
 from moored.files import refuse_non_empty, write_json
 from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, supervise
-from moored.huggingface.models import ModelSource, load_tokenizer, stack_adapters
+from moored.huggingface.models import ModelSource, load_tokenizer
 from moored.huggingface.training import newest_complete
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
 from moored.huggingface.training.safeguards import is_on
-from moored.huggingface.training.start import Start, make_trainer, prepare_start, set_template
+from moored.huggingface.training.start import make_trainer, prepare_start, set_template
 from moored.workflows._auto_strength import ShortRuns
 from moored.workflows._drift import drift_probe, watch_drift
 from moored.workflows._models import resolve_model
@@ -101,8 +101,17 @@ def train(
                 "at the start: there is no complete checkpoint" if checkpoint is None else f"from {checkpoint.name}"
             )
             trainer.accelerator.print(f"Going on {whence}.")
-        done = trainer.train(None if checkpoint is None else str(checkpoint))
-        _save(trainer, start, out)
+        try:
+            done = trainer.train(None if checkpoint is None else str(checkpoint))
+        except UserError:
+            if main_process and not resume and not trainer.state.global_step:
+                # A run that took no step leaves nothing, so that its folder can be named again.
+                findings.forget()
+                (out / RECORD).unlink()
+                if not any(out.iterdir()):
+                    out.rmdir()
+            raise
+        _save(trainer, out)
         record |= {
             "finished": True,
             "seconds": round(time.perf_counter() - started, 1),
@@ -200,7 +209,7 @@ def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards:
     }
 
 
-def _save(trainer: Any, start: Start, out: Path) -> None:
+def _save(trainer: Any, out: Path) -> None:
     """The result beside the checkpoints; each file appears whole, under its final name."""
     scratch = Path(tempfile.mkdtemp(dir=out, prefix=".final.")) if trainer.args.should_save else out / ".final"
     try:
@@ -212,9 +221,6 @@ def _save(trainer: Any, start: Start, out: Path) -> None:
         # machine's path of the base and would take the place of TRL's.
         for needless in ("training_args.bin", "README.md"):
             (result / needless).unlink(missing_ok=True)
-        if start.below is not None:
-            stack_adapters(start.below, result, scratch / "stacked")
-            shutil.copytree(scratch / "stacked", result, dirs_exist_ok=True)
         for file in result.iterdir():
             # safetensors keeps its files for their owner alone; the rest of the folder is not so shy.
             file.chmod(0o644)

@@ -13,6 +13,13 @@ from moored.huggingface.models.adapters import (
     save_adapter_like,
 )
 from moored.huggingface.models.folded import FoldedWeights, difference
+from moored.huggingface.models.folded_adapter import (
+    folded_adapter,
+    make_whole,
+    refuse_partial,
+    remember_folded,
+    unstackable,
+)
 from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
@@ -55,16 +62,20 @@ __all__ = [
     "copy_companions",
     "difference",
     "disk_errors",
+    "folded_adapter",
     "iterate_weights",
     "lies_over_transposed",
     "load_model",
     "load_tokenizer",
+    "make_whole",
     "place_of",
     "places",
     "plain_name",
     "read_adapter_config",
     "refuse_lm_head",
     "refuse_non_finite",
+    "refuse_partial",
+    "remember_folded",
     "require_chat_template",
     "require_finite",
     "require_fit",
@@ -74,6 +85,7 @@ __all__ = [
     "stack_adapters",
     "stored_dtypes",
     "transposed_weights",
+    "unstackable",
     "weight_files",
     "write_updates",
 ]

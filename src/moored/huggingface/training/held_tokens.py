@@ -54,7 +54,7 @@ class HeldTokens:
         self.safeguard = safeguard
         self._processes, self._total = processes, total
         ids = _ids(safeguard, tokenizer)
-        self._shown = [] if ids is None else [token_text(token, tokenizer) or f"#{token}" for token in ids[:_SHOWN]]
+        self._texts = [] if ids is None else [token_text(token, tokenizer) or f"#{token}" for token in ids]
         self._head = SalientHead(model, ids, centred=safeguard.form == "centred")
         if safeguard.form == "kl" and self._head.size < 2:
             raise InputError(f"{safeguard.name} with form: kl compares tokens, and has only one; name more of them.")
@@ -166,7 +166,7 @@ class HeldTokens:
     def announce(self) -> str:
         """Strength, tokens, positions and where the reference comes from."""
         size, first = self._head.size, self.safeguard.first
-        shown = [*map(repr, self._shown), *(["…"] if size > len(self._shown) else [])]
+        shown = [*map(repr, self._texts[:_SHOWN]), *(["…"] if size > len(self._texts[:_SHOWN]) else [])]
         where = "all answer positions" if first is None else f"the first {first} positions of each answer"
         drawn = "" if self.safeguard.control is None else "random "
         tokens = f"holds {size} {drawn}tokens ({', '.join(shown)}) at {where}"
@@ -206,8 +206,12 @@ class HeldTokens:
         return told_share(self.share)
 
     def report(self) -> dict[str, Any]:
-        """Its strength, the tokens that it holds, and its share of the loss when last logged."""
-        return {"strength": self.safeguard.strength, "holds": self._head.size, "share": self.share}
+        """Its strength, how many tokens it holds and which, and its share of the loss when last logged.
+
+        Of all tokens none is named; of a control those that were drawn are.
+        """
+        told = {"strength": self.safeguard.strength, "holds": self._head.size, "share": self.share}
+        return {**told, "tokens": self._texts}
 
 
 def _rest(whole: Tensor, positions: Tensor, own: Tensor) -> Float[Tensor, ""]:

@@ -1,5 +1,6 @@
 """The glue between safeguards and a Trainer: it supplies what they need, scales them, and notices an idle one."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from tqdm.auto import tqdm
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from moored.errors import InactiveError, InputError
+from moored.huggingface.models import folded_adapter, make_whole, unstackable
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
 from moored.huggingface.training.drift import SafetyDrift
 from moored.huggingface.training.held_penalty import HeldPenalty
@@ -54,6 +56,7 @@ class SafeguardMixin(_Trainer):
         self.safeguards = tuple(safeguards)
         if active and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise InputError("Safeguards cannot read sharded weights yet; run without FSDP and DeepSpeed.")
+        self._require_stackable()
         penalties = [each for each in active if not isinstance(each, GradientSelection)]
         if penalties and self.model_init is not None:
             raise InputError(
@@ -71,6 +74,19 @@ class SafeguardMixin(_Trainer):
         self._tokens = [self._guarding(each) for each in active if isinstance(each, TokenPenalty)]
         self._in_loss: torch.Tensor | None = None
         self._bind_drift()
+
+    def _require_stackable(self) -> None:
+        """A run must not find at its end that its result cannot be saved."""
+        model: Any = self.model
+        if model is None or folded_adapter(model) is None:
+            return
+        for config in model.peft_config.values():
+            name = unstackable(config)
+            if name is not None:
+                raise InputError(
+                    f"The adapter could not be saved as one with that which moored.load folded in; leave {name} out of "
+                    "its LoraConfig."
+                )
 
     def _selecting(self, settings: GradientSelection) -> OnlineSelection:
         if getattr(self.args, "packing", False) and getattr(self.args, "packing_strategy", None) == "wrapped":
@@ -270,6 +286,20 @@ class SafeguardMixin(_Trainer):
             held.share = held.weighed / whole if whole else 0.0
             drained[held.safeguard.name][f"safety/{held.safeguard.name}/share"] = held.share
         return {key: value for logs in drained.values() for key, value in logs.items()}
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves as the Trainer does; an adapter on top of one that `moored.load` folded in becomes one that holds both.
+
+        Checkpoints keep the adapter as it is trained, to go on from.
+        """
+        assert self.model is not None
+        below = folded_adapter(self.model)
+        with warnings.catch_warnings():
+            if below is not None:  # PEFT looks for the vocabulary of the base, which is no single folder.
+                warnings.filterwarnings("ignore", "Could not find a config file in", UserWarning)
+            super().save_model(output_dir, _internal_call)
+        if below is not None and not _internal_call and self.args.should_save:
+            make_whole(Path(output_dir or str(self.args.output_dir)), below)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Older checkpoints go only once the new one is marked: otherwise a crash in between would leave none.

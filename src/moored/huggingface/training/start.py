@@ -14,13 +14,18 @@ from trl.trainer.sft_config import SFTConfig
 
 from moored.errors import InputError
 from moored.files import read_text
-from moored.huggingface.models import ModelSource, load_model, require_finite, stack_adapters
+from moored.huggingface.models import (
+    ModelSource,
+    load_model,
+    remember_folded,
+    require_finite,
+    stack_adapters,
+    unstackable,
+)
 from moored.huggingface.training.arguments import four_bit, lora_config, refusals
 from moored.huggingface.training.compact_head import compact_head
 from moored.huggingface.training.safeguards import Safeguard
 from moored.huggingface.training.trainer import SafeguardedSFTTrainer
-
-_STACKABLE = {"use_dora": False, "bias": "none", "modules_to_save": None, "trainable_token_indices": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +35,6 @@ class Start:
     source: ModelSource
     lora: LoraConfig | None
     """None trains all parameters."""
-    below: Path | None
-    """The adapter that is folded into the weights for the run and into the new adapter at its end."""
     quantization: BitsAndBytesConfig | None
     dtype: torch.dtype
     attention: str | None
@@ -54,9 +57,8 @@ def prepare_start(
         ModelError: an adapter below that cannot be stacked.
     """
     config = None if lora is None else lora_config(lora, f"{where}: lora")
-    below = source.adapter if config is not None else None
-    if below is not None and config is not None:
-        _require_stackable(below, config, where)
+    if source.adapter is not None and config is not None:
+        _require_stackable(source.adapter, config, where)
     if quantize is not None and (source.adapter is not None or config is None):
         raise InputError(
             f"{where}: quantize trains a LoRA on a checkpoint without an adapter; merge the adapter first."
@@ -65,13 +67,13 @@ def prepare_start(
         raise InputError(f"{where}: trust_remote_code is not supported; moored runs no code from a checkpoint.")
     dtype, attention = _init_kwargs(trl.get("model_init_kwargs") or {}, where)
     quantization = None if quantize is None else four_bit()
-    return Start(source=source, lora=config, below=below, quantization=quantization, dtype=dtype, attention=attention)
+    return Start(source=source, lora=config, quantization=quantization, dtype=dtype, attention=attention)
 
 
 def _require_stackable(below: Path, config: LoraConfig, where: str) -> None:
-    for name, needed in _STACKABLE.items():
-        if getattr(config, name) != needed:
-            raise InputError(f"{where}: lora.{name} cannot be used where the run starts from an adapter; leave it out.")
+    name = unstackable(config)
+    if name is not None:
+        raise InputError(f"{where}: lora.{name} cannot be used where the run starts from an adapter; leave it out.")
     # A run must not find at its end that its result cannot be written.
     with tempfile.TemporaryDirectory() as scratch:
         stack_adapters(below, below, Path(scratch) / "trial")
@@ -141,6 +143,8 @@ def make_trainer(
 def _loaded(start: Start) -> Any:
     folded = start.source.adapter is not None
     model = load_model(start.source, dtype=start.dtype, trainable=start.lora is None, merge=folded)
+    if folded:
+        remember_folded(model, start.source)
     if start.attention is not None:
         model.set_attn_implementation(start.attention)
     return model
