@@ -287,19 +287,19 @@ class SafeguardMixin(_Trainer):
             drained[held.safeguard.name][f"safety/{held.safeguard.name}/share"] = held.share
         return {key: value for logs in drained.values() for key, value in logs.items()}
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    def save_model(self, output_dir: str | Path | None = None, _internal_call: bool = False) -> None:
         """Saves as the Trainer does; an adapter on top of one that `moored.load` folded in becomes one that holds both.
 
         Checkpoints keep the adapter as it is trained, to go on from.
         """
         assert self.model is not None
-        below = folded_adapter(self.model)
+        folder, below = str(output_dir or self.args.output_dir), folded_adapter(self.model)
         with warnings.catch_warnings():
             if below is not None:  # PEFT looks for the vocabulary of the base, which is no single folder.
                 warnings.filterwarnings("ignore", "Could not find a config file in", UserWarning)
-            super().save_model(output_dir, _internal_call)
+            super().save_model(folder, _internal_call)
         if below is not None and not _internal_call and self.args.should_save:
-            make_whole(Path(output_dir or str(self.args.output_dir)), below)
+            make_whole(Path(folder), below)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Older checkpoints go only once the new one is marked: otherwise a crash in between would leave none.
