@@ -24,8 +24,8 @@ def below(tmp_path):
     return save_adapter(tmp_path / "below", base=str(base))
 
 
-def _trainer(folder, start, **lora):
-    model, tokenizer = moored.load(str(start))
+def _trainer(folder, start, *, adapter=None, **lora):
+    model, tokenizer = moored.load(str(start), adapter=adapter)
     return SafeguardedSFTTrainer(
         model=model,
         args=tiny_arguments(folder, max_steps=2, save_steps=2, save_strategy="steps", learning_rate=0.1),
@@ -56,6 +56,13 @@ def test_a_checkpoint_lacks_the_part_below_and_is_refused(tmp_path, below):
     for name, adapter in ((checkpoint, None), (tmp_path / "base", checkpoint)):
         with pytest.raises(ModelError, match="which is an adapter too, and lacks its part; save it by"):
             moored.load(str(name), adapter=adapter)
+
+
+def test_it_is_refused_on_another_machine_too(tmp_path, below):
+    _trainer(tmp_path / "run", tmp_path / "base", adapter=below).train()
+    below.rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match=r"base \+ .*below as its base, which is an adapter too"):
+        moored.load(str(tmp_path / "base"), adapter=tmp_path / "run" / "checkpoint-2")
 
 
 def test_an_adapter_on_a_checkpoint_alone_is_saved_as_it_is(tmp_path, below):

@@ -34,6 +34,7 @@ def folded_adapter(model: nn.Module) -> Path | None:
 def refuse_partial(adapter: Path) -> None:
     """Raises ModelError for an adapter that was trained on top of another one and lacks that one's part."""
     base = str(read_adapter_config(adapter).get("base_model_name_or_path") or "")
+    # A path of another machine is no folder here; what `describe` made of two names is known by its form.
     if (Path(base) / "adapter_config.json").is_file() or (" + " in base and not Path(base).exists()):
         raise ModelError(
             f"The adapter {adapter} names {base} as its base, which is an adapter too, and lacks its part; save it by "
@@ -54,6 +55,7 @@ def make_whole(folder: Path, below: Path) -> None:
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".stacked.") as scratch:
         stack_adapters(below, folder, Path(scratch) / "both")
-        for file in (Path(scratch) / "both").iterdir():
+        # The configuration last: until then it names both, and the folder would be refused rather than misread.
+        for file in sorted((Path(scratch) / "both").iterdir(), reverse=True):
             shutil.copymode(folder / file.name, file)
             file.replace(folder / file.name)
