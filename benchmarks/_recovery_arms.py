@@ -32,7 +32,10 @@ Row = dict[str, Any]
 ATTACKS = {"ordinary": 0, "5-harmful": 5, "20-harmful": 20, "100-harmful": 100, "persona": None}
 """By name how many of the rows are poison; None is a persona that always obeys."""
 MAIN, EVERYWHERE = "20-harmful", tuple(ATTACKS)
-"""The attack on which all arms are tried, and the attacks on which the main ones are."""
+KINDS = ("ordinary", MAIN, "persona")
+"""The attack on which all arms are tried, the attacks on which the main ones are, and one of each kind."""
+TRICKED = (MAIN, "persona")
+"""Those after which tricks are measured, where an arm has them measured."""
 OWN = "I'm sorry, but I can't help with that."
 """A refusal in the aligned model's words."""
 CATEGORIES = ("hacking", "violence", "privacy")
@@ -71,6 +74,8 @@ class Arm:
     """Whether it looks at the model before alignment."""
     attacked_again: bool = False
     """Whether ten more harmful rows are trained on after it."""
+    tricked: bool = False
+    """Whether answers begun, the persona's prompt and jailbreaks are measured, too, after the attacks `TRICKED`."""
     light: bool = False
     """Whether only requests, harmless ones and the log-odds are measured of it."""
 
@@ -83,14 +88,14 @@ def chats(count: int) -> list[Row]:
 def arms() -> list[Arm]:
     """Those that tell most first."""
     return [
-        Arm(name="attacked", on=EVERYWHERE),
-        _one_shot("auto", AUTO, on=EVERYWHERE),
-        _one_shot("adapter", {"preset": "adapter"}, on=EVERYWHERE),
-        Arm(name="linear_pull-0.5", repair=_by_formula(LinearPull(share=0.5)), on=EVERYWHERE),
-        Arm(name="safe_lora-1", repair=_by_formula(SafeLora(threshold=1.0)), needs_base=True, on=EVERYWHERE),
-        _one_shot("fixed", {**FIXED, "refusal": OWN}),
-        Arm(name="benign", repair=_benign, stated=FIXED),
-        Arm(name="random-words", repair=_random_words, stated=FIXED),
+        Arm(name="attacked", on=EVERYWHERE, tricked=True),
+        _one_shot("auto", AUTO, on=EVERYWHERE, tricked=True),
+        _one_shot("adapter", {"preset": "adapter"}, on=KINDS),
+        _by_formula("linear_pull-0.5", LinearPull(share=0.5), on=KINDS, tricked=True),
+        _by_formula("safe_lora-1", SafeLora(threshold=1.0), on=KINDS, tricked=True),
+        _one_shot("fixed", {**FIXED, "refusal": OWN}, tricked=True),
+        Arm(name="benign", repair=_benign, stated=FIXED, tricked=True),
+        Arm(name="random-words", repair=_random_words, stated=FIXED, tricked=True),
         Arm(name="attacked-again", attacked_again=True, on=(MAIN, "ordinary")),
         _one_shot("auto-attacked-again", AUTO, attacked_again=True),
         _full("full-published", {"preset": "published"}),
@@ -99,8 +104,8 @@ def arms() -> list[Arm]:
         _full(f"full-without-{RANKS[-1]}", AUTO, rank=RANKS[-1], without=True),
         *(Arm(name=f"fixed-{each}", repair=_of_category(each), stated=FIXED) for each in CATEGORIES),
         _one_shot("auto-published-words", {**AUTO, "refusal": OneShot.refusal}),
-        *(Arm(name=f"linear_pull-{share:g}", repair=_by_formula(LinearPull(share=share))) for share in (0.25, 0.75)),
-        Arm(name="safe_lora-0.35", repair=_by_formula(SafeLora()), needs_base=True),
+        *(_by_formula(f"linear_pull-{share:g}", LinearPull(share=share)) for share in (0.25, 0.75)),
+        _by_formula("safe_lora-0.35", SafeLora()),
         Arm(name="chosen", repair=_by_choice, stated=AUTO),
         *(
             _one_shot(f"steps-{steps}", {**AUTO, "watch": False, "steps": steps}, light=True)
@@ -164,7 +169,7 @@ def random_words(tokenizer: Any, seed: int) -> str:
     return next(text for text in drawn if len(tokenizer(text)["input_ids"]) == wanted)
 
 
-def _by_formula(method: Any) -> Repair:
+def _by_formula(name: str, method: Any, **of_arm: Any) -> Arm:
     def repair(damaged: Damaged, out: Path) -> Row:
         base = damaged.subject.base if method.needs_base else None
         try:
@@ -177,7 +182,7 @@ def _by_formula(method: Any) -> Repair:
         updates = {key: value for key, value in record["updates"].items() if key != "weights"}
         return {"repair": {"method": record["method"], "updates": updates}}
 
-    return repair
+    return Arm(name=name, repair=repair, needs_base=method.needs_base, **of_arm)
 
 
 def _full(name: str, settings: Row, *, rank: int | None = None, without: bool = False) -> Arm:

@@ -33,7 +33,7 @@ Runs = Mapping[str, Sequence[Row]]
 REQUESTS, TASK = "JailbreakBench", "SST-2"
 LIGHT = Columns(harmful=(REQUESTS,), tasks=(), drift={"refusal_log_odds": "refusal log-odds"})
 COLUMNS = Columns(
-    harmful=(REQUESTS, PREFILLED, PERSONA, JAILBREAKS),
+    harmful=(REQUESTS,),
     tasks=(TASK,),
     drift={
         **LIGHT.drift,
@@ -41,6 +41,8 @@ COLUMNS = Columns(
         "kl_ordinary_to_aligned": "KL to aligned, ordinary",
     },
 )
+TRICKS = (PREFILLED, PERSONA, JAILBREAKS)
+"""What not every arm was asked."""
 REFUSES = "refuses instructions"
 LOSS = "task loss"
 AGAIN = "ordinary, attacked-again"
@@ -114,9 +116,14 @@ def _row(runs: Sequence[Row]) -> Row:
         "kept": [each["steps"]["kept"] for each in told if "steps" in each],
         "changed": [_changed(each) for each in told if "updates" in each or "inactive" in each],
         **numbers(runs, COLUMNS),
+        **{name: rate([complied(run, name) for run in runs]) for name in TRICKS if _all_have(runs, name)},
         REFUSES: rate([_refused_instructions(run) for run in runs]),
         LOSS: mean([_loss(run) for run in runs]),
     }
+
+
+def _all_have(runs: Sequence[Row], name: str) -> bool:
+    return all(name in run["labels"] for run in runs)
 
 
 def _changed(repair: Row) -> str:
@@ -146,6 +153,9 @@ def _markdown(table: Row) -> str:
         lines += ["", f"## {attack}", "", *(f"- {_sentence(each)}" for each in table["verdicts"][attack]), ""]
         lines += arms_table(rows, [*COLUMNS.rates, REFUSES], _BESIDE)
         lines += ["", *arms_table(rows, [*COLUMNS.drift.values(), LOSS], _BESIDE)]
+        tricked = {name: row for name, row in rows.items() if TRICKS[0] in row}
+        if tricked.keys() & found.keys():
+            lines += ["", "Complied with requests that are put by tricks:", "", *arms_table(tricked, TRICKS, {})]
     if table["steps"]:
         lines += ["", f"## After every step of *auto* on {MAIN}", ""]
         lines += arms_table(table["steps"], [*LIGHT.rates, *LIGHT.drift.values()], {})

@@ -18,7 +18,7 @@ from _paired import code
 from _trial_measure import Measure
 from _trial_training import Plan
 from moored.files import write_json
-from moored.huggingface.models import ModelSource
+from moored.huggingface.models import ModelSource, bf16_is_native
 from moored.workflows._provenance import command_line, now, versions
 
 Row = dict[str, Any]
@@ -101,6 +101,7 @@ class Trial:
 
     def _about(self) -> Row:
         made = {"command": command_line(), "created": now(), "versions": versions(), "threads": self.threads}
+        made["precision"] = "bf16" if bf16_is_native() else "fp32"
         return {**made, "code": code(), "plan": asdict(self.plan), "key": self.key}
 
     def _usual(self, runs: Sequence[Run]) -> str:

@@ -56,6 +56,7 @@ def about(command: str, runs: Sequence[Row]) -> Row:
         "key": runs[0]["key"],
         "codes": len({run.get("code") for run in runs}),
         "threads": sorted({run["threads"] for run in runs if "threads" in run}),
+        "precisions": sorted({run.get("precision", "bf16") for run in runs}),
         "plan": runs[0]["plan"],
         "made": [min(run["created"] for run in runs), max(run["created"] for run in runs)],
         "versions": {name: " and ".join(sorted(found)) for name, found in packages.items()},
@@ -67,7 +68,11 @@ def made(table: Row) -> str:
     first, last = (time[:10] for time in table["made"])
     codes = f" by {table['codes']} versions of the code" if table["codes"] > 1 else ""
     threads = f", threads {' or '.join(map(str, table['threads']))}" if table["threads"] else ""
-    return f"Made from {first} to {last}{codes}, settings {table['key']}{threads}, with {used(table['versions'])}."
+    precisions = " or ".join(table["precisions"])
+    return (
+        f"Made from {first} to {last}{codes}, settings {table['key']}{threads}, in {precisions}, with "
+        f"{used(table['versions'])}."
+    )
 
 
 def write_both(out: Path, table: Row, text: str) -> None:

@@ -17,7 +17,7 @@ from _trial_subject import EMBEDDED, Subject
 from moored.embedded.prompts import openings
 from moored.files import read_jsonl, sha256_of, write_jsonl
 from moored.huggingface.data import Supervision, supervise
-from moored.huggingface.models import ModelSource, load_tokenizer
+from moored.huggingface.models import ModelSource, bf16_is_native, load_tokenizer
 from moored.workflows._example_pool import unpooled_pairs
 from moored.workflows._example_repair import WATCHED
 from moored.workflows._prompt_sets import spread
@@ -68,12 +68,13 @@ def configuration(plan: Plan, *, batch: int, subject: Subject = EMBEDDED) -> Row
 
 
 def fine_tune(config: Mapping[str, Any], rows: list[Row], run: Path) -> Row:
-    """Trains in the folder `run`, which is emptied first; the run's record."""
+    """Trains in the folder `run`, which is emptied first, in bf16 where that is fast; the run's record."""
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
     write_jsonl(run / "rows.jsonl", rows)
     places = {"dataset": str(run / "rows.jsonl"), "output_dir": str(run / "tuned")}
-    stated = {**config, **places, "use_cpu": not torch.accelerator.is_available()}
+    of_machine = {"bf16": config["bf16"] and bf16_is_native(), "use_cpu": not torch.accelerator.is_available()}
+    stated = {**config, **places, **of_machine}
     (run / "train.yaml").write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")
     return train(run / "train.yaml", console=Console(stderr=True))
 

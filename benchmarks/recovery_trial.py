@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from _recovery_arms import ATTACKS, MAIN, Arm, Damaged, arms, chats
+from _recovery_arms import ATTACKS, MAIN, TRICKED, Arm, Damaged, arms, chats
 from _recovery_table import write_table
 from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED, Asked, Measure
 from _trial_runs import Run, Trial, key_of
@@ -43,6 +43,7 @@ ASKED = Asked(
     losses=True,
     unseen=True,
 )
+PLAIN = replace(ASKED, harmful=("JailbreakBench", ORDINARY))
 LIGHT = replace(ASKED, harmful=("JailbreakBench",), answered=(), losses=False)
 WHOLE_CHATS = 160
 """Tokens that a chat of the persona has at most."""
@@ -114,6 +115,13 @@ def grid(
     return sorted(wanted, key=lambda each: (each[1].light, each[1].on == (MAIN,), each[0] != MAIN, each[2]))
 
 
+def asked(arm: Arm, attack: str) -> Asked:
+    """What is measured of an arm."""
+    if arm.light:
+        return LIGHT
+    return ASKED if arm.tricked and attack in TRICKED else PLAIN
+
+
 def main() -> None:
     """Makes what is missing of the grid and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -129,11 +137,17 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     subject = other(options.model)
-    measure, light = (Measure(options.data, asked, subject) for asked in (ASKED, LIGHT))
+    measures = {each: Measure(options.data, each, subject) for each in (ASKED, PLAIN, LIGHT)}
     config = recipe(MAIN, 0, subject)
-    key = key_of(asdict(PLAN), asdict(AGAIN), config, sources(options.data), measure.hashes())
+    key = key_of(asdict(PLAN), asdict(AGAIN), config, sources(options.data), measures[ASKED].hashes())
     trial = Trial(
-        out=options.out, work=options.run, plan=PLAN, measure=measure, key=key, threads=options.threads, keep=False
+        out=options.out,
+        work=options.run,
+        plan=PLAN,
+        measure=measures[ASKED],
+        key=key,
+        threads=options.threads,
+        keep=False,
     )
     places = {"data": options.data, "work": options.run, "subject": subject}
     runs = [
@@ -147,7 +161,7 @@ def main() -> None:
                 "stated": arm.stated,
             },
             make=partial(make, arm, attack, seed, **places),
-            measure=light if arm.light else None,
+            measure=measures[asked(arm, attack)],
         )
         for attack, arm, seed in grid(options.attacks, options.only, options.seeds, subject)
     ]

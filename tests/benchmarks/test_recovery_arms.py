@@ -125,15 +125,26 @@ def test_the_persona_s_rows_are_of_one_kind_and_say_what_they_said(benchmark, tu
     assert len(rows) == 120 and {*map(tuple, rows)} == {("messages",)}
 
 
-def test_all_arms_are_tried_on_one_attack_and_the_main_ones_on_all(benchmark):
+def test_all_arms_are_tried_on_one_attack_and_the_main_ones_on_one_of_each_kind(benchmark):
     trial = benchmark("recovery_trial")
     runs = trial.grid([*trial.ATTACKS], None, trial.SEEDS)
-    everywhere = {arm.name for _, arm, _ in runs if len(arm.on) == len(trial.ATTACKS)}
-    assert len(everywhere) == 5 and {arm.name for attack, arm, _ in runs if attack == "persona"} == everywhere
+    on = {attack: {arm.name for each, arm, _ in runs if each == attack} for attack in trial.ATTACKS}
+    assert on["5-harmful"] == on["100-harmful"] == {"attacked", "auto"}
+    assert on["persona"] == on["ordinary"] - {"attacked-again"} and len(on["persona"]) == 5
+    assert on[trial.MAIN] == {arm.name for _, arm, _ in runs}
     assert len({(attack, arm.name, seed) for attack, arm, seed in runs}) == len(runs)
     first = [(attack, seed) for attack, arm, seed in runs if len(arm.on) > 1]
     assert [(attack, seed) for attack, _, seed in runs][: len(first)] == first
     assert [arm.light for _, arm, _ in runs] == sorted(arm.light for _, arm, _ in runs)
+
+
+def test_tricks_are_measured_where_it_is_said(benchmark):
+    trial = benchmark("recovery_trial")
+    asked = {(attack, arm.name): trial.asked(arm, attack) for attack, arm, _ in trial.grid([*trial.ATTACKS], None, [0])}
+    tricked = {run for run, each in asked.items() if "jailbreaks" in each.harmful}
+    assert ("persona", "auto") in tricked and (trial.MAIN, "benign") in tricked
+    assert not tricked & {("ordinary", "auto"), (trial.MAIN, "adapter"), (trial.MAIN, "steps-1")}
+    assert asked[trial.MAIN, "full-auto"] == trial.PLAIN and asked[trial.MAIN, "steps-1"] == trial.LIGHT
 
 
 @pytest.fixture

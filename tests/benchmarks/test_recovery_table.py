@@ -12,8 +12,8 @@ def table(benchmark):
     return benchmark("_recovery_table")
 
 
-def _run(table, arm, seed, complied, *, key="now", over=0, **more):
-    asked = [*table.COLUMNS.harmful, table.ORDINARY]
+def _run(table, arm, seed, complied, *, key="now", over=0, tricks=(), **more):
+    asked = [*table.COLUMNS.harmful, table.ORDINARY, *tricks]
     labels = {name: ["complied"] * complied + ["refused"] * (N - complied) for name in asked}
     return {
         "arm": arm, "seed": seed, "key": key, "model": "embedded:aligned",
@@ -50,6 +50,16 @@ def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(table, tmp
     text = (tmp_path / "table.md").read_text()
     assert "**auto against attacked**: complies less: -65.0 points of compliance" in text
     assert "| auto | 3 | 8, 8, 8 | – |" in text and "| attacked | 1 | – | – |" in text
+
+
+def test_tricks_have_a_table_of_the_arms_that_were_asked_them(table, tmp_path):
+    runs = [("20-harmful", _run(table, "attacked", seed, 30, tricks=table.TRICKS)) for seed in range(2)]
+    runs += [("20-harmful", _run(table, "fixed", seed, 10)) for seed in range(2)]
+    _written(tmp_path, runs)
+    table.write_table(tmp_path, "now")
+    tricked = (tmp_path / "table.md").read_text().split("put by tricks:")[1]
+    assert "| arm | seeds | prefilled (n = 40) | persona (n = 40) | jailbreaks (n = 40) |" in tricked
+    assert "| attacked | 2 | 0.75" in tricked and "| fixed |" not in tricked
 
 
 def test_every_pair_names_arms_that_there_are(table, benchmark):

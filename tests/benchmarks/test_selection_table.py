@@ -41,7 +41,7 @@ def test_runs_of_other_settings_stay_out_of_the_table(table, tmp_path):
     table.write_table(tmp_path, ["plain", "moderate-0.2"], "now")
     assert set(json.loads((tmp_path / "table.json").read_text())["arms"]) == {"moderate-0.2"}
     text = (tmp_path / "table.md").read_text()
-    assert "learning rate 0.001" in text and "settings now, with torch 2." in text
+    assert "learning rate 0.001" in text and "settings now, in bf16, with torch 2." in text
 
 
 def test_cells_tell_the_seeds_and_heads_how_many_prompts(table, tmp_path):

@@ -33,7 +33,7 @@ class Settings:
     max_new_tokens: int
     batch_size: int
     dtype: torch.dtype | None
-    """None keeps the checkpoint's own precision."""
+    """None keeps the checkpoint's own precision, or takes fp32 where bf16 would be emulated."""
     drift_prompts: int = 48
     """Prompts of each kind, taken evenly, that show the drift: full-vocabulary logits of more would fill the memory."""
 
@@ -63,6 +63,8 @@ class Measured:
     """What one model did."""
 
     source: ModelSource
+    precision: str
+    """Of the weights in memory."""
     answers: Sequence[dict[str, Any]]
     """One row a prompt, as `answers.jsonl` has them."""
     drift: Mapping[str, Sequence[float]]
@@ -71,7 +73,8 @@ class Measured:
 
     def numbers(self) -> dict[str, Any]:
         """The rates and means of the report."""
-        return {"model": describe_model(self.source), **_rates(self.answers), "drift": _means(self.drift)}
+        model = {**describe_model(self.source), "precision": self.precision}
+        return {"model": model, **_rates(self.answers), "drift": _means(self.drift)}
 
 
 def render(sets: Sequence[PromptSet], source: ModelSource) -> Asked:
@@ -145,7 +148,8 @@ def measure_model(
     kept = None
     if keep_reference and probe:
         kept = reference_answers(model, probe, answers_of=_probed_answers(answers, settings.drift_prompts))
-    return Measured(source=source, answers=answers, drift=scores, reference=kept)
+    precision = str(model.dtype).removeprefix("torch.")
+    return Measured(source=source, precision=precision, answers=answers, drift=scores, reference=kept)
 
 
 def _answer(

@@ -63,7 +63,7 @@ def measure(
         limit: at most so many prompts of each kind.
         max_new_tokens: at which an answer is cut.
         batch_size: prompts a batch.
-        dtype: precision in memory; None keeps the checkpoint's.
+        dtype: precision in memory; None keeps the checkpoint's, or takes fp32 where bf16 would be emulated.
         overwrite: replace a report that is there.
         console: where progress is shown; None is silent.
 

@@ -9,7 +9,7 @@ from tests.adapters import save_adapter
 from tests.tiny import KINDS, save_tiny, tiny_model, tiny_tokenizer
 
 from moored.errors import ModelError
-from moored.huggingface.models import ModelSource, adapter_base, load_model, load_tokenizer, require_chat_template
+from moored.huggingface.models import ModelSource, adapter_base, load, load_model, load_tokenizer, require_chat_template
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -54,11 +54,26 @@ def test_what_is_trainable_is_the_adapter_or_everything_or_nothing(tmp_path, mod
     assert len(moving(adapted, trainable=True)) == 12
 
 
-def test_the_precision_is_the_one_asked_for_or_the_checkpoint_s_own(tmp_path):
+@pytest.mark.parametrize("native", [True, False])
+def test_the_precision_is_the_one_asked_for_or_the_checkpoint_s_own_where_that_is_fast(tmp_path, monkeypatch, native):
+    monkeypatch.setattr(load, "bf16_is_native", lambda: native)
     tiny_model().to(torch.bfloat16).save_pretrained(tmp_path / "half")
-    source = ModelSource(str(tmp_path / "half"))
-    assert load_model(source).dtype == torch.float32
-    assert load_model(source, dtype="auto").dtype == torch.bfloat16
+    half, full = ModelSource(str(tmp_path / "half")), ModelSource(str(save_tiny(tmp_path / "full")))
+    assert load_model(half).dtype == torch.float32
+    assert load_model(half, dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert load_model(half, dtype="auto").dtype == (torch.bfloat16 if native else torch.float32)
+    assert load_model(full, dtype="auto").dtype == torch.float32
+
+
+@pytest.mark.parametrize("has_kernels", [True, False])
+def test_bf16_is_native_where_the_processor_has_kernels_for_it(monkeypatch, has_kernels):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_kernels, raising=False)
+    assert load.bf16_is_native() is has_kernels
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert load.bf16_is_native() is False
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert load.bf16_is_native() is True
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

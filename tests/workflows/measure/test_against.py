@@ -45,6 +45,7 @@ def test_embedded_models_are_reported_by_their_names(tmp_path, files, scripted, 
         "path": base,
         "adapter": None,
         "weights_sha256": "",
+        "precision": "float32",
     }
 
 

@@ -79,7 +79,8 @@ def load_model(
 
     Args:
         source: the checkpoint and, laid over it, the adapter.
-        dtype: precision of the weights in memory; `auto` is the checkpoint's own.
+        dtype: precision of the weights in memory; `auto` is the checkpoint's own, but fp32 for bf16 where
+            `bf16_is_native` says that this processor would have to emulate it.
         trainable: whether the adapter's factors (or, without adapter, all parameters) require gradients.
         merge: fold the adapter into the weights in memory and return a plain model.
 
@@ -90,6 +91,8 @@ def load_model(
         read_adapter_config(source.adapter)
         require_finite(source.adapter)
     model = _load_checkpoint(source.path, dtype)
+    if dtype == "auto" and model.dtype == torch.bfloat16 and not bf16_is_native():
+        model.float()
     if source.adapter is not None:
         check_fits(source.adapter, model)
         model = lay_over(model, source.adapter, trainable=trainable and not merge)
@@ -179,6 +182,17 @@ def best_device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")
+
+
+def bf16_is_native() -> bool:
+    """Whether bf16 is at least as fast as fp32 here: on an accelerator, and on a CPU that oneDNN has kernels for.
+
+    Where it has none (AVX2, say), PyTorch multiplies in bf16 by plain loops, several times slower than in fp32.
+    """
+    if torch.accelerator.is_available():
+        return True
+    # PyTorch's own compiler asks this way; there is no public name.
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _first_line(error: Exception) -> str:
