@@ -36,11 +36,15 @@ def typed(values: Mapping[str, Any], cls: type, where: str) -> dict[str, Any]:
     known = {field.name for field in fields(cls) if field.init}
     require_known(values, known, where)
     hints: dict[str, Any] = get_type_hints(cls)
-    return {name: _converted(value, hints[name], f"{where}: {name}") for name, value in values.items()}
+    return {name: converted(value, hints[name], f"{where}: {name}") for name, value in values.items()}
 
 
-def _converted(value: Any, hint: Any, what: str) -> Any:
-    """`value` as the first of the hint's types that takes it."""
+def converted(value: Any, hint: Any, what: str) -> Any:
+    """A value as the first of the hint's types that takes it.
+
+    Raises:
+        InputError: none does; names `what`, the value, and what it must be.
+    """
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     found = _fitting(value, options)
     if found is not _MISFIT:

@@ -137,7 +137,7 @@ def test_short_runs_train_in_the_precision_of_the_run_whatever_evaluations_take(
 def test_strengths_of_other_things_are_not_searched(job):
     with pytest.raises(InputError, match="gradient_selection has the unknown key strength"):
         job(safeguards=[{"name": "gradient_selection", "strength": "auto"}])
-    with pytest.raises(InputError, match="strength is 'much', but it must be"):
+    with pytest.raises(InputError, match="strength is 'much', but it must be a number or auto"):
         job(safeguards=[{"name": "update_norm", "strength": "much"}])
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -17,7 +17,7 @@ from moored.huggingface.training.processes import of_main_process
 from moored.huggingface.training.safeguards import is_on
 from moored.regularizers import AlignmentDirection, HarmfulDirection, SafetyTokens
 from moored.selection import GradientSelection
-from moored.settings import require_known, typed
+from moored.settings import converted, require_known, typed
 from moored.workflows._auto_strength import ShortRuns, held_out_rows, search
 from moored.workflows._models import resolve_model
 from moored.workflows._progress import progress_bar
@@ -146,8 +146,9 @@ def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:
         raise InputError(f"{where}: an entry of safeguards has no name; it may be one of {', '.join(SAFEGUARDS)}.")
     require_known([name], SAFEGUARDS, where, what="safeguard")
     kind = SAFEGUARDS[name]
-    if stated.get("strength") == AUTO:
-        stated = {**stated, "strength": 1.0}
+    if "strength" in stated:
+        strength = converted(stated["strength"], float | Literal["auto"], f"{where}: safeguard {name}: strength")
+        stated = {**stated, "strength": 1.0 if strength == AUTO else strength}
     if kind is AlignmentDirection and source.name == ALIGNED:
         stated = {"base": BASE, **stated}
     settings = typed(stated, kind, f"{where}: safeguard {name}")
