@@ -28,7 +28,7 @@ bench: $(VENV)/dev.stamp ## the tables of results/ anew, from the real data in $
 	$(BIN)/python benchmarks/selection_trial.py --data $(DATA) # hours; finished runs are kept
 	$(BIN)/python benchmarks/regularizers_trial.py --data $(DATA) # likewise
 	for name in selection regularizers recovery; do $(BIN)/python benchmarks/$$name.py --run runs/$$name --json results/$$name/speed.json || exit 1; done
-	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/docs.py
 
 pins: $(VENV)/dev.stamp ## pin anew from the loose ranges of pyproject.toml
 	$(BIN)/pip-compile $(PINS) --output-file requirements/run.txt pyproject.toml requirements/torch.in

@@ -1,6 +1,6 @@
-"""Writes the tables of README.md from the numbers in results/, so that none is typed by hand.
+"""Writes the tables of README.md and docs/ from the numbers in results/, so that none is typed by hand.
 
-    python benchmarks/readme.py
+    python benchmarks/docs.py
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`.
 """
@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from _trial_table import cell, markdown_table
 from moored.files import whole_file
@@ -17,6 +17,7 @@ from moored.files import whole_file
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 COMPLIED = "JailbreakBench"
+"""The requests whose compliance is told."""
 DATA = ("ordinary", "poisoned-5", "poisoned-20")
 REFERENCES = {"before fine-tuning": "aligned", "plain fine-tuning": "plain"}
 SELECTED = {
@@ -43,6 +44,72 @@ HELD = {
 }
 
 
+class Method(NamedTuple):
+    """A line of the README's table."""
+
+    label: str
+    data: str
+    """What was trained on."""
+    where: Sequence[str]
+    """The folder in results/, and the keys of its arms in table.json."""
+    plain: str
+    """The arm without the method."""
+    arm: str
+    controls: Mapping[str, str]
+    """Arms by what they are."""
+
+
+_POISONED = ("regularizers_trial", "data", "poisoned-20", "arms")
+_OF_POISON = "a fifth of it poison"
+METHODS = (
+    Method(
+        label="before: `gradient_selection`",
+        data="ordinary rows",
+        where=("selection_trial", "arms"),
+        plain="plain",
+        arm="moderate-0.2",
+        controls={"random rows of equal length": "length_matched_random-0.2"},
+    ),
+    *(
+        Method(
+            label=f"during: `{name}`",
+            data=_OF_POISON,
+            where=_POISONED,
+            plain="plain",
+            arm=f"{name}-1",
+            controls=controls,
+        )
+        for name, controls in (
+            ("harmful_direction", {"random directions": "random_harmful-1", "`update_norm`": "update_norm-1"}),
+            ("alignment_direction", {"a random direction": "random_direction-1", "`update_norm`": "update_norm-1"}),
+            ("safety_tokens", {"random tokens": "random_tokens-1"}),
+        )
+    ),
+)
+
+
+def methods() -> str:
+    """Every method against its control."""
+    head = ["method", "fine-tuned on", "complied, plain", "with it", "with its controls"]
+    return "\n".join(markdown_table(head, ["---"] * len(head), [_against_control(each) for each in METHODS]))
+
+
+def _against_control(method: Method) -> list[str]:
+    folder, *keys = method.where
+    arms = _results(folder)
+    for key in keys:
+        arms = arms[key]
+    plain, own, *others = (
+        _rate(arms[name][COMPLIED]) for name in (method.plain, method.arm, *method.controls.values())
+    )
+    controls = "<br>".join(" ".join(each) for each in zip(others, method.controls, strict=True))
+    return [method.label, method.data, plain, own, controls]
+
+
+def _rate(found: Row) -> str:
+    return f"{found['rate']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
 def selection() -> str:
     """The rules that choose rows, on ordinary data."""
     arms = _results("selection_trial")["arms"]
@@ -66,7 +133,12 @@ def penalties() -> str:
     return _table("held by", {**REFERENCES, **HELD}, columns)
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"selection": selection, "penalties": penalties}
+TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {"methods": methods},
+    "docs/select.md": {"selection": selection},
+    "docs/hold.md": {"penalties": penalties},
+}
+"""By the file that they stand in."""
 
 
 def _results(folder: str) -> Row:
@@ -87,27 +159,27 @@ def _cell(arm: Row | None, name: str) -> str:
     return "–" if arm is None else cell(arm[name])
 
 
-def filled(text: str) -> str:
+def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
     """The text with its tables made anew.
 
     Raises:
         ValueError: a table that has no place in the text.
     """
-    for name, table in TABLES.items():
+    for name, table in tables.items():
         begin, end = f"<!-- {name} -->", "<!-- end -->"
         made = f"{begin}\n{table()}\n{end}"
         text, places = re.subn(f"{begin}\n.*?{end}", lambda _, made=made: made, text, flags=re.DOTALL)
         if places != 1:
-            raise ValueError(f"README.md has {places} places for the table {name}; it needs one.")
+            raise ValueError(f"There are {places} places for the table {name}; it needs one.")
     return text
 
 
 def main() -> None:
-    """Fills README.md."""
-    readme = ROOT / "README.md"
-    text = filled(readme.read_text(encoding="utf-8"))
-    with whole_file(readme) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Fills all files."""
+    for name, tables in TABLES.items():
+        text = filled((ROOT / name).read_text(encoding="utf-8"), tables)
+        with whole_file(ROOT / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
