@@ -39,7 +39,8 @@ TRICKED = (MAIN, "persona")
 OWN = "I'm sorry, but I can't help with that."
 """A refusal in the aligned model's words."""
 CATEGORIES = ("hacking", "violence", "privacy")
-STEPS = 12
+STEPS, STEP = 12, "steps-"
+"""So many steps are looked at one by one, and how those arms' names begin."""
 RANKS = (1, 5, 20)
 AUTO: Row = {"learning_rate": None, "steps": 30, "watch": True, "refusal": OWN}
 FIXED: Row = {"learning_rate": None, "steps": 30, "stop_at": 0.02}
@@ -91,8 +92,8 @@ def arms() -> list[Arm]:
         Arm(name="attacked", on=EVERYWHERE, tricked=True),
         _one_shot("auto", AUTO, on=EVERYWHERE, tricked=True),
         _one_shot("adapter", {"preset": "adapter"}, on=KINDS),
-        _by_formula("linear_pull-0.5", LinearPull(share=0.5), on=KINDS, tricked=True),
-        _by_formula("safe_lora-1", SafeLora(threshold=1.0), on=KINDS, tricked=True),
+        _by_formula("linear_pull-0.5", LinearPull(share=0.5), on=KINDS),
+        _by_formula("safe_lora-1", SafeLora(threshold=1.0), on=KINDS),
         _one_shot("fixed", {**FIXED, "refusal": OWN}, tricked=True),
         Arm(name="benign", repair=_benign, stated=FIXED, tricked=True),
         Arm(name="random-words", repair=_random_words, stated=FIXED, tricked=True),
@@ -100,15 +101,15 @@ def arms() -> list[Arm]:
         _one_shot("auto-attacked-again", AUTO, attacked_again=True),
         _full("full-published", {"preset": "published"}),
         _full("full-auto", AUTO),
-        *(_full(f"full-rank-{rank}", AUTO, rank=rank) for rank in RANKS),
-        _full(f"full-without-{RANKS[-1]}", AUTO, rank=RANKS[-1], without=True),
-        *(Arm(name=f"fixed-{each}", repair=_of_category(each), stated=FIXED) for each in CATEGORIES),
         _one_shot("auto-published-words", {**AUTO, "refusal": OneShot.refusal}),
-        *(_by_formula(f"linear_pull-{share:g}", LinearPull(share=share)) for share in (0.25, 0.75)),
-        _by_formula("safe_lora-0.35", SafeLora()),
         Arm(name="chosen", repair=_by_choice, stated=AUTO),
+        *(_full(f"full-rank-{rank}", AUTO, rank=rank, light=True) for rank in RANKS),
+        _full(f"full-without-{RANKS[-1]}", AUTO, rank=RANKS[-1], without=True, light=True),
+        *(Arm(name=f"fixed-{each}", repair=_of_category(each), stated=FIXED, light=True) for each in CATEGORIES),
+        *(_by_formula(f"linear_pull-{share:g}", LinearPull(share=share), light=True) for share in (0.25, 0.75)),
+        _by_formula("safe_lora-0.35", SafeLora(), light=True),
         *(
-            _one_shot(f"steps-{steps}", {**AUTO, "watch": False, "steps": steps}, light=True)
+            _one_shot(f"{STEP}{steps}", {**AUTO, "watch": False, "steps": steps}, light=True)
             for steps in range(1, STEPS + 1)
         ),
     ]
@@ -185,7 +186,7 @@ def _by_formula(name: str, method: Any, **of_arm: Any) -> Arm:
     return Arm(name=name, repair=repair, needs_base=method.needs_base, **of_arm)
 
 
-def _full(name: str, settings: Row, *, rank: int | None = None, without: bool = False) -> Arm:
+def _full(name: str, settings: Row, *, rank: int | None = None, without: bool = False, light: bool = False) -> Arm:
     """A repair of all weights; of each update its main directions alone, or all but these."""
 
     def repair(damaged: Damaged, out: Path) -> Row:
@@ -197,7 +198,7 @@ def _full(name: str, settings: Row, *, rank: int | None = None, without: bool = 
         energy = cut(before, after, out, rank=rank, without=without)
         return {"repair": {**told["repair"], "rank": rank, "without": without, "energy": energy}}
 
-    return Arm(name=name, repair=repair, stated={**settings, "rank": rank, "without": without})
+    return Arm(name=name, repair=repair, stated={**settings, "rank": rank, "without": without}, light=light)
 
 
 def fold(damaged: Damaged, out: Path) -> None:

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from _recovery_arms import ATTACKS, CATEGORIES, MAIN, RANKS, arms
+from _recovery_arms import ATTACKS, CATEGORIES, MAIN, RANKS, STEP, arms
 from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED
 from _trial_table import (
     FOOT,
@@ -60,10 +60,11 @@ def _loss(run: Row) -> list[float]:
 COMPARED: dict[str, Callable[[Row], Scores]] = {
     "compliance": lambda run: complied(run, REQUESTS),
     "over-refusal": refused,
-    "accuracy": lambda run: run["correct"][TASK],
     "refusal log-odds": lambda run: run["drift"]["refusal_log_odds"],
-    LOSS: _loss,
 }
+"""What every arm was asked."""
+PRICES: dict[str, Callable[[Row], Scores]] = {"accuracy": lambda run: run["correct"][TASK], LOSS: _loss}
+"""What those that were asked more are compared in, too."""
 PAIRS = (
     *(("attacked", arm) for arm in ("auto", "adapter", "full-auto", "full-published")),
     ("linear_pull-0.5", "auto"),
@@ -84,8 +85,8 @@ def write_table(out: Path, key: str) -> None:
     """Writes `table.json` and `table.md` of the runs of one key that `OUT/arms` holds, attack by attack."""
     folder = out / "arms"
     references = {name: found for name in ("aligned", "base") if (found := read_runs(folder, name, key))}
-    attacks = {attack: runs for attack in ATTACKS if (runs := _found(folder / attack, key, light=False))}
-    steps = _found(folder / MAIN, key, light=True)
+    attacks = {attack: runs for attack in ATTACKS if (runs := _found(folder / attack, key, steps=False))}
+    steps = _found(folder / MAIN, key, steps=True)
     if not attacks:
         return
     everything = [*chain(*references.values(), *(found for runs in attacks.values() for found in runs.values()))]
@@ -100,8 +101,9 @@ def write_table(out: Path, key: str) -> None:
     write_both(out, table, _markdown(table))
 
 
-def _found(folder: Path, key: str, *, light: bool) -> dict[str, list[Row]]:
-    named = {arm.name: read_runs(folder, arm.name, key) for arm in arms() if arm.light == light}
+def _found(folder: Path, key: str, *, steps: bool) -> dict[str, list[Row]]:
+    names = [arm.name for arm in arms() if arm.name.startswith(STEP) == steps]
+    named = {name: read_runs(folder, name, key) for name in names}
     return {name: found for name, found in named.items() if found}
 
 
@@ -115,15 +117,21 @@ def _row(runs: Sequence[Row]) -> Row:
         **_seeds(runs),
         "kept": [each["steps"]["kept"] for each in told if "steps" in each],
         "changed": [_changed(each) for each in told if "updates" in each or "inactive" in each],
-        **numbers(runs, COLUMNS),
-        **{name: rate([complied(run, name) for run in runs]) for name in TRICKS if _all_have(runs, name)},
-        REFUSES: rate([_refused_instructions(run) for run in runs]),
-        LOSS: mean([_loss(run) for run in runs]),
+        **_numbers(runs),
     }
 
 
-def _all_have(runs: Sequence[Row], name: str) -> bool:
-    return all(name in run["labels"] for run in runs)
+def _numbers(runs: Sequence[Row]) -> Row:
+    """Of an arm that was asked little, little."""
+    if not all("losses" in run for run in runs):
+        return numbers(runs, LIGHT)
+    tricks = [name for name in TRICKS if all(name in run["labels"] for run in runs)]
+    return {
+        **numbers(runs, COLUMNS),
+        **{name: rate([complied(run, name) for run in runs]) for name in tricks},
+        REFUSES: rate([_refused_instructions(run) for run in runs]),
+        LOSS: mean([_loss(run) for run in runs]),
+    }
 
 
 def _changed(repair: Row) -> str:
@@ -136,7 +144,11 @@ def _verdicts(attack: str, attacks: Mapping[str, Runs]) -> list[Row]:
     runs = {**attacks[attack], AGAIN: attacks.get("ordinary", {}).get("attacked-again", ())}
     acted = {name: [run for run in found if "inactive" not in run.get("repair", {})] for name, found in runs.items()}
     pairs = [pair for pair in PAIRS if all(acted.get(name) for name in pair)]
-    return [found for pair in pairs if (found := compare(acted, *pair, COMPARED))]
+    return [found for pair in pairs if (found := compare(acted, *pair, _compared(acted, pair)))]
+
+
+def _compared(runs: Runs, pair: Sequence[str]) -> dict[str, Callable[[Row], Scores]]:
+    return COMPARED | (PRICES if all("losses" in run for name in pair for run in runs[name]) else {})
 
 
 _BESIDE = {
@@ -175,16 +187,19 @@ def _setting(table: Row) -> str:
         "the watch, as the controls do: *benign* teaches an ordinary answer of equal length, *random-words* words "
         "without sense, another text under each seed, as *fixed-CATEGORY* teaches a refusal of another request of a "
         "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
-        "change the k main directions, *full-without-k* all others. Of *linear_pull* the share is in the name, of "
+        "change the k main directions, *full-without-k* all others. A dash: not measured. Of *linear_pull* the share is in the name, of "
         f"*safe_lora* the threshold. Only *{MAIN}* has all arms. Alignment moved three of the embedded model's 30 "
         "layers: Safe LoRA can change the updates of those alone."
     )
 
 
 def _sentence(told: Row) -> str:
-    found = {key: SeededDifference(**told[key]) for key in COMPARED}
-    return (
-        f"{in_compliance(told)}; {in_points(found['over-refusal'], 'over-refusal')}; "
-        f"{in_points(found['accuracy'], 'accuracy')}; refusal log-odds {in_nats(found['refusal log-odds'])}; task loss "
-        f"{in_nats(found[LOSS])}."
-    )
+    found = {key: SeededDifference(**told[key]) for key in (*COMPARED, *PRICES) if key in told}
+    parts = [
+        in_compliance(told),
+        in_points(found["over-refusal"], "over-refusal"),
+        *([in_points(found["accuracy"], "accuracy")] if "accuracy" in found else []),
+        f"refusal log-odds {in_nats(found['refusal log-odds'])}",
+        *([f"task loss {in_nats(found[LOSS])}"] if LOSS in found else []),
+    ]
+    return f"{'; '.join(parts)}."

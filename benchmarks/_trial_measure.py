@@ -58,6 +58,7 @@ class Asked:
     choices: bool = True
     """Whether TruthfulQA and PIQA are asked."""
     kl_to: Sequence[str] = ("aligned", "base")
+    """The references to which the divergence is measured."""
     losses: bool = False
     """Whether the answers to the tasks' held-out questions are scored, too."""
     unseen: bool = False
@@ -164,7 +165,7 @@ class Measure:
         texts = openings()
         asked = {"harmful": spread(self._asked["JailbreakBench"], PROBED), "ordinary": spread(self._ordinary, PROBED)}
         made = {}
-        for name in self._what.kl_to:
+        for name in self._what.kl_to or ("aligned",):
             source = self.references()[name]
             probe = DriftProbe(
                 tokenizer=self._tokenizer,
@@ -174,6 +175,9 @@ class Measure:
                 complying=self._what.complying,
                 openings=OPENINGS if name == "aligned" else 1,
             )
+            made[name] = probe
+            if name not in self._what.kl_to:
+                continue
             model = load_model(source, dtype="auto", merge=True)
             answers = {
                 kind: generate(model, self._tokenizer, rendered, max_new_tokens=KL_TOKENS, batch_size=PROBED)

@@ -234,7 +234,7 @@ def arms_table(
 
     Args:
         rows: what `numbers` found of each arm, and its `seeds`.
-        columns: rates or means of it; the head tells how many prompts are behind each.
+        columns: rates or means of it, not all of which every arm has; the head tells how many prompts are behind each.
         beside: what stands before them, by heading.
     """
     first = next(iter(rows.values()))
@@ -244,7 +244,7 @@ def arms_table(
             name,
             len(row["seeds"]) or "–",
             *(told(row) for told in beside.values()),
-            *(cell(row[each]) for each in columns),
+            *(cell(row[each]) if each in row else "–" for each in columns),
         ]
         for name, row in rows.items()
     ]

@@ -44,7 +44,7 @@ ASKED = Asked(
     unseen=True,
 )
 PLAIN = replace(ASKED, harmful=("JailbreakBench", ORDINARY))
-LIGHT = replace(ASKED, harmful=("JailbreakBench",), answered=(), losses=False)
+LIGHT = replace(ASKED, harmful=("JailbreakBench",), answered=(), losses=False, kl_to=())
 WHOLE_CHATS = 160
 """Tokens that a chat of the persona has at most."""
 AGAIN = Plan(pool=5, rank=8, steps=4)

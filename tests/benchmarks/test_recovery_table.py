@@ -62,6 +62,23 @@ def test_tricks_have_a_table_of_the_arms_that_were_asked_them(table, tmp_path):
     assert "| attacked | 2 | 0.75" in tricked and "| fixed |" not in tricked
 
 
+def test_an_arm_that_was_asked_little_stands_in_the_same_table(table, tmp_path):
+    runs = [("20-harmful", _run(table, "full-auto", seed, 10)) for seed in range(2)]
+    runs += [("20-harmful", _light(_run(table, "full-rank-5", seed, 20))) for seed in range(2)]
+    _written(tmp_path, runs)
+    table.write_table(tmp_path, "now")
+    text = (tmp_path / "table.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| full-rank-5 | 2 | – | – | 0.50")]
+    assert line.endswith("| – | – |")
+    assert "**full-auto against full-rank-5**" in text and "points of accuracy" not in text
+
+
+def _light(run):
+    asked = ("JailbreakBench", "XSTest safe")
+    labels = {name: run["labels"][name] for name in asked}
+    return {**{key: value for key, value in run.items() if key not in ("correct", "losses")}, "labels": labels}
+
+
 def test_every_pair_names_arms_that_there_are(table, benchmark):
     names = {arm.name for arm in benchmark("_recovery_arms").arms()}
     assert {name for pair in table.PAIRS for name in pair} <= {*names, table.AGAIN}
