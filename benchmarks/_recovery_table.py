@@ -187,9 +187,9 @@ def _setting(table: Row) -> str:
         "the watch, as the controls do: *benign* teaches an ordinary answer of equal length, *random-words* words "
         "without sense, another text under each seed, as *fixed-CATEGORY* teaches a refusal of another request of a "
         "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
-        "change the k main directions, *full-without-k* all others. A dash: not measured. Of *linear_pull* the share is in the name, of "
-        f"*safe_lora* the threshold. Only *{MAIN}* has all arms. Alignment moved three of the embedded model's 30 "
-        "layers: Safe LoRA can change the updates of those alone."
+        "change the k main directions, *full-without-k* all others. A dash: not measured. Of *linear_pull* the share "
+        f"is in the name, of *safe_lora* the threshold. Only *{MAIN}* has all arms. Alignment moved three of the "
+        "embedded model's 30 layers: Safe LoRA can change the updates of those alone."
     )
 
 
