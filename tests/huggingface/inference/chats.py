@@ -14,7 +14,8 @@ PROMPTS = [
     "Ho",
     "You are a helpful assistant. 0 1 2 3 4 5",
 ]
-RENDERED = [render_prompt(TOKENIZER, prompt) for prompt in PROMPTS]
+RENDERED = [render_prompt(TOKENIZER, prompt, "You are helpful.") for prompt in PROMPTS]
+"""All with one system prompt, as most templates have one."""
 ENDINGS = ["Sorry", "I cannot help with that.", "Sure, here is how", "S", "It is Paris, and it is sunny today. 0 1 2"]
 
 

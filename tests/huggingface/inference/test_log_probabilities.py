@@ -29,6 +29,7 @@ from moored.huggingface.inference import (
     continuation_log_probs,
     log_probabilities,
 )
+from moored.huggingface.inference.shared_start import WORTHWHILE
 
 
 def _seeded(make):
@@ -106,14 +107,17 @@ def test_prompts_differ_in_length_and_some_are_equally_long():
     assert len({len(ids_of(text)) for text in ENDINGS}) == len(ENDINGS)
 
 
-def test_a_prompt_is_encoded_once_for_all_its_continuations(monkeypatch):
+def test_a_prompt_is_encoded_once_for_all_its_continuations_and_what_all_begin_with_once(monkeypatch):
     model = tiny_model()
     seen = []
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda *a, **k: (seen.append(k["input_ids"].shape), forward(*a, **k))[1])
     continuation_log_probs(model, TOKENIZER, RENDERED, ENDINGS)
-    prompts, endings = (len(ids_of(text)) for text in RENDERED), [len(ids_of(text)) for text in ENDINGS]
-    assert sum(rows * width for rows, width in seen) == sum(prompts) + 5 * 5 * (max(endings) - 1)
+    prompts, endings = [ids_of(text) for text in RENDERED], [len(ids_of(text)) for text in ENDINGS]
+    shared = next(place for place, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
+    assert shared >= WORTHWHILE
+    once = shared + sum(len(prompt) - shared for prompt in prompts)
+    assert sum(rows * width for rows, width in seen) == once + 5 * 5 * (max(endings) - 1)
 
 
 def test_a_state_that_cannot_be_repeated_is_not(monkeypatch):

@@ -4,12 +4,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from transformers import PreTrainedTokenizerBase
+
+Ids = list[int]
 
 
 def by_length(texts: Sequence[str], batch_size: int) -> list[list[int]]:
     """Row numbers in batches, longest texts first, so that the largest batch fails first if it does not fit."""
     order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), row))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Ids]:
+    """Of each text; special tokens are not added, a rendered prompt has them."""
+    return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
 
 @contextmanager

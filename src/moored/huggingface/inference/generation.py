@@ -8,7 +8,8 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from moored.huggingface.inference.batches import by_length, evaluating
+from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
+from moored.huggingface.inference.shared_start import SharedStart, shared_start
 
 
 @torch.inference_mode()
@@ -23,7 +24,7 @@ def generate(
 ) -> list[str]:
     """The greedy answer to each rendered prompt, in the order of the prompts.
 
-    Prompts of similar length share a batch, so that little is padded.
+    Prompts of similar length share a batch, so that little is padded; what all begin with is encoded once.
 
     Args:
         model: a causal language model; it is left in the mode it came in.
@@ -33,10 +34,11 @@ def generate(
         batch_size: prompts a batch, ≥ 1.
         progress: called after each batch with the number of answers it brought.
     """
-    answers = [""] * len(rendered)
+    answers, prompts = [""] * len(rendered), token_ids(tokenizer, rendered)
     with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
+        shared = shared_start(model, prompts, gaps=True)
         for rows in by_length(rendered, batch_size):
-            texts = _generate_batch(model, tokenizer, [rendered[row] for row in rows])
+            texts = _generate_batch(model, tokenizer, [prompts[row] for row in rows], shared)
             for row, text in zip(rows, texts, strict=True):
                 answers[row] = text
             if progress:
@@ -84,9 +86,18 @@ def _in_one_piece(value: Any) -> Any:
     return value.contiguous() if isinstance(value, torch.Tensor) else value
 
 
-def _generate_batch(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[str]:
-    inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    inputs = inputs.to(next(model.parameters()).device)
-    output = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-    new = output[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+def _generate_batch(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], shared: SharedStart
+) -> list[str]:
+    """Padding stands after what is shared, and before what is not."""
+    rests = [prompt[shared.length :] for prompt in prompts]
+    width = max(map(len, rests))
+    pads = [width - len(rest) for rest in rests]
+    start, pad = prompts[0][: shared.length], tokenizer.pad_token_id
+    ids = [start + [pad] * missing + rest for missing, rest in zip(pads, rests, strict=True)]
+    seen = [[1] * len(start) + [0] * missing + [1] * (width - missing) for missing in pads]
+    device = next(model.parameters()).device
+    inputs = {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(seen, device=device)}
+    output = model.generate(**inputs, **shared.repeated(len(prompts)))
+    texts = tokenizer.batch_decode(output[:, shared.length + width :], skip_special_tokens=True)
+    return [text.strip() for text in texts]

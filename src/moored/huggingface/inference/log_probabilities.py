@@ -1,19 +1,22 @@
 """Log-probabilities of given continuations, and the logits that predict given answers."""
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from itertools import groupby
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from moored.huggingface.inference.batches import by_length, evaluating
-
-Ids = list[int]
-
+from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
+from moored.huggingface.inference.shared_start import (
+    NOTHING,
+    SharedStart,
+    last_position,
+    plain_state,
+    repeated,
+    shared_start,
+)
 
 ENDINGS = 8
 """Continuations a batch; they are sorted by length, and each batch is as wide as its longest."""
@@ -31,7 +34,8 @@ def continuation_log_probs(
     """Returns log p(continuation | prompt) for every pair, summed over the continuation's tokens, in fp32 on the CPU.
 
     Prompt and continuation are tokenized apart and joined, as they are when a model answers. Each prompt is encoded
-    once for all of its continuations where the model's cache can be repeated, and with each of them where it cannot.
+    once for all of its continuations where the model's cache can be repeated, and with each of them where it cannot;
+    so is what all prompts begin with.
 
     Args:
         model: a causal language model; it is left in the mode it came in.
@@ -40,13 +44,14 @@ def continuation_log_probs(
         continuations: beginnings of an answer.
         batch_size: pairs a batch, ≥ 1.
     """
-    starts, endings = _tokenize(tokenizer, rendered), _tokenize(tokenizer, continuations)
+    starts, endings = token_ids(tokenizer, rendered), token_ids(tokenizer, continuations)
     scores = torch.zeros(len(starts), len(endings))
     columns_of = by_length([" " * len(ending) for ending in endings], min(ENDINGS, batch_size))
     with evaluating(model):
+        shared = shared_start(model, starts)
         for rows in _of_one_length(starts, max(1, batch_size // ENDINGS)):
             group = [starts[row] for row in rows]
-            encoded = _encode(model, group)
+            encoded = _encode(model, group, shared)
             for columns in columns_of:
                 found = _log_probs(model, group, [endings[column] for column in columns], encoded)
                 scores[torch.tensor(rows)[:, None], torch.tensor(columns)] = found
@@ -79,11 +84,12 @@ def answer_token_log_probs(
     batch_size: int = 16,
 ) -> list[Float[Tensor, " token"]]:
     """The log-probability of each token of a given answer to a given prompt, in nats, in fp32 on the CPU."""
-    pairs = list(zip(_tokenize(tokenizer, rendered), _tokenize(tokenizer, answers), strict=True))
+    pairs = list(zip(token_ids(tokenizer, rendered), token_ids(tokenizer, answers), strict=True))
     found: list[Tensor] = [torch.empty(0)] * len(pairs)
     with evaluating(model):
+        shared = shared_start(model, [start for start, _ in pairs])
         for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
-            for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows]), strict=True):
+            for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows], shared), strict=True):
                 found[row] = _log_probs_of(logits.float().cpu(), pairs[row][1])
     return found
 
@@ -115,13 +121,11 @@ def answer_logits_in_parts(
     batch_size: int = 16,
 ) -> Iterator[tuple[list[int], list[Float[Tensor, "position vocab"]]]]:
     """Yields rows and their logits a batch at a time, with their graph if gradients are on, in the model's mode."""
-    pairs = list(zip(_tokenize(tokenizer, rendered), _tokenize(tokenizer, answers), strict=True))
+    pairs = list(zip(token_ids(tokenizer, rendered), token_ids(tokenizer, answers), strict=True))
+    # What is shared would have to keep its graph until the last part is done.
+    shared = NOTHING if torch.is_grad_enabled() else shared_start(model, [start for start, _ in pairs])
     for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
-        yield rows, _logits_of(model, [pairs[row] for row in rows])
-
-
-def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Ids]:
-    return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        yield rows, _logits_of(model, [pairs[row] for row in rows], shared)
 
 
 def _of_one_length(starts: list[Ids], most: int) -> Iterator[list[int]]:
@@ -132,16 +136,14 @@ def _of_one_length(starts: list[Ids], most: int) -> Iterator[list[int]]:
         yield from (rows[at : at + most] for at in range(0, len(rows), most))
 
 
-def _encode(model: torch.nn.Module, starts: list[Ids]) -> tuple[Float[Tensor, "prompt 1 vocab"], Cache] | None:
+def _encode(
+    model: torch.nn.Module, starts: list[Ids], shared: SharedStart
+) -> tuple[Float[Tensor, "prompt 1 vocab"], Cache] | None:
     """The logits after each prompt and the prompts' cache; None where that is not one of plain keys and values."""
-    ids = _padded(starts, model)
-    # Indexed by a tensor: a slice of one position would make the output head copy its whole weight.
-    last = torch.tensor([ids.shape[1] - 1], device=ids.device)
-    output = model(input_ids=ids, use_cache=True, logits_to_keep=last)
-    cache: Cache | None = getattr(output, "past_key_values", None)
-    if cache is None or not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
-        return None
-    return output.logits, cache
+    ids = _padded([start[shared.length :] for start in starts], model)
+    output = model(input_ids=ids, use_cache=True, logits_to_keep=last_position(ids), **shared.repeated(len(starts)))
+    cache = plain_state(output)
+    return None if cache is None else (output.logits, cache)
 
 
 def _log_probs(
@@ -175,22 +177,23 @@ def _logits_after(
     ids = _padded(endings, model)
     if ids.shape[1] <= 1:
         return first
-    repeated = deepcopy(cache)
-    repeated.batch_repeat_interleave(repeats)
-    rest = model(input_ids=ids[:, :-1], past_key_values=repeated, use_cache=True).logits
+    rest = model(input_ids=ids[:, :-1], past_key_values=repeated(cache, repeats), use_cache=True).logits
     return torch.cat([first, rest], dim=1)
 
 
-def _logits_of(model: torch.nn.Module, pairs: list[tuple[Ids, Ids]]) -> list[Float[Tensor, "position vocab"]]:
+def _logits_of(
+    model: torch.nn.Module, pairs: list[tuple[Ids, Ids]], shared: SharedStart = NOTHING
+) -> list[Float[Tensor, "position vocab"]]:
     """The logits that predict each token of each answer, in whole sequences.
 
     Only positions from the first answer's start on go through the output head: with a large vocabulary the logits of
     whole prompts would be most of the memory.
     """
-    ids = _padded([start + ending for start, ending in pairs], model)
+    ids = _padded([(start + ending)[shared.length :] for start, ending in pairs], model)
     skipped = min(len(start) for start, _ in pairs) - 1
-    kept = torch.arange(skipped, ids.shape[1], device=ids.device)
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
+    kept = torch.arange(skipped - shared.length, ids.shape[1], device=ids.device)
+    state = shared.repeated(len(pairs))
+    logits = model(input_ids=ids, use_cache=bool(state), logits_to_keep=kept, **state).logits
     begins = [len(start) - 1 - skipped for start, _ in pairs]
     return [logits[i, begin : begin + len(pairs[i][1])] for i, begin in enumerate(begins)]
 
