@@ -27,6 +27,8 @@ bench: $(VENV)/dev.stamp ## the tables of results/ anew, from the real data in $
 	$(BIN)/python benchmarks/demo.py --run runs/demo --out results/demo
 	$(BIN)/python benchmarks/selection_trial.py --data $(DATA) # hours; finished runs are kept
 	$(BIN)/python benchmarks/regularizers_trial.py --data $(DATA) # likewise
+	$(BIN)/python benchmarks/recovery_trial.py --data $(DATA) # likewise
+	$(BIN)/python benchmarks/landscape.py --data $(DATA)
 	for name in selection regularizers recovery; do $(BIN)/python benchmarks/$$name.py --run runs/$$name --json results/$$name/speed.json || exit 1; done
 	$(BIN)/python benchmarks/docs.py
 

@@ -4,7 +4,7 @@ import copy
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from moored.huggingface.models import load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
 from moored.workflows._example_choice import ExampleTrial, probe_of, rendered_prompts
-from moored.workflows._example_pool import candidates_of, pool_rows, unpooled_pairs
+from moored.workflows._example_pool import candidates_of, own_refusals, pool_rows, unpooled_pairs
 from moored.workflows._example_repair import RefusalGap
 from moored.workflows._models import resolve_model
 from moored.workflows._prompt_sets import EMBEDDED
@@ -29,7 +29,8 @@ from moored.workflows._prompt_sets import EMBEDDED
 _EPOCH, _ROWS, _TOKENS = 1000, 32, 128
 REPAIRS = {
     "moored-published": OneShot.preset("published"),
-    "moored-auto": OneShot.preset("auto", patience=30),
+    "moored-auto": OneShot.preset("auto"),
+    "moored-watched": OneShot.preset("auto", stop_at=0.0, watch=True, patience=30),
 }
 CHOICES = {"moored-choose-20": 20, "moored-choose-100": 100}
 
@@ -98,14 +99,18 @@ def _restoring(shared: _Shared, work: Callable[[], Tensor | None]) -> Run:
 
 
 def _repair(shared: _Shared, method: OneShot) -> Tensor:
-    watch = RefusalGap(shared.model, shared.tokenizer, method.refusal) if method.watch else None
-    loss = example_loss(shared.model, shared.tokenizer, method.prompt, method.refusal)
+    if method.refusal is None:
+        (refusal,) = own_refusals(shared.aligned, shared.tokenizer, [method.prompt])
+        method = replace(method, refusal=refusal)
+    prompt, refusal = method.example
+    watch = RefusalGap(shared.model, shared.tokenizer, refusal) if method.watch else None
+    loss = example_loss(shared.model, shared.tokenizer, prompt, refusal)
     return torch.tensor(method.repair(shared.moving, loss, watch).loss)
 
 
 def _choose(shared: _Shared, count: int) -> None:
     method = OneShot.preset("adapter")
-    candidates = candidates_of(pool_rows(EMBEDDED)[:count], method, shared.aligned, shared.tokenizer)
+    candidates = candidates_of(pool_rows(EMBEDDED)[:count], shared.aligned, shared.tokenizer)
     harmful = rendered_prompts(shared.tokenizer, [pair.harmful for pair in unpooled_pairs()])
     task = rendered_prompts(shared.tokenizer, [item.prompt for item in ordinary_instructions("align")])
     probes = (

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,16 +127,23 @@ class Measure:
         return found
 
     def _labels(self, model: Any, name: str) -> dict[str, list[str]]:
-        """All sets share batches: a small batch takes as long as a large one."""
-        rendered = [text for texts in self._asked.values() for text in texts]
-        with progress_bar(Console(stderr=True), f"{name}: answers", len(rendered)) as advance:
-            texts = generate(
-                model, self._tokenizer, rendered, max_new_tokens=MAX_NEW_TOKENS, batch_size=64, progress=advance
-            )
-        answers, judge = iter(texts), RefusalJudge()
+        """Sets share batches, for a small one takes as long as a large one; those of one system prompt do."""
+        apart = [each for each in self._asked if each == PERSONA]
+        together = [each for each in self._asked if each != PERSONA]
+        with progress_bar(Console(stderr=True), f"{name}: answers", sum(map(len, self._asked.values()))) as advance:
+            answers = {**self._answers(model, together, advance), **self._answers(model, apart, advance)}
+        judge = RefusalJudge()
         return {
-            each: [str(judge(prompt, next(answers))) for prompt in prompts] for each, prompts in self._prompts.items()
+            each: [str(judge(*pair)) for pair in zip(prompts, answers[each], strict=True)]
+            for each, prompts in self._prompts.items()
         }
+
+    def _answers(self, model: Any, names: Sequence[str], progress: Callable[[int], object]) -> dict[str, list[str]]:
+        rendered = [text for name in names for text in self._asked[name]]
+        texts = iter(
+            generate(model, self._tokenizer, rendered, max_new_tokens=MAX_NEW_TOKENS, batch_size=64, progress=progress)
+        )
+        return {name: [*islice(texts, len(self._asked[name]))] for name in names}
 
     def _correct(self, model: Any, rows: Sequence[Row], task: "_Task") -> list[bool]:
         """Exact answers to a task of the fine-tune."""

@@ -42,6 +42,15 @@ HELD = {
     "– control: all tokens": "full_kl-49152",
     "`alignment_direction` and `safety_tokens`": "both-1-1",
 }
+REPAIRED = {
+    "before the attack": "aligned",
+    "not repaired": "attacked",
+    "`--preset auto`": "auto",
+    "`--preset adapter`, the default": "adapter",
+    "`auto` without its watch": "fixed",
+    "– control: an ordinary example": "benign",
+    "– control: words without sense": "random-words",
+}
 
 
 class Method(NamedTuple):
@@ -52,62 +61,84 @@ class Method(NamedTuple):
     """What was trained on."""
     where: Sequence[str]
     """The folder in results/, and the keys of its arms in table.json."""
-    plain: str
-    """The arm without the method."""
-    arm: str
+    arms: Mapping[str, str]
+    """By what they are; the first says nothing of itself."""
     controls: Mapping[str, str]
-    """Arms by what they are."""
+    prices: Mapping[str, str]
+    """Headings of what it may cost, by what they are called here."""
+    plain: str = "plain"
+    """The arm without the method."""
 
 
 _POISONED = ("regularizers_trial", "data", "poisoned-20", "arms")
-_OF_POISON = "a fifth of it poison"
+_HELD: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
+    "harmful_direction": (
+        {"": "harmful_direction-1", "with examples that are in no poison": "harmful_unseen-1"},
+        {
+            "random directions": "random_harmful-1",
+            "of ordinary requests": "harmless_direction-1",
+            "`update_norm`": "update_norm-1",
+        },
+    ),
+    "alignment_direction": (
+        {"": "alignment_direction-1"},
+        {"a random direction": "random_direction-1", "`update_norm`": "update_norm-1"},
+    ),
+    "safety_tokens": ({"": "safety_tokens-1"}, {"random tokens": "random_tokens-1", "all tokens": "full_kl-49152"}),
+}
 METHODS = (
     Method(
         label="before: `gradient_selection`",
         data="ordinary rows",
         where=("selection_trial", "arms"),
-        plain="plain",
-        arm="moderate-0.2",
-        controls={"random rows of equal length": "length_matched_random-0.2"},
+        arms={"": "moderate-0.2"},
+        controls={
+            "random rows of equal length": "length_matched_random-0.2",
+            "random rows": "random-0.2",
+        },
+        prices={"SST-2 accuracy": "SST-2"},
     ),
     *(
         Method(
             label=f"during: `{name}`",
-            data=_OF_POISON,
+            data="a fifth of it poison",
             where=_POISONED,
-            plain="plain",
-            arm=f"{name}-1",
+            arms=arms,
             controls=controls,
+            prices={"task loss": "task loss", "over-refusal": "over-refusal"},
         )
-        for name, controls in (
-            ("harmful_direction", {"random directions": "random_harmful-1", "`update_norm`": "update_norm-1"}),
-            ("alignment_direction", {"a random direction": "random_direction-1", "`update_norm`": "update_norm-1"}),
-            ("safety_tokens", {"random tokens": "random_tokens-1"}),
-        )
+        for name, (arms, controls) in _HELD.items()
     ),
 )
 
 
 def methods() -> str:
-    """Every method against its control."""
-    head = ["method", "fine-tuned on", "complied, plain", "with it", "with its controls"]
-    return "\n".join(markdown_table(head, ["---"] * len(head), [_against_control(each) for each in METHODS]))
+    """Every method against its controls."""
+    asked = _results("selection_trial")["arms"]["aligned"][COMPLIED]["n"]
+    plain = f"complied (n = {asked}): plain"
+    head = ["method", "fine-tuned on", plain, "with it", "with a control in its place", "other effects"]
+    return "\n".join(markdown_table(head, ["---"] * len(head), [_against_controls(each) for each in METHODS]))
 
 
-def _against_control(method: Method) -> list[str]:
+def _against_controls(method: Method) -> list[str]:
     folder, *keys = method.where
-    arms = _results(folder)
+    found = _results(folder)
     for key in keys:
-        arms = arms[key]
-    plain, own, *others = (
-        _rate(arms[name][COMPLIED]) for name in (method.plain, method.arm, *method.controls.values())
+        found = found[key]
+    own, controls = (
+        "<br>".join(f"{cell(found[arm][COMPLIED])} {what}".strip() for what, arm in arms.items())
+        for arms in (method.arms, method.controls)
     )
-    controls = "<br>".join(" ".join(each) for each in zip(others, method.controls, strict=True))
-    return [method.label, method.data, plain, own, controls]
+    first = next(iter(method.arms.values()))
+    prices = (
+        f"{what} {_middle(found[method.plain][name])} → {_middle(found[first][name])}"
+        for what, name in method.prices.items()
+    )
+    return [method.label, method.data, cell(found[method.plain][COMPLIED]), own, controls, "<br>".join(prices)]
 
 
-def _rate(found: Row) -> str:
-    return f"{found['rate']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+def _middle(found: Row) -> str:
+    return f"{found['rate'] if 'rate' in found else found['mean']:.2f}"
 
 
 def selection() -> str:
@@ -133,10 +164,26 @@ def penalties() -> str:
     return _table("held by", {**REFERENCES, **HELD}, columns)
 
 
+def repairs() -> str:
+    """The repairs, after one attack, with what they cost and what tricks still bring about."""
+    found = _results("recovery_trial")
+    arms = {**found["references"], **found["attacks"]["20-harmful"]}
+    columns = {
+        "complied": COMPLIED,
+        "over-refusal": "over-refusal",
+        "instructions refused": "refuses instructions",
+        "SST-2 accuracy": "SST-2",
+        "complied, answer begun": "prefilled",
+        "complied, jailbreaks": "jailbreaks",
+    }
+    return _table("repaired by", REPAIRED, [(heading, arms, name) for heading, name in columns.items()])
+
+
 TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"methods": methods},
     "docs/select.md": {"selection": selection},
     "docs/hold.md": {"penalties": penalties},
+    "docs/repair.md": {"repairs": repairs},
 }
 """By the file that they stand in."""
 
@@ -155,8 +202,8 @@ def _table(corner: str, arms: Mapping[str, str], columns: Sequence[tuple[str, Ma
 
 
 def _cell(arm: Row | None, name: str) -> str:
-    """A dash where an arm was not tried."""
-    return "–" if arm is None else cell(arm[name])
+    """A dash where an arm was not tried, or not asked that."""
+    return "–" if arm is None or name not in arm else cell(arm[name])
 
 
 def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:

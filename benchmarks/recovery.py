@@ -4,9 +4,9 @@
 
 Writes a list of rows `{"case", "variant", "seconds", "ratio", "peak_mib", …}`, and beside it the same for people;
 `_paired.py` tells how they are measured. The limit is an epoch of 1,000 rows of 128 tokens with TRL, of which 32 rows
-are trained and their time taken 31.25 times. Loading is left out everywhere. `moored-auto` fits its rate, and its watch
-asks after every step; it takes all 30, though it would stop earlier on a model that it repairs. The choices include the
-aligned model's refusals of the pool and what the two references say to the prompts.
+are trained and their time taken 31.25 times. Loading is left out everywhere. `moored-auto` asks the aligned model for
+its refusal and fits its rate; `moored-watched` looks at 24 prompts after each of its 30 steps, too. The choices include
+the aligned model's refusals of the pool and what the two references say to the prompts.
 """
 
 from _paired import Benchmark, Case, main

@@ -10,7 +10,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.sft_config import SFTConfig
 
-from moored import GradientSelection  # 1: new
+import moored  # 1: new
 from moored.huggingface import SafeguardedSFTTrainer  # 2: was `from trl import SFTTrainer`
 
 
@@ -22,7 +22,8 @@ def main(model: str, data: str, out: str) -> None:
         train_dataset=load_dataset("json", data_files=data, split="train"),
         processing_class=AutoTokenizer.from_pretrained(model),
         peft_config=LoraConfig(r=8, target_modules="all-linear"),
-        safeguards=[GradientSelection(keep=0.5)],  # 4: with none the weights are TRL's own, bit for bit
+        # 4: with none the weights are TRL's own, bit for bit
+        safeguards=[moored.HarmfulDirection(strength=1.0, examples=moored.harmful_examples())],
     )
     trainer.train()
     trainer.save_model(out)

@@ -1,11 +1,13 @@
 import json
 
 import pytest
+import torch
 from tests.adapters import save_adapter
-from tests.tiny import save_tiny
+from tests.tiny import save_tiny, tiny_model
 from typer.testing import CliRunner
 
 from moored.recovery import OneShot
+from moored.workflows import _example_pool
 
 
 @pytest.fixture
@@ -24,17 +26,19 @@ def recovered(tmp_path):
 
 def test_an_adapter_is_repaired_and_the_next_command_named(tmp_path, recovered):
     base, adapter = save_tiny(tmp_path / "base"), save_adapter(tmp_path / "adapter")
-    done, record = recovered(base, "--adapter", adapter, "--steps", 2, "--learning-rate", 0.01)
+    arguments = ("--adapter", adapter, "--steps", 2, "--learning-rate", 0.01, "--refusal", "No.")
+    done, record = recovered(base, *arguments)
     assert done.exit_code == 0, done.output
-    assert record["method"] == {"name": "one_shot", **vars(OneShot.preset("adapter", steps=2, learning_rate=0.01))}
+    given = OneShot.preset("auto", steps=2, learning_rate=0.01, refusal="No.")
+    assert record["method"] == {"name": "one_shot", **vars(given)}
     assert f"2 steps: loss of the safety example {record['steps']['loss'][0]:.3f} → " in done.output
     assert f"Next: moored measure {base} --adapter {tmp_path / 'out'} --out measured" in done.output
 
 
-def test_an_adapter_folder_alone_gets_the_adapter_s_preset(tmp_path, recovered):
+def test_an_adapter_folder_alone_gets_the_preset_for_a_model_whose_start_is_known(tmp_path, recovered):
     adapter = save_adapter(tmp_path / "adapter", base=str(save_tiny(tmp_path / "base")))
     done, record = recovered(adapter, "--steps", 1, "--prompt", "A?", "--refusal", "No.", "--stop-at", 0.5)
-    assert record["method"]["learning_rate"] == OneShot.preset("adapter").learning_rate
+    assert record["method"]["learning_rate"] is None and record["steps"]["learning_rate"] > 0
     assert (record["method"]["prompt"], record["method"]["refusal"], record["method"]["stop_at"]) == ("A?", "No.", 0.5)
     assert f"Next: moored measure {tmp_path / 'out'} --out measured" in done.output
 
@@ -45,6 +49,28 @@ def test_a_checkpoint_gets_the_published_preset_unless_another_is_named(tmp_path
     assert record["method"] == {"name": "one_shot", **vars(OneShot.preset("published"))}
     _, record = recovered(base, "--overwrite", "--preset", "adapter", "--steps", 1)
     assert record["method"]["learning_rate"] == OneShot.preset("adapter").learning_rate
+
+
+def test_the_aligned_model_s_own_refusal_is_learned_where_it_refuses(tmp_path, recovered, monkeypatch):
+    base, adapter = save_tiny(tmp_path / "base"), save_adapter(tmp_path / "adapter")
+    asked = []
+
+    def generate(model, tokenizer, rendered, **_):
+        asked.append(model(torch.tensor([[5, 6, 7]])).logits)
+        return ["I cannot help with that. Ask something else."]
+
+    done, record = recovered(base, "--adapter", adapter)
+    assert type(done.exception).__name__ == "InputError" and record is None
+    assert "does not refuse 'How can I bypass" in str(done.exception) and "--refusal" in str(done.exception)
+    monkeypatch.setattr(_example_pool, "generate", generate)
+    done, record = recovered(base, "--adapter", adapter, "--steps", 1)
+    assert record["method"]["refusal"] == "I cannot help with that." and record["against"] == str(base)
+    done, record = recovered(base, "--against", base, "--overwrite", "--steps", 1)
+    assert record["method"]["refusal"] == "I cannot help with that."
+    plain = tiny_model()(torch.tensor([[5, 6, 7]])).logits
+    assert all(torch.equal(each, plain) for each in asked) and len(asked) == 2
+    done, _ = recovered(base, "--adapter", adapter, "--overwrite", "--refusal", "No.", "--against", base)
+    assert "looks at no aligned model unless" in str(done.exception)
 
 
 def test_no_steps_are_called_a_copy(tmp_path, recovered):

@@ -18,7 +18,7 @@ def test_the_users_own_trl_script_runs_with_four_lines_changed(tmp_path):
     command = [sys.executable, str(script), str(model), str(data), str(tmp_path / "out")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "gradient_selection: keeps 4 of the 8 rows of each step (keep 0.5)" in done.stdout
+    assert "harmful_direction: strength 1, holds 14 weights (100% of what is trained)" in done.stdout
     factors = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert any(weight.any() for name, weight in factors.items() if "lora_B" in name)
 

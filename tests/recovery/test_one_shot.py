@@ -181,6 +181,9 @@ def test_presets_are_the_paper_s_and_ours_and_can_be_changed():
     adapter = OneShot.preset("adapter", steps=3)
     assert adapter.steps == 3 and (adapter.learning_rate or 0) > 2e-5
     auto = OneShot.preset("auto")
-    assert auto.learning_rate is None and auto.watch and not published.watch
+    assert auto.learning_rate is None and auto.stop_at > 0
+    with pytest.raises(InputError, match=r"refusal=None\) learns the aligned model's own"):
+        _ = auto.example
+    assert OneShot.preset("auto", refusal="No.").example == (PUBLISHED_PROMPT, "No.")
     with pytest.raises(InputError, match="published, adapter, auto"):
         OneShot.preset("other")

@@ -15,6 +15,7 @@ from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import LinearPull, OneShot
+from moored.workflows import _example_pool
 from moored.workflows import _example_repair as repair
 from moored.workflows import recover as workflow
 from moored.workflows.recover import RECORD, recover
@@ -129,11 +130,14 @@ def test_no_steps_copy_every_file_bit_for_bit(tmp_path, with_adapter, monkeypatc
     assert found == digests(adapter or tmp_path / "base")
 
 
-def test_the_presets_are_chosen_by_what_is_repaired(tmp_path, tuned):
+def test_the_presets_are_chosen_by_what_is_repaired(tmp_path, tuned, monkeypatch):
     base, adapter = tuned
+    monkeypatch.setattr(_example_pool, "generate", lambda *_, **__: ["I cannot help with that."])
     over = recover(base, adapter=adapter, out=tmp_path / "a")["method"]
+    named = recover(base, out=tmp_path / "c", against=base)["method"]
     full = recover(base, out=tmp_path / "b")["method"]
-    assert over["learning_rate"] == OneShot.preset("adapter").learning_rate
+    assert over["learning_rate"] is named["learning_rate"] is None
+    assert over["refusal"] == named["refusal"] == "I cannot help with that." != full["refusal"]
     assert full["learning_rate"] == OneShot.preset("published").learning_rate
     assert over["name"] == full["name"] == "one_shot"
 
@@ -159,7 +163,7 @@ def test_frozen_parameters_raise(tmp_path, tuned, monkeypatch):
     load = repair.load_model
     monkeypatch.setattr(repair, "load_model", lambda *a, **k: load(*a, **k).requires_grad_(False))
     with pytest.raises(InactiveError, match="no parameters that may move"):
-        recover(base, adapter=adapter, out=tmp_path / "out")
+        recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
     assert not (tmp_path / "out").exists()
 
 

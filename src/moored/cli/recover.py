@@ -20,11 +20,11 @@ def recover_command(
     ] = "one_shot",
     preset: Annotated[
         str | None,
-        Option(help="`published` (full checkpoints), `adapter` or `auto`; by default what fits.", show_default=False),
+        Option(help="`auto` where the aligned model is known, `published` else; or `adapter`.", show_default=False),
     ] = None,
     prompt: Annotated[str | None, Option(help="The harmful request of the safety example.", show_default=False)] = None,
     refusal: Annotated[
-        str | None, Option(help="The refusal to learn, best in the model's own words.", show_default=False)
+        str | None, Option(help="The refusal to learn; of `auto` the aligned model's own.", show_default=False)
     ] = None,
     learning_rate: Annotated[float | None, Option(help="Of AdamW; else the preset's.", show_default=False)] = None,
     steps: Annotated[int | None, Option(help="At most; else the preset's.", show_default=False)] = None,
@@ -32,7 +32,7 @@ def recover_command(
     against: Annotated[
         str | None,
         Option(
-            help="The aligned model, to go back to or to choose by; else what the adapter lies over.",
+            help="The aligned model, to ask, to choose by or to go back to; else what the adapter lies over.",
             show_default=False,
         ),
     ] = None,
@@ -73,10 +73,10 @@ def recover_command(
         "share": share,
     }
     given = {name: value for name, value in settings.items() if value is not None}
-    is_adapter = adapter is not None or (Path(model) / "adapter_config.json").is_file()
+    known = adapter is not None or against is not None or (Path(model) / "adapter_config.json").is_file()
     if preset is not None and method != "one_shot":
         raise InputError(f"--preset is no setting of --method {method}; leave it out.")
-    chosen = _method(method, preset or ("adapter" if is_adapter else "published"), given)
+    chosen = _method(method, preset or ("auto" if known else "published"), given)
     record = recover(
         model,
         out=out,

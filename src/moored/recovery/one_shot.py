@@ -3,13 +3,14 @@
 Source: "Safety at One Shot: Patching Fine-Tuned LLMs with A Single Instance" (arXiv 2601.01887). From the paper: one
 general harmful request with a refusal, ordinary fine-tuning on it alone, no task data, ten epochs (so ten steps) at
 2e-5 for 7B models. Our choices: AdamW without weight decay at a constant rate on the mean over answer tokens; a rate
-that fits the model; the stop when the example is learned, and going back to the step at which a watch stood highest.
+that fits the model; a refusal in the model's own words; the stop when the example is learned, and going back to the
+step at which a watch stood highest.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -49,8 +50,8 @@ class OneShot:
 
     prompt: str = PUBLISHED_PROMPT
     """A harmful request, as a user would type it."""
-    refusal: str = PUBLISHED_REFUSAL
-    """The answer that the model is to give."""
+    refusal: str | None = PUBLISHED_REFUSAL
+    """The answer that the model is to give; None for the aligned model's own, which whoever has that model asks for."""
     learning_rate: float | None = 2e-5
     """Of AdamW, constant; > 0. None takes the rate at which the first step promises to take `first_step` off the loss:
     AdamW begins with η sign(∇L), which to first order lowers the loss by η‖∇L‖₁."""
@@ -77,8 +78,19 @@ class OneShot:
             raise InputError(f"OneShot(steps=...) must be at least 0, got {self.steps}.")
         if not self.stop_at >= 0:
             raise InputError(f"OneShot(stop_at=...) must be at least 0, got {self.stop_at}.")
-        if not self.prompt.strip() or not self.refusal.strip():
+        if not self.prompt.strip() or (self.refusal is not None and not self.refusal.strip()):
             raise InputError("OneShot needs a prompt and a refusal; neither may be empty.")
+
+    @property
+    def example(self) -> tuple[str, str]:
+        """The prompt and the refusal.
+
+        Raises:
+            InputError: nobody asked the aligned model for its own yet.
+        """
+        if self.refusal is None:
+            raise InputError("OneShot(refusal=None) learns the aligned model's own refusal; put it in its place first.")
+        return self.prompt, self.refusal
 
     @property
     def off(self) -> bool:
@@ -87,7 +99,7 @@ class OneShot:
 
     @classmethod
     def preset(cls, name: str, **changes: object) -> "OneShot":
-        """The settings `published` (for all parameters), `adapter` (ours for LoRA factors) or `auto` (ours for any)."""
+        """The settings `published`, for all parameters, or ours: `adapter`, for LoRA factors, or `auto`, for any."""
         if name not in _PRESETS:
             raise InputError(f"There is no preset {name!r}; use {', '.join(_PRESETS)}.")
         return cls(**{**_PRESETS[name], **changes})  # pyright: ignore[reportArgumentType]
@@ -204,8 +216,8 @@ def _backward(value: Float[Tensor, ""], moving: Sequence[Parameter]) -> None:
         raise InactiveError("The safety example gives no gradient to any parameter; nothing would be repaired.")
 
 
-_PRESETS: dict[str, dict[str, float | int | None]] = {
+_PRESETS: dict[str, dict[str, Any]] = {
     "published": {"learning_rate": 2e-5, "steps": 10},
     "adapter": {"learning_rate": 2e-4, "steps": 30, "stop_at": 0.02},
-    "auto": {"learning_rate": None, "steps": 30, "watch": True},
+    "auto": {"refusal": None, "learning_rate": None, "steps": 30, "stop_at": 0.02},
 }

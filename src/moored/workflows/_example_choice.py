@@ -65,7 +65,8 @@ def choose_example(
         tuned: the model to repair.
         aligned: what it should be like on harmful prompts; it also gives the refusals that a pool lacks.
         pool: the examples.
-        method: the repair; its own example is the first candidate, and each is tried in its place.
+        method: the repair; its own example is the first candidate (unless its refusal is to be the aligned model's, and
+            that gives none), and each is tried in its place.
         dtype: precision while steps are taken.
         console: where progress is shown; None is silent.
 
@@ -85,9 +86,11 @@ def choose_example(
     rows = pool_rows(pool.examples)
     reference: Any = load_model(aligned, dtype=dtype, merge=True)
     reference.to(best_device())
-    candidates = candidates_of(rows, method, reference, tokenizer)
-    if len(candidates) == 1:
+    candidates = candidates_of(rows, reference, tokenizer)
+    if not candidates:
         raise InputError(f"{aligned.describe()} refuses nothing of {pool.examples}; give the pool a column refusal.")
+    own = {"prompt": method.prompt, "refusal": method.refusal}
+    candidates = [*candidates_of([own], reference, tokenizer), *candidates]
     safety = probe_of(reference, tokenizer, harmful)
     del reference
     model: Any = load_model(tuned, dtype=dtype, trainable=True).eval()

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from moored.embedded.prompts import RequestPair, example_pool, ordinary_instructions, request_pairs
 from moored.errors import InputError
 from moored.huggingface.data import read_rows, render_prompt
 from moored.huggingface.inference import generate
+from moored.huggingface.models import ModelSource, best_device, load_model, load_tokenizer
 from moored.measurement import Label, RefusalJudge
 from moored.recovery import OneShot
 from moored.workflows._prompt_sets import EMBEDDED
@@ -69,21 +70,42 @@ def _rows(name: str) -> list[dict[str, Any]]:
     return found
 
 
-def candidates_of(rows: Sequence[dict[str, Any]], method: OneShot, aligned: Any, tokenizer: Any) -> list[Candidate]:
-    """The method's own example and those of a pool. What has no refusal gets the aligned model's, if it refuses."""
-    asked = [row["prompt"] for row in rows if not row.get("refusal")]
-    rendered = [render_prompt(tokenizer, prompt) for prompt in asked]
-    answers = iter(generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER))
-    judge = RefusalJudge()
-    found = [Candidate(prompt=method.prompt, refusal=method.refusal)]
-    for row in rows:
-        refusal = row.get("refusal")
-        if not refusal:
-            refusal = first_sentence(next(answers))
-            if refusal is None or judge(row["prompt"], refusal) != Label.REFUSED:
-                continue
-        found.append(Candidate(prompt=row["prompt"], refusal=refusal, category=row.get("category")))
-    return found
+def candidates_of(rows: Sequence[dict[str, Any]], aligned: Any, tokenizer: Any) -> list[Candidate]:
+    """The examples of a pool. What has no refusal gets the aligned model's own, and is left out if it gives none."""
+    own = iter(own_refusals(aligned, tokenizer, [row["prompt"] for row in rows if not row.get("refusal")]))
+    worded = [(row, row.get("refusal") or next(own)) for row in rows]
+    return [
+        Candidate(prompt=row["prompt"], refusal=refusal, category=row.get("category"))
+        for row, refusal in worded
+        if refusal is not None
+    ]
+
+
+def own_refusals(aligned: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str | None]:
+    """The first sentence of the aligned model's answer to each prompt; None where that is no refusal."""
+    rendered, judge = [render_prompt(tokenizer, prompt) for prompt in prompts], RefusalJudge()
+    answers = map(first_sentence, generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER))
+    return [
+        answer if answer is not None and judge(prompt, answer) == Label.REFUSED else None
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+
+
+def with_own_refusal(method: OneShot, aligned: ModelSource) -> OneShot:
+    """The method with the aligned model's own refusal of its prompt.
+
+    Raises:
+        InputError: the model does not refuse it.
+    """
+    model: Any = load_model(aligned, dtype="auto", merge=True)
+    model.to(best_device())
+    (refusal,) = own_refusals(model, load_tokenizer(aligned), [method.prompt])
+    if refusal is None:
+        raise InputError(
+            f"{aligned.describe()} does not refuse {method.prompt!r}, so that there is no refusal of its own to learn; "
+            "give one with --refusal, or another request with --prompt."
+        )
+    return replace(method, refusal=refusal)
 
 
 def first_sentence(text: str) -> str | None:

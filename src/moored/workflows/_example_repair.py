@@ -49,8 +49,9 @@ def repair_by_example(folder: Path, source: ModelSource, method: OneShot, dtype:
     require_chat_template(tokenizer, source.describe())
     model: Any = load_model(source, dtype=dtype, trainable=True).eval()
     model.to(best_device())
-    watch = RefusalGap(model, tokenizer, method.refusal) if method.watch else None
-    steps = _take_steps(model, example_loss(model, tokenizer, method.prompt, method.refusal), method, start, watch)
+    prompt, refusal = method.example
+    watch = RefusalGap(model, tokenizer, refusal) if method.watch else None
+    steps = _take_steps(model, example_loss(model, tokenizer, prompt, refusal), method, start, watch)
     if not steps["kept"]:
         copy_companions(start, folder, weights=True)
     elif source.adapter is not None:

@@ -22,7 +22,7 @@ from moored.workflows._measured import (
     require_room,
     require_same_tokens,
 )
-from moored.workflows._models import as_arguments, reference_of, resolve_model
+from moored.workflows._models import as_arguments, laid_over, reference_of, resolve_model
 from moored.workflows._prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows._provenance import stamp
 
@@ -142,7 +142,7 @@ def _verdict(measured: Measured, reference: Measured, comparison: dict[str, Any]
     if start >= _HIGH_START:
         sentence += f" The reference itself complies with {start:.0%} of the harmful prompts: it is hardly aligned."
     if sentence.startswith("drifted"):
-        return sentence, _repair_command(measured.source)
+        return sentence, _repair_command(measured.source, reference.source)
     if sentence.startswith("no difference"):
         return sentence, _more_prompts_command(measured.source, reference.source)
     return sentence, None
@@ -154,12 +154,21 @@ def _more_prompts_command(source: ModelSource, reference: ModelSource) -> str:
     return f"moored measure {as_arguments(source)} --against {against} --harmful MORE_REQUESTS.jsonl --out more"
 
 
-def _repair_command(source: ModelSource) -> str:
+def _repair_command(source: ModelSource, reference: ModelSource) -> str:
     """What repairs a model; a whole checkpoint only where it lies in a folder, so one of the Hub is fetched first."""
+    rest = f"{_against_if_needed(source, reference)} --out recovered"
     if source.adapter is not None or Path(source.path).is_dir():
-        return f"moored recover {as_arguments(source)} --out recovered"
+        return f"moored recover {as_arguments(source)}{rest}"
     folder = shlex.quote(source.path.rpartition("/")[2])
-    return f"hf download {shlex.quote(source.path)} --local-dir {folder} && moored recover {folder} --out recovered"
+    return f"hf download {shlex.quote(source.path)} --local-dir {folder} && moored recover {folder}{rest}"
+
+
+def _against_if_needed(source: ModelSource, reference: ModelSource) -> str:
+    """The aligned model, unless the repair looks at it by itself, or no single name says which it is."""
+    by_itself = source.adapter is not None and (reference.path, reference.adapter) == (source.path, None)
+    if by_itself or laid_over(reference) is not None:
+        return ""
+    return f" --against {shlex.quote(reference.name or reference.path)}"
 
 
 def write_report(

@@ -10,10 +10,10 @@ from rich.console import Console
 from moored.embedded.model import BASE
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
-from moored.huggingface.models import ModelSource, copy_companions
+from moored.huggingface.models import ModelSource, copy_companions, require_fit
 from moored.recovery import OneShot, UpdateRepair
 from moored.workflows._example_choice import choose_example
-from moored.workflows._example_pool import Pool
+from moored.workflows._example_pool import Pool, with_own_refusal
 from moored.workflows._example_repair import repair_by_example
 from moored.workflows._models import base_folder, base_name, reference_of, resolve_model
 from moored.workflows._provenance import stamp, weights_hash
@@ -42,8 +42,10 @@ def recover(
         model: the fine-tuned checkpoint, or the base of `adapter`; it is never written to.
         out: the folder for the repaired adapter or checkpoint; must be empty or absent unless `overwrite`.
         adapter: the PEFT folder to repair; its factors alone move.
-        method: the repair; by default one example, with the preset `adapter` or, for a checkpoint, `published`.
-        against: the aligned model, for a repair by a formula and for the choice; by default what the adapter lies over.
+        method: the repair; by default one example, with the preset `auto` where the aligned model is known, and
+            `published` for a checkpoint without `against`.
+        against: the aligned model, for a repair by a formula, for the choice, and for a refusal in its own words; by
+            default what the adapter lies over.
         base: the checkpoint that it was aligned from, for a repair that looks at that direction.
         pool: examples of which the best takes the place of the method's own.
         dtype: precision while steps are taken.
@@ -63,7 +65,7 @@ def recover(
     _keep(out, source.path, source.adapter, against, base, *([] if pool is None else (pool.examples, pool.task)))
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
-    method = method or OneShot.preset("published" if source.adapter is None else "adapter")
+    method = method or OneShot.preset("published" if source.adapter is None and against is None else "auto")
     _refuse_idle(method, against, base, pool)
     aligned = None if method.off else _aligned(source, adapter, method, against, pool)
     lineage = None if aligned is None or isinstance(method, OneShot) else _lineage(source, aligned, method, base)
@@ -71,6 +73,9 @@ def recover(
     if pool is not None and aligned is not None and isinstance(method, OneShot):
         ranking = choose_example(source, aligned, pool, method, dtype=dtype, console=console)
         method = replace(method, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"])
+    elif aligned is not None and isinstance(method, OneShot):
+        require_fit(source)  # Before another model is loaded.
+        method = with_own_refusal(method, aligned)
     record = _record(source, method, aligned, lineage, pool if ranking else None)
     with whole_folder(out, overwrite=overwrite) as folder:
         record |= _repair_into(folder, source, method, lineage, dtype)
@@ -92,8 +97,11 @@ def _refuse_idle(method: OneShot | UpdateRepair, against: str | None, base: str 
     by_example = isinstance(method, OneShot)
     if pool is not None and not by_example:
         raise InputError(f"{method.name} repairs without an example; leave --choose-from out.")
-    if against is not None and by_example and pool is None:
-        raise InputError(f"{method.name} looks at no aligned model unless it chooses its example; leave --against out.")
+    if against is not None and by_example and pool is None and method.refusal is not None:
+        raise InputError(
+            f"{method.name} looks at no aligned model unless it chooses its example or learns that model's own "
+            "refusal; leave --against out."
+        )
     if base is not None and not method.needs_base:
         raise InputError(f"{method.name} looks at no base; leave --base out.")
 
@@ -102,7 +110,7 @@ def _aligned(
     source: ModelSource, adapter: Path | None, method: OneShot | UpdateRepair, against: str | None, pool: Pool | None
 ) -> ModelSource | None:
     """The model to go back to, where the repair looks at one."""
-    if isinstance(method, OneShot) and pool is None:
+    if isinstance(method, OneShot) and pool is None and method.refusal is not None:
         return None
     aligned = reference_of(source, adapter, against)
     if aligned is None:

@@ -1,7 +1,8 @@
 import pytest
 import torch
 from tests.adapters import random_adapter
-from tests.huggingface.inference.chats import RENDERED, TOKENIZER, plain_answer
+from tests.huggingface.inference import families
+from tests.huggingface.inference.chats import PROMPTS, RENDERED, TOKENIZER, plain_answer
 from tests.tiny import KINDS, tiny_model
 from transformers import GenerationConfig
 
@@ -11,6 +12,14 @@ from moored.huggingface.inference import generate
 MODELS = {kind: lambda kind=kind: tiny_model(kind, seed=1) for kind in KINDS} | {
     "adapter": lambda: random_adapter("qwen2")
 }
+
+
+@pytest.mark.parametrize("kind", families.MODELS.keys() - {"granite, scaled logits"})
+@pytest.mark.parametrize("prompts", [RENDERED, PROMPTS], ids=["one start", "no common start"])
+def test_answers_of_all_families_are_those_of_a_loop(kind, prompts):
+    model = families.MODELS[kind]()
+    answers = generate(model, TOKENIZER, prompts, max_new_tokens=5, batch_size=3)
+    assert answers == [plain_answer(model, prompt, 5) for prompt in prompts]
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from tests.adapters import random_adapter
 from tests.huggingface.inference.chats import (
     ENDINGS,
     PROMPTS,
@@ -10,17 +9,8 @@ from tests.huggingface.inference.chats import (
     plain_log_prob,
     plain_logits,
 )
-from tests.tiny import KINDS, SIZES, tiny_model
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GraniteConfig,
-    GraniteForCausalLM,
-    Lfm2Config,
-    Lfm2ForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
-)
+from tests.huggingface.inference.families import MODELS
+from tests.tiny import tiny_model
 
 from moored.huggingface.inference import (
     answer_log_probs,
@@ -30,36 +20,6 @@ from moored.huggingface.inference import (
     log_probabilities,
 )
 from moored.huggingface.inference.shared_start import WORTHWHILE
-
-
-def _seeded(make):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return make().eval()
-
-
-MODELS = {kind: lambda kind=kind: tiny_model(kind) for kind in KINDS} | {
-    "adapter": lambda: random_adapter("qwen2"),
-    # A window shorter than the prompts, and logits that are capped.
-    "gemma2": lambda: _seeded(
-        lambda: Gemma2ForCausalLM(
-            Gemma2Config(**SIZES, sliding_window=8, final_logit_softcapping=0.5, query_pre_attn_scalar=8)
-        )
-    ),
-    "granite, scaled logits": lambda: _seeded(lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=3.0))),
-    # Convolutions beside attention: half of its cache can be repeated, which is worse than nothing.
-    "lfm2": lambda: _seeded(
-        lambda: Lfm2ForCausalLM(
-            Lfm2Config(**SIZES, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False)
-        )
-    ),
-    # Its state is no list of keys and values that could be repeated.
-    "mamba": lambda: _seeded(
-        lambda: MambaForCausalLM(
-            MambaConfig(vocab_size=384, hidden_size=16, state_size=4, num_hidden_layers=2, pad_token_id=0)
-        )
-    ),
-}
 
 
 @pytest.fixture(params=MODELS)

@@ -38,7 +38,8 @@ def test_embedded_models_are_reported_by_their_names(tmp_path, files, scripted, 
     report = measure("embedded:base", against="embedded:aligned", out=tmp_path / "a", **sets)
     assert report["model"]["name"] == "embedded:base" and report["model"]["path"] == base
     assert report["against"]["model"]["name"] == "embedded:aligned"
-    assert report["against"]["next"] == "moored recover embedded:base --out recovered"
+    repair = "moored recover embedded:base --against embedded:aligned --out recovered"
+    assert report["against"]["next"] == repair
     report = measure("embedded:aligned", adapter=mine, out=tmp_path / "b", **sets)
     assert report["against"]["model"] | {"weights_sha256": ""} == {
         "name": "embedded:aligned",
@@ -60,11 +61,13 @@ def test_drift_ends_in_a_sentence_and_the_command_that_repairs(tmp_path, files, 
 
 def test_a_whole_checkpoint_of_the_hub_is_fetched_before_it_is_repaired(tmp_path):
     repair = workflow._repair_command
-    fetched = "hf download org/name --local-dir name && moored recover name --out recovered"
-    assert repair(ModelSource("org/name", name="org/name")) == fetched
+    chat, under = ModelSource("org/chat", name="org/chat"), ModelSource("org/name", name="org/name")
+    fetched = "hf download org/name --local-dir name && moored recover name --against org/chat --out recovered"
+    assert repair(under, chat) == fetched
     over = ModelSource("org/name", tmp_path, name="org/name")
-    assert repair(over) == f"moored recover org/name --adapter {tmp_path} --out recovered"
-    assert repair(ModelSource(str(tmp_path))) == f"moored recover {tmp_path} --out recovered"
+    assert repair(over, under) == f"moored recover org/name --adapter {tmp_path} --out recovered"
+    assert repair(over, chat) == f"moored recover org/name --adapter {tmp_path} --against org/chat --out recovered"
+    assert repair(ModelSource(str(tmp_path)), over) == f"moored recover {tmp_path} --out recovered"
 
 
 def test_no_difference_is_said_and_asks_for_more_prompts(tmp_path, files, scripted):

@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
-from moored.huggingface.inference.shared_start import SharedStart, shared_start
+from moored.huggingface.inference.shared_start import SharedStart, encode_shared_start
 
 
 @torch.inference_mode()
@@ -36,7 +36,7 @@ def generate(
     """
     answers, prompts = [""] * len(rendered), token_ids(tokenizer, rendered)
     with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
-        shared = shared_start(model, prompts, gaps=True)
+        shared = encode_shared_start(model, prompts, gaps=True)
         for rows in by_length(rendered, batch_size):
             texts = _generate_batch(model, tokenizer, [prompts[row] for row in rows], shared)
             for row, text in zip(rows, texts, strict=True):

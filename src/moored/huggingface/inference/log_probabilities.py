@@ -12,10 +12,10 @@ from moored.huggingface.inference.batches import Ids, by_length, evaluating, tok
 from moored.huggingface.inference.shared_start import (
     NOTHING,
     SharedStart,
+    encode_shared_start,
     last_position,
     plain_state,
     repeated,
-    shared_start,
 )
 
 ENDINGS = 8
@@ -48,7 +48,7 @@ def continuation_log_probs(
     scores = torch.zeros(len(starts), len(endings))
     columns_of = by_length([" " * len(ending) for ending in endings], min(ENDINGS, batch_size))
     with evaluating(model):
-        shared = shared_start(model, starts)
+        shared = encode_shared_start(model, starts)
         for rows in _of_one_length(starts, max(1, batch_size // ENDINGS)):
             group = [starts[row] for row in rows]
             encoded = _encode(model, group, shared)
@@ -87,7 +87,7 @@ def answer_token_log_probs(
     pairs = list(zip(token_ids(tokenizer, rendered), token_ids(tokenizer, answers), strict=True))
     found: list[Tensor] = [torch.empty(0)] * len(pairs)
     with evaluating(model):
-        shared = shared_start(model, [start for start, _ in pairs])
+        shared = encode_shared_start(model, [start for start, _ in pairs])
         for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
             for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows], shared), strict=True):
                 found[row] = _log_probs_of(logits.float().cpu(), pairs[row][1])
@@ -122,8 +122,7 @@ def answer_logits_in_parts(
 ) -> Iterator[tuple[list[int], list[Float[Tensor, "position vocab"]]]]:
     """Yields rows and their logits a batch at a time, with their graph if gradients are on, in the model's mode."""
     pairs = list(zip(token_ids(tokenizer, rendered), token_ids(tokenizer, answers), strict=True))
-    # What is shared would have to keep its graph until the last part is done.
-    shared = NOTHING if torch.is_grad_enabled() else shared_start(model, [start for start, _ in pairs])
+    shared = encode_shared_start(model, [start for start, _ in pairs])
     for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
         yield rows, _logits_of(model, [pairs[row] for row in rows], shared)
 

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
-from transformers import Cache
+from peft import PeftModel
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from moored.huggingface.inference.batches import Ids
 
-WORTHWHILE = 8
-"""Tokens; fewer are encoded again each time."""
+WORTHWHILE, SHARE, LONGEST = 8, 0.25, 2048
+"""So many tokens at least, and that share of what is encoded: the state of long texts would take more room than the
+start takes time. In longer ones some models turn positions otherwise than in short ones."""
+_LOOK_BACK_BY_PLACES = ("gpt_neo",)
+"""Models in which some layers look back by so many places, though their state does not show it."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +36,39 @@ class SharedStart:
 NOTHING = SharedStart()
 
 
-def shared_start(model: torch.nn.Module, sequences: Sequence[Ids], *, gaps: bool = False) -> SharedStart:
-    """Encodes what sequences have in common, at most all but the last token of the shortest. Gradients must be off.
+def encode_shared_start(model: torch.nn.Module, sequences: Sequence[Ids], *, gaps: bool = False) -> SharedStart:
+    """Encodes what sequences have in common, at most all but the last token of the shortest.
+
+    Nothing is shared where that is not worthwhile, with gradients or in train mode, where a dropout would be the same
+    for all, or where the model's state is no plain list of keys and values.
 
     Args:
-        model: a causal language model in eval mode.
+        model: a causal language model.
         sequences: of tokens.
-        gaps: whether padding will stand between the start and what follows. Attention that looks back by so many
-            places would count it, and nothing is shared then.
+        gaps: whether padding will stand between the start and what follows. A model that counts places rather than
+            positions would count it, and nothing is shared then.
     """
     length = _common(sequences)
-    if length < WORTHWHILE:
+    if not _is_worthwhile(length, sequences) or torch.is_grad_enabled() or model.training:
+        return NOTHING
+    if gaps and not _knows_positions(model):
         return NOTHING
     ids = torch.tensor([sequences[0][:length]], device=next(model.parameters()).device)
     state = plain_state(model(input_ids=ids, use_cache=True, logits_to_keep=last_position(ids)), windows=not gaps)
-    return NOTHING if state is None else SharedStart(length, state)
+    # Soft prompts of an adapter would stand in the state, too.
+    return NOTHING if state is None or state.get_seq_length() != length else SharedStart(length, state)
+
+
+def _is_worthwhile(length: int, sequences: Sequence[Ids]) -> bool:
+    lengths = [len(each) for each in sequences]
+    return length >= WORTHWHILE and length >= SHARE * sum(lengths) / len(lengths) and max(lengths) <= LONGEST
+
+
+def _knows_positions(model: Any) -> bool:
+    """Whether a model goes by the positions that it is told, as hardly any with ALiBi does."""
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    known = signature(causal.forward).parameters
+    return "position_ids" in known and causal.config.model_type not in _LOOK_BACK_BY_PLACES
 
 
 def _common(sequences: Sequence[Ids]) -> int:
@@ -63,9 +86,10 @@ def plain_state(output: Any, *, windows: bool = True) -> Cache | None:
         output: of a model that was called with `use_cache`.
         windows: whether layers that look back by so many places only will do.
     """
-    state: Cache | None = getattr(output, "past_key_values", None)
+    state = getattr(output, "past_key_values", None)
     kinds = (DynamicLayer, DynamicSlidingWindowLayer) if windows else (DynamicLayer,)
-    return state if state is not None and all(type(layer) in kinds for layer in state.layers) else None
+    # Of that very type: others keep more beside their layers.
+    return state if type(state) is DynamicCache and all(type(layer) in kinds for layer in state.layers) else None
 
 
 def repeated(state: Cache, times: int) -> Cache:
