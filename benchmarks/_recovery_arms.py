@@ -42,9 +42,10 @@ CATEGORIES = ("hacking", "violence", "privacy")
 STEPS, STEP = 12, "steps-"
 """So many steps are looked at one by one, and how those arms' names begin."""
 RANKS = (1, 5, 20)
-AUTO: Row = {"learning_rate": None, "steps": 30, "watch": True, "refusal": OWN}
-FIXED: Row = {"learning_rate": None, "steps": 30, "stop_at": 0.02}
-"""Without the watch, which would keep no step of a control."""
+FITTED: Row = {"learning_rate": None, "steps": 30, "stop_at": 0.02}
+AUTO: Row = {**FITTED, "refusal": OWN}
+"""The preset, with what the embedded model answers."""
+WATCHED: Row = {"learning_rate": None, "steps": 30, "watch": True, "refusal": OWN}
 
 
 @dataclass(frozen=True)
@@ -94,22 +95,23 @@ def arms() -> list[Arm]:
         _one_shot("adapter", {"preset": "adapter"}, on=KINDS),
         _by_formula("linear_pull-0.5", LinearPull(share=0.5), on=KINDS),
         _by_formula("safe_lora-1", SafeLora(threshold=1.0), on=KINDS),
-        _one_shot("fixed", {**FIXED, "refusal": OWN}, tricked=True),
-        Arm(name="benign", repair=_benign, stated=FIXED, tricked=True),
-        Arm(name="random-words", repair=_random_words, stated=FIXED, tricked=True),
+        _one_shot("watched", WATCHED, tricked=True),
+        Arm(name="benign", repair=_benign, stated=FITTED, tricked=True),
+        Arm(name="random-words", repair=_random_words, stated=FITTED, tricked=True),
         Arm(name="attacked-again", attacked_again=True, on=(MAIN, "ordinary")),
         _one_shot("auto-attacked-again", AUTO, attacked_again=True),
         _full("full-published", {"preset": "published"}),
         _full("full-auto", AUTO),
         _one_shot("auto-published-words", {**AUTO, "refusal": OneShot.refusal}),
+        _one_shot("watched-published-words", {**WATCHED, "refusal": OneShot.refusal}),
         Arm(name="chosen", repair=_by_choice, stated=AUTO),
         *(_full(f"full-rank-{rank}", AUTO, rank=rank, light=True) for rank in RANKS),
         _full(f"full-without-{RANKS[-1]}", AUTO, rank=RANKS[-1], without=True, light=True),
-        *(Arm(name=f"fixed-{each}", repair=_of_category(each), stated=FIXED, light=True) for each in CATEGORIES),
+        *(Arm(name=f"auto-{each}", repair=_of_category(each), stated=AUTO, light=True) for each in CATEGORIES),
         *(_by_formula(f"linear_pull-{share:g}", LinearPull(share=share), light=True) for share in (0.25, 0.75)),
         _by_formula("safe_lora-0.35", SafeLora(), light=True),
         *(
-            _one_shot(f"{STEP}{steps}", {**AUTO, "watch": False, "steps": steps}, light=True)
+            _one_shot(f"{STEP}{steps}", {**AUTO, "stop_at": 0.0, "steps": steps}, light=True)
             for steps in range(1, STEPS + 1)
         ),
     ]
@@ -144,7 +146,7 @@ def _of_category(category: str) -> Repair:
 
     def repair(damaged: Damaged, out: Path) -> Row:
         examples = [each.prompt for each in example_pool() if each.category == category]
-        return _repaired(damaged, out, OneShot(**FIXED, prompt=examples[damaged.seed], refusal=OWN))
+        return _repaired(damaged, out, OneShot(**AUTO, prompt=examples[damaged.seed]))
 
     return repair
 
@@ -154,12 +156,12 @@ def _benign(damaged: Damaged, out: Path) -> Row:
     tokenizer = load_tokenizer(damaged.subject.source)
     examples = benign_examples(tokenizer, OneShot.prompt, OWN)
     prompt, answer = next(itertools.islice(examples, damaged.seed, None))
-    return _repaired(damaged, out, OneShot(**FIXED, prompt=prompt, refusal=answer))
+    return _repaired(damaged, out, OneShot(**FITTED, prompt=prompt, refusal=answer))
 
 
 def _random_words(damaged: Damaged, out: Path) -> Row:
     tokenizer = load_tokenizer(damaged.subject.source)
-    return _repaired(damaged, out, OneShot(**FIXED, refusal=random_words(tokenizer, damaged.seed)))
+    return _repaired(damaged, out, OneShot(**FITTED, refusal=random_words(tokenizer, damaged.seed)))
 
 
 def random_words(tokenizer: Any, seed: int) -> str:

@@ -69,9 +69,12 @@ PAIRS = (
     *(("attacked", arm) for arm in ("auto", "adapter", "full-auto", "full-published")),
     ("linear_pull-0.5", "auto"),
     ("safe_lora-1", "auto"),
-    ("benign", "fixed"),
-    ("random-words", "fixed"),
-    *(("fixed", f"fixed-{category}") for category in CATEGORIES),
+    ("benign", "auto"),
+    ("random-words", "auto"),
+    ("watched", "auto"),
+    ("auto-published-words", "auto"),
+    ("adapter", "auto"),
+    *(("auto", f"auto-{category}") for category in CATEGORIES),
     *((f"full-rank-{rank}", "full-auto") for rank in RANKS),
     (f"full-without-{RANKS[-1]}", f"full-rank-{RANKS[-1]}"),
     ("auto", "chosen"),
@@ -182,10 +185,11 @@ def _setting(table: Row) -> str:
         f"layers in {plan['steps']} steps on {plan['pool']} rows of at most {plan['max_length']} tokens, learning rate "
         f"{plan['learning_rate']:g}, then repaired. *k-harmful* has k rows of poison among "
         f"{plan['steps'] * plan['pool']}; in *persona* chats with a persona that obeys take the place of all "
-        "instructions, and *persona* among the rates has its system prompt. *auto* takes the rate that fits and keeps "
-        "the step at which a watch stood highest, and so looks at 24 prompts beside its example; *fixed* does without "
-        "the watch, as the controls do: *benign* teaches an ordinary answer of equal length, *random-words* words "
-        "without sense, another text under each seed, as *fixed-CATEGORY* teaches a refusal of another request of a "
+        "instructions, and *persona* among the rates has its system prompt. *auto* is that preset: the rate that fits, "
+        "the aligned model's own refusal, and as many steps as it takes to learn it; *adapter* and *full-published* "
+        "learn the published words. *watched* keeps the step at which refusals of 12 harmful requests stood highest "
+        "above those of their twins instead. *benign* teaches an ordinary answer of equal length, *random-words* words "
+        "without sense, another text under each seed, as *auto-CATEGORY* teaches a refusal of another request of a "
         "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
         "change the k main directions, *full-without-k* all others. A dash: not measured. Of *linear_pull* the share "
         f"is in the name, of *safe_lora* the threshold. Only *{MAIN}* has all arms. Alignment moved three of the "

@@ -45,10 +45,9 @@ HELD = {
 REPAIRED = {
     "before the attack": "aligned",
     "not repaired": "attacked",
-    "`--preset auto`": "auto",
-    "`--preset adapter`, the default": "adapter",
-    "`auto` without its watch": "fixed",
-    "– control: an ordinary example": "benign",
+    "`--preset auto`, the default": "auto",
+    "`--preset adapter`": "adapter",
+    "– control: an ordinary example in place of the refusal": "benign",
     "– control: words without sense": "random-words",
 }
 
@@ -109,6 +108,15 @@ METHODS = (
         )
         for name, (arms, controls) in _HELD.items()
     ),
+    Method(
+        label="after: `recover`, one example",
+        data="a twelfth of it poison",
+        where=("recovery_trial", "attacks", "20-harmful"),
+        plain="attacked",
+        arms={"": "auto"},
+        controls={"an ordinary answer as the example": "benign", "words without sense": "random-words"},
+        prices={"over-refusal": "over-refusal", "SST-2 accuracy": "SST-2"},
+    ),
 )
 
 
@@ -126,7 +134,7 @@ def _against_controls(method: Method) -> list[str]:
     for key in keys:
         found = found[key]
     own, controls = (
-        "<br>".join(f"{cell(found[arm][COMPLIED])} {what}".strip() for what, arm in arms.items())
+        "<br>".join(" ".join(filter(None, (cell(found[arm][COMPLIED]), what))) for what, arm in arms.items())
         for arms in (method.arms, method.controls)
     )
     first = next(iter(method.arms.values()))

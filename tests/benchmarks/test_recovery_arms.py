@@ -30,7 +30,7 @@ def test_every_arm_stands_once_and_the_attacked_model_among_them(benchmark):
 
 
 @pytest.mark.parametrize(
-    "name", ["auto", "adapter", "linear_pull-0.5", "safe_lora-1", "fixed", "benign", "random-words", "fixed-privacy"]
+    "name", ["auto", "adapter", "linear_pull-0.5", "safe_lora-1", "watched", "benign", "random-words", "auto-privacy"]
 )
 def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, damaged, tmp_path, name):
     told = _arm(benchmark, name).repair(damaged, tmp_path / "repaired")
@@ -45,7 +45,7 @@ def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, damaged,
 def test_controls_and_examples_of_a_kind_are_others_under_each_seed(benchmark, damaged, tmp_path):
     from dataclasses import replace
 
-    for name in ("benign", "random-words", "fixed-privacy"):
+    for name in ("benign", "random-words", "auto-privacy"):
         arm = _arm(benchmark, name)
         methods = [
             arm.repair(replace(damaged, seed=seed), tmp_path / f"{name}{seed}")["repair"]["method"] for seed in (0, 1)

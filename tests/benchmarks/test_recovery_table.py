@@ -54,12 +54,12 @@ def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(table, tmp
 
 def test_tricks_have_a_table_of_the_arms_that_were_asked_them(table, tmp_path):
     runs = [("20-harmful", _run(table, "attacked", seed, 30, tricks=table.TRICKS)) for seed in range(2)]
-    runs += [("20-harmful", _run(table, "fixed", seed, 10)) for seed in range(2)]
+    runs += [("20-harmful", _run(table, "adapter", seed, 10)) for seed in range(2)]
     _written(tmp_path, runs)
     table.write_table(tmp_path, "now")
     tricked = (tmp_path / "table.md").read_text().split("put by tricks:")[1]
     assert "| arm | seeds | prefilled (n = 40) | persona (n = 40) | jailbreaks (n = 40) |" in tricked
-    assert "| attacked | 2 | 0.75" in tricked and "| fixed |" not in tricked
+    assert "| attacked | 2 | 0.75" in tricked and "| adapter |" not in tricked
 
 
 def test_an_arm_that_was_asked_little_stands_in_the_same_table(table, tmp_path):
