@@ -7,6 +7,7 @@ from tests.tiny import save_tiny
 from tests.workflows.files import digests, write_rows
 from typer.testing import CliRunner
 
+from moored.workflows import _example_pool
 from moored.workflows import measure as workflow
 
 
@@ -38,7 +39,14 @@ def test_it_writes_the_report_and_its_page_and_says_so(tmp_path, measured):
     assert any(name.endswith(".html") for name in found)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert "ordinary" not in report["prompts"] and report["prompts"]["harmful"]["n"] == 3
+    assert report["model"]["precision"] == report["against"]["model"]["precision"] == "float32"
     assert "No difference this n could show" in done.output and "Report: " in done.output
+
+
+def test_the_precision_is_the_one_that_was_asked_for(tmp_path, measured):
+    done = measured(dtype="bfloat16")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["model"]["precision"] == "bfloat16"
 
 
 def test_the_next_command_is_one_that_runs(tmp_path, measured, monkeypatch):
@@ -52,6 +60,7 @@ def test_the_next_command_is_one_that_runs(tmp_path, measured, monkeypatch):
     words = shlex.split(line.removeprefix("Next: "))
     assert words[:2] == ["moored", "recover"]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_example_pool, "generate", lambda *_, **__: ["I cannot help with that."])
     repaired = CliRunner().invoke(app, words[1:])
     assert repaired.exit_code == 0, repaired.output
     assert (tmp_path / "recovered" / "adapter_model.safetensors").is_file()

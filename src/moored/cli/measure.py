@@ -1,7 +1,7 @@
 """`moored measure`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -23,10 +23,19 @@ def measure_command(
     limit: Annotated[int | None, Option(help="At most so many prompts of each kind; all by default.")] = None,
     max_new_tokens: Annotated[int, Option(help="The longest answer, in tokens.")] = 48,
     batch_size: Annotated[int, Option(help="Prompts a batch.")] = 32,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        Option(
+            help="Precision in memory; else the checkpoint's, or float32 where a CPU would emulate bfloat16.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, Option(help="Replace a report that is there.")] = False,
 ) -> None:
     """Attack success, over-refusal, coherence, utility and drift of a model or an adapter, with intervals."""
     quiet_libraries()
+    import torch
+
     from moored.report import render_measure, summary_table
     from moored.workflows.measure import measure
 
@@ -44,6 +53,7 @@ def measure_command(
         limit=limit,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        dtype=None if dtype is None else getattr(torch, dtype),
         overwrite=overwrite,
         console=Console(stderr=True),
     )
