@@ -59,7 +59,8 @@ def recover_command(
 ) -> None:
     """Repairs a fine-tuned adapter or checkpoint: with one safety example, or back towards the aligned weights."""
     quiet_libraries()
-    from moored.workflows.recover import recover
+    from moored.workflows._models import resolve_model
+    from moored.workflows.recover import fitting_preset, recover
 
     settings = {
         "prompt": prompt,
@@ -73,10 +74,9 @@ def recover_command(
         "share": share,
     }
     given = {name: value for name, value in settings.items() if value is not None}
-    known = adapter is not None or against is not None or (Path(model) / "adapter_config.json").is_file()
     if preset is not None and method != "one_shot":
         raise InputError(f"--preset is no setting of --method {method}; leave it out.")
-    chosen = _method(method, preset or ("auto" if known else "published"), given)
+    chosen = _method(method, preset or fitting_preset(resolve_model(model, adapter), adapter, against), given)
     record = recover(
         model,
         out=out,

@@ -65,7 +65,7 @@ def recover(
     _keep(out, source.path, source.adapter, against, base, *([] if pool is None else (pool.examples, pool.task)))
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
-    method = method or OneShot.preset("published" if source.adapter is None and against is None else "auto")
+    method = method or OneShot.preset(fitting_preset(source, adapter, against))
     _refuse_idle(method, against, base, pool)
     aligned = None if method.off else _aligned(source, adapter, method, against, pool)
     lineage = None if aligned is None or isinstance(method, OneShot) else _lineage(source, aligned, method, base)
@@ -83,6 +83,11 @@ def recover(
             write_json(folder / RANKING, ranking)
         write_json(folder / RECORD, record)
     return record
+
+
+def fitting_preset(source: ModelSource, adapter: Path | None, against: str | None) -> str:
+    """`auto` where it is known which model to ask for its own refusal, else `published`."""
+    return "published" if reference_of(source, adapter, against) is None else "auto"
 
 
 def _keep(out: Path, *places: object) -> None:

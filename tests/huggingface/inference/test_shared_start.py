@@ -58,9 +58,14 @@ def test_the_start_of_all_prompts_is_encoded_once_for_all_answers(monkeypatch):
 
 def test_logits_with_their_graph_share_nothing():
     """Their parts are used up one by one, and the second would miss the graph of what the first freed."""
-    parts = log_probabilities.answer_logits_in_parts(tiny_model(), TOKENIZER, RENDERED, ENDINGS, batch_size=2)
-    for _, logits in parts:
-        sum(each.sum() for each in logits).backward()
+    whole, parted = tiny_model(), tiny_model()
+    for model, batch_size in ((whole, 5), (parted, 2)):
+        parts = log_probabilities.answer_logits_in_parts(model, TOKENIZER, RENDERED, ENDINGS, batch_size=batch_size)
+        for _, logits in parts:
+            sum(each.square().sum() for each in logits).backward()
+    for one, other in zip(whole.parameters(), parted.parameters(), strict=True):
+        assert one.grad is not None and one.grad.any()
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-3)
 
 
 def test_nothing_is_shared_with_gradients_or_dropout_or_in_long_texts():

@@ -33,9 +33,9 @@ def continuation_log_probs(
 ) -> Float[Tensor, "prompt continuation"]:
     """Returns log p(continuation | prompt) for every pair, summed over the continuation's tokens, in fp32 on the CPU.
 
-    Prompt and continuation are tokenized apart and joined, as they are when a model answers. Each prompt is encoded
-    once for all of its continuations where the model's cache can be repeated, and with each of them where it cannot;
-    so is what all prompts begin with.
+    Prompt and continuation are tokenized apart and joined, as they are when a model answers. Where the
+    model's cache can be repeated, each prompt is encoded once for all of its continuations, and what all prompts begin
+    with once for all of them.
 
     Args:
         model: a causal language model; it is left in the mode it came in.

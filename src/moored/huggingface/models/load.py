@@ -91,8 +91,8 @@ def load_model(
         read_adapter_config(source.adapter)
         require_finite(source.adapter)
     model = _load_checkpoint(source.path, dtype)
-    is_plain = model.dtype == torch.bfloat16 and not getattr(model, "is_quantized", False)
-    if dtype == "auto" and is_plain and not bf16_is_native():
+    is_plain_bf16 = model.dtype == torch.bfloat16 and not getattr(model, "is_quantized", False)
+    if dtype == "auto" and is_plain_bf16 and not bf16_is_native():
         model.float()
     if source.adapter is not None:
         check_fits(source.adapter, model)
