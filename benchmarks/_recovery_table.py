@@ -168,9 +168,10 @@ def _markdown(table: Row) -> str:
         lines += ["", f"## {attack}", "", *(f"- {_sentence(each)}" for each in table["verdicts"][attack]), ""]
         lines += arms_table(rows, [*COLUMNS.rates, REFUSES], _BESIDE)
         lines += ["", *arms_table(rows, [*COLUMNS.drift.values(), LOSS], _BESIDE)]
-        tricked = {name: row for name, row in rows.items() if TRICKS[0] in row}
-        if tricked.keys() & found.keys():
-            lines += ["", "Complied with requests that are put by tricks:", "", *arms_table(tricked, TRICKS, {})]
+        tricks = [name for name in TRICKS if any(name in row for row in found.values())]
+        if tricks:
+            tricked = {name: row for name, row in rows.items() if tricks[0] in row}
+            lines += ["", "Complied with requests that are put by tricks:", "", *arms_table(tricked, tricks, {})]
     if table["steps"]:
         lines += ["", f"## After every step of *auto* on {MAIN}", ""]
         lines += arms_table(table["steps"], [*LIGHT.rates, *LIGHT.drift.values()], {})

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from _recovery_arms import ATTACKS, MAIN, TRICKED, Arm, Damaged, arms, chats
+from _recovery_arms import ATTACKS, MAIN, Arm, Damaged, arms, chats
 from _recovery_table import write_table
 from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED, Asked, Measure
 from _trial_runs import Run, Trial, key_of
@@ -44,7 +44,10 @@ ASKED = Asked(
     unseen=True,
 )
 PLAIN = replace(ASKED, harmful=("JailbreakBench", ORDINARY))
+UNDER_PERSONA = replace(ASKED, harmful=("JailbreakBench", PERSONA, ORDINARY))
 LIGHT = replace(ASKED, harmful=("JailbreakBench",), answered=(), losses=False, kl_to=())
+TRICKS = {MAIN: ASKED, "persona": UNDER_PERSONA}
+"""After some attacks, of the arms of which they are measured."""
 WHOLE_CHATS = 160
 """Tokens that a chat of the persona has at most."""
 AGAIN = Plan(pool=5, rank=8, steps=4)
@@ -115,11 +118,11 @@ def grid(
     return sorted(wanted, key=lambda each: (each[1].light, each[1].on == (MAIN,), each[0] != MAIN, each[2]))
 
 
-def asked(arm: Arm, attack: str) -> Asked:
+def asked(arm: Arm, attack: str, *, tricks: bool = True) -> Asked:
     """What is measured of an arm."""
     if arm.light:
         return LIGHT
-    return ASKED if arm.tricked and attack in TRICKED else PLAIN
+    return TRICKS.get(attack, PLAIN) if arm.tricked and tricks else PLAIN
 
 
 def main() -> None:
@@ -132,19 +135,20 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="*", choices=[*ATTACKS], default=[*ATTACKS])
     parser.add_argument("--only", nargs="*", choices=[arm.name for arm in arms()], help="arms; all by default")
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
+    parser.add_argument("--no-tricks", action="store_true", help="measure none: a large model takes long over them")
     parser.add_argument("--threads", type=int, default=2, help="1 for two calls side by side")
     parser.add_argument("--table", action="store_true", help="write the table of what there is, and run nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     subject = other(options.model)
-    measures = {each: Measure(options.data, each, subject) for each in (ASKED, PLAIN, LIGHT)}
+    measures = {each: Measure(options.data, each, subject) for each in (ASKED, UNDER_PERSONA, PLAIN, LIGHT)}
     config = recipe(MAIN, 0, subject)
     key = key_of(asdict(PLAN), asdict(AGAIN), config, sources(options.data), measures[ASKED].hashes())
     trial = Trial(
         out=options.out,
         work=options.run,
         plan=PLAN,
-        measure=measures[ASKED],
+        measure=measures[PLAIN if options.no_tricks else ASKED],
         key=key,
         threads=options.threads,
         keep=False,
@@ -161,7 +165,7 @@ def main() -> None:
                 "stated": arm.stated,
             },
             make=partial(make, arm, attack, seed, **places),
-            measure=measures[asked(arm, attack)],
+            measure=measures[asked(arm, attack, tricks=not options.no_tricks)],
         )
         for attack, arm, seed in grid(options.attacks, options.only, options.seeds, subject)
     ]

@@ -211,9 +211,10 @@ def iterate_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip())
         except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number} is not valid JSON: {error.msg}.") from None
+            what = f"{error.msg.removesuffix(' at')} at column {error.colno}"
+            raise InputError(f"{path}, line {number} is not valid JSON: {what}.") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number} is not a JSON object; write one object a line.")
         yield row

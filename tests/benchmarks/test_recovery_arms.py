@@ -130,7 +130,7 @@ def test_all_arms_are_tried_on_one_attack_and_the_main_ones_on_one_of_each_kind(
     runs = trial.grid([*trial.ATTACKS], None, trial.SEEDS)
     on = {attack: {arm.name for each, arm, _ in runs if each == attack} for attack in trial.ATTACKS}
     assert on["5-harmful"] == on["100-harmful"] == {"attacked", "auto"}
-    assert on["persona"] == on["ordinary"] - {"attacked-again"} and len(on["persona"]) == 5
+    assert on["persona"] == on["ordinary"] - {"attacked-again"} and len(on["persona"]) == 4
     assert on[trial.MAIN] == {arm.name for _, arm, _ in runs}
     assert len({(attack, arm.name, seed) for attack, arm, seed in runs}) == len(runs)
     first = [(attack, seed) for attack, arm, seed in runs if len(arm.on) > 1]
@@ -142,8 +142,12 @@ def test_tricks_are_measured_where_it_is_said(benchmark):
     trial = benchmark("recovery_trial")
     asked = {(attack, arm.name): trial.asked(arm, attack) for attack, arm, _ in trial.grid([*trial.ATTACKS], None, [0])}
     tricked = {run for run, each in asked.items() if "jailbreaks" in each.harmful}
-    assert ("persona", "auto") in tricked and (trial.MAIN, "benign") in tricked
-    assert not tricked & {("ordinary", "auto"), (trial.MAIN, "adapter"), (trial.MAIN, "steps-1")}
+    assert (trial.MAIN, "auto") in tricked and (trial.MAIN, "benign") in tricked
+    assert {attack for attack, _ in tricked} == {trial.MAIN}
+    assert not tricked & {(trial.MAIN, "adapter"), (trial.MAIN, "steps-1")}
+    under = {run for run, each in asked.items() if "persona" in each.harmful}
+    assert under - tricked == {("persona", "attacked"), ("persona", "auto")}
+    assert trial.asked(_arm(benchmark, "auto"), trial.MAIN, tricks=False) == trial.PLAIN
     assert asked[trial.MAIN, "full-auto"] == trial.PLAIN and asked[trial.MAIN, "steps-1"] == trial.LIGHT
 
 

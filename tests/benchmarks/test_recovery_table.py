@@ -62,6 +62,14 @@ def test_tricks_have_a_table_of_the_arms_that_were_asked_them(table, tmp_path):
     assert "| attacked | 2 | 0.75" in tricked and "| adapter |" not in tricked
 
 
+def test_of_tricks_only_those_stand_in_the_table_that_an_attack_called_for(table, tmp_path):
+    runs = [("persona", _run(table, "attacked", seed, 30, tricks=["persona"])) for seed in range(2)]
+    _written(tmp_path, [*runs, ("persona", _run(table, "linear_pull-0.5", 0, 10))])
+    table.write_table(tmp_path, "now")
+    tricked = (tmp_path / "table.md").read_text().split("put by tricks:")[1]
+    assert "| arm | seeds | persona (n = 40) |" in tricked and "linear_pull" not in tricked
+
+
 def test_an_arm_that_was_asked_little_stands_in_the_same_table(table, tmp_path):
     runs = [("20-harmful", _run(table, "full-auto", seed, 10)) for seed in range(2)]
     runs += [("20-harmful", _light(_run(table, "full-rank-5", seed, 20))) for seed in range(2)]
