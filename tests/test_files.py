@@ -165,7 +165,7 @@ def test_refuse_non_empty_accepts_what_is_absent_or_empty(tmp_path):
     [
         (b"", "holds no rows"),
         (b"\n  \n", "holds no rows"),
-        (b'{"a": 1}\n{"a": \n', "line 2 is not valid JSON: Expecting value at column 7"),
+        (b'{"a": 1}\n{"a": \n', "line 2 is not valid JSON: Expecting value at column 6"),
         (b'{"a": 1}\n{"a": "b\n', "line 2 is not valid JSON: Unterminated string starting at column 7"),
         (b'{"a": 1}\n\n[1]\n', "line 3 is not a JSON object"),
         (b'{"a": "\xff"}\n', "is not UTF-8"),
