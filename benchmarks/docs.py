@@ -49,6 +49,26 @@ REPAIRED = {
     "`--preset adapter`": "adapter",
     "– control: an ordinary example in place of the refusal": "benign",
     "– control: words without sense": "random-words",
+    "`--method linear_pull`, half of the way": "linear_pull-0.5",
+    "`--method safe_lora`, all that alignment moved": "safe_lora-1",
+    "not repaired, then ten more harmful rows": "attacked-again",
+    "`--preset auto`, then ten more harmful rows": "auto-attacked-again",
+}
+STEPS = "steps-"
+DIRECTIONS = {
+    "all of the change (`full-auto`)": "full-auto",
+    "its 20 main directions": "full-rank-20",
+    "its 5 main directions": "full-rank-5",
+    "its main direction": "full-rank-1",
+    "control: all but its 20 main directions": "full-without-20",
+    "nothing (three seeds)": "attacked",
+}
+ATTACKS = {
+    "ordinary": "ordinary rows",
+    "5-harmful": "240 rows, 5 of them harmful",
+    "20-harmful": "20 of them",
+    "100-harmful": "100 of them",
+    "persona": "chats with a persona that obeys",
 }
 
 
@@ -138,15 +158,15 @@ def _against_controls(method: Method) -> list[str]:
         for arms in (method.arms, method.controls)
     )
     first = next(iter(method.arms.values()))
-    prices = (
-        f"{what} {_middle(found[method.plain][name])} → {_middle(found[first][name])}"
-        for what, name in method.prices.items()
-    )
+    prices = (f"{what} {_change(found[method.plain], found[first], name)}" for what, name in method.prices.items())
     return [method.label, method.data, cell(found[method.plain][COMPLIED]), own, controls, "<br>".join(prices)]
 
 
-def _middle(found: Row) -> str:
-    return f"{found['rate'] if 'rate' in found else found['mean']:.2f}"
+def _change(before: Row, after: Row, name: str) -> str:
+    """Without intervals; a dash where an arm was not asked that."""
+    if name not in before or name not in after:
+        return "–"
+    return " → ".join(f"{each[name].get('rate', each[name].get('mean')):.2f}" for each in (before, after))
 
 
 def selection() -> str:
@@ -187,11 +207,51 @@ def repairs() -> str:
     return _table("repaired by", REPAIRED, [(heading, arms, name) for heading, name in columns.items()])
 
 
+def attacks() -> str:
+    """What the repair does after each attack, and what it costs."""
+    found, pair = _results("recovery_trial"), ("attacked", "auto")
+    asked = found["references"]["aligned"][COMPLIED]["n"]
+    prices = {"over-refusal": "over-refusal", "SST-2 accuracy": "SST-2", "complied under the persona": "persona"}
+    head = ["fine-tuned on", "seeds", f"complied (n = {asked}), not repaired", "repaired", *prices]
+    rows = [
+        [
+            label,
+            min(len(arms[each]["seeds"]) for each in pair),
+            *(cell(arms[each][COMPLIED]) for each in pair),
+            *(_change(*(arms[each] for each in pair), name) for name in prices.values()),
+        ]
+        for attack, label in ATTACKS.items()
+        if {*pair} <= (arms := found["attacks"].get(attack, {})).keys()
+    ]
+    return "\n".join(markdown_table(head, ["---"] * len(head), rows))
+
+
+def steps() -> str:
+    """What each step of the repair does."""
+    found = _results("recovery_trial")
+    arms = {**found["references"], **found["steps"], "attacked": found["attacks"]["20-harmful"]["attacked"]}
+    labels = {each.removeprefix(STEPS): each for each in found["steps"]}
+    return _table("steps", {"none (three seeds)": "attacked", **labels, "before the attack": "aligned"}, _little(arms))
+
+
+def directions() -> str:
+    """What of a repair's change does it."""
+    found = _results("recovery_trial")
+    arms = {**found["references"], **found["attacks"]["20-harmful"]}
+    return _table("kept of each weight's change", DIRECTIONS, _little(arms))
+
+
+def _little(arms: Mapping[str, Row]) -> list[tuple[str, Mapping[str, Row], str]]:
+    """The columns of arms that were asked little."""
+    columns = {"complied": COMPLIED, "over-refusal": "over-refusal", "refusal log-odds, nats": "refusal log-odds"}
+    return [(heading, arms, name) for heading, name in columns.items()]
+
+
 TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"methods": methods},
     "docs/select.md": {"selection": selection},
     "docs/hold.md": {"penalties": penalties},
-    "docs/repair.md": {"repairs": repairs},
+    "docs/repair.md": {"repairs": repairs, "attacks": attacks, "steps": steps, "directions": directions},
 }
 """By the file that they stand in."""
 

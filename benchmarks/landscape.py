@@ -67,7 +67,8 @@ def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) 
         "",
         f"*{MAIN}* is the aligned model after an attack of `recovery_trial.py`, *repaired* what *{REPAIR}* made of it.",
         "",
-        "How far weights can move before refusals become unlikely, relative to their norm:",
+        "How far weights can move before refusals become unlikely, relative to their norm, on "
+        f"{next(iter(basins.values()))['prompts']} harmful requests:",
         "",
     ]
     rows = [
@@ -95,16 +96,16 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/landscape"))
     parser.add_argument("--out", type=Path, default=Path("results/landscape"))
     parser.add_argument("--random", type=int, default=10, help="random directions")
+    parser.add_argument("--prompts", type=int, default=8, help="harmful requests that are scored at each point")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    settings = {"against": ALIGNED, "base": BASE, "random": options.random, "prompts": options.prompts}
     basins, spectra = {}, {}
     for name, adapter in adapters(options.data, options.run).items():
         folder = options.run / name.replace(", ", "-")
         spectra[name] = looked_at(folder / "spectrum", inspect_spectrum, adapter)
-        basins[name] = looked_at(
-            folder / "basin", inspect_basin, adapter, against=ALIGNED, base=BASE, random=options.random
-        )
+        basins[name] = looked_at(folder / "basin", inspect_basin, adapter, **settings)
     about = {"command": command_line(), "made": now(), "versions": versions()}
     found = {
         kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}

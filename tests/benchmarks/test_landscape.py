@@ -14,7 +14,8 @@ def test_each_model_has_its_lengths_its_picture_and_its_findings(benchmark, tmp_
     about = {"command": "landscape.py", "made": "2026-01-01", "versions": {"torch": "2"}}
     text = landscape.markdown({"a, repaired": basin}, {"a, repaired": spectrum}, about)
     assert (
-        "| a, repaired | harmful |" in text
+        "on 1 harmful requests:" in text
+        and "| a, repaired | harmful |" in text
         and "| a, repaired | ordinary |" in text
         and "random" not in text.split("##")[0]
     )
