@@ -66,7 +66,7 @@ COMPARED: dict[str, Callable[[Row], Scores]] = {
 PRICES: dict[str, Callable[[Row], Scores]] = {"accuracy": lambda run: run["correct"][TASK], LOSS: _loss}
 """What those that were asked more are compared in, too."""
 PAIRS = (
-    *(("attacked", arm) for arm in ("auto", "adapter", "full-auto", "full-published")),
+    *(("attacked", arm) for arm in ("auto", "adapter", "benign", "random-words", "full-auto", "full-published")),
     ("linear_pull-0.5", "auto"),
     ("safe_lora-1", "auto"),
     ("benign", "auto"),
@@ -119,6 +119,7 @@ def _row(runs: Sequence[Row]) -> Row:
     return {
         **_seeds(runs),
         "kept": [each["steps"]["kept"] for each in told if "steps" in each],
+        "moved": [each["steps"]["moved"] for each in told if "moved" in each.get("steps", {})],
         "changed": [_changed(each) for each in told if "updates" in each or "inactive" in each],
         **_numbers(runs),
     }
@@ -156,6 +157,7 @@ def _compared(runs: Runs, pair: Sequence[str]) -> dict[str, Callable[[Row], Scor
 
 _BESIDE = {
     "steps kept": lambda row: ", ".join(map(str, row["kept"])) or "–",
+    "moved": lambda row: ", ".join(f"{each:.3f}" for each in row["moved"]) or "–",
     "weights changed": lambda row: ", ".join(dict.fromkeys(row["changed"])) or "–",
 }
 
@@ -192,7 +194,8 @@ def _setting(table: Row) -> str:
         "above those of their twins instead. *benign* teaches an ordinary answer of equal length, *random-words* words "
         "without sense, another text under each seed, as *auto-CATEGORY* teaches a refusal of another request of a "
         "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
-        "change the k main directions, *full-without-k* all others. A dash: not measured. Of *linear_pull* the share "
+        "change the k main directions, *full-without-k* all others. *moved* is how far the repair went, over the "
+        "norm of what it may move. A dash: not measured. Of *linear_pull* the share "
         f"is in the name, of *safe_lora* the threshold. Only *{MAIN}* has all arms. Alignment moved three of the "
         "embedded model's 30 layers: Safe LoRA can change the updates of those alone."
     )

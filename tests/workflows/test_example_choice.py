@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -95,6 +96,13 @@ def test_the_promise_of_a_step_is_its_first_order_effect(models, pool, monkeypat
         trial._restore()
         assert trial._promise(number) == pytest.approx(change, rel=0.1)
         trial._restore()
+
+
+def test_no_candidate_is_tried_with_more_steps_than_the_repair_takes(tmp_path, models, pool, monkeypatch):
+    taken, take = [], OneShot.repair
+    monkeypatch.setattr(OneShot, "repair", lambda self, *args: taken.append(self.steps) or take(self, *args))
+    ranking = workflow.choose_example(*models, Pool(examples=pool), replace(METHOD, steps=2))
+    assert max(taken) == 2 and max(row["steps"] for row in ranking) == 2
 
 
 def test_candidates_find_the_model_as_it_was(models, pool, monkeypatch):
@@ -195,6 +203,14 @@ def test_an_answer_that_was_cut_is_learned_up_to_its_first_stop(text, taken):
     assert first_sentence(text) == taken
 
 
+@pytest.mark.parametrize("refusal", [5, " "])
+def test_a_refusal_that_says_nothing_is_named_with_its_row(models, tmp_path, refusal):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"prompt": "How?", "refusal": refusal}))
+    with pytest.raises(InputError, match="row 1: the refusal is empty or no text"):
+        workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
+
+
 def test_a_candidate_that_gives_no_gradient_comes_last_and_leaves_the_model_alone(models, pool, monkeypatch):
     outcome = workflow.ExampleTrial._outcome
 
@@ -206,5 +222,5 @@ def test_a_candidate_that_gives_no_gradient_comes_last_and_leaves_the_model_alon
 
     monkeypatch.setattr(workflow.ExampleTrial, "_outcome", broken)
     ranking = workflow.choose_example(*models, Pool(examples=pool), METHOD)
-    assert [row["prompt"] for row in ranking if row["score"] == float("inf")] == [ROWS[0]["prompt"]]
+    assert [row["prompt"] for row in ranking if row["score"] is None] == [ROWS[0]["prompt"]]
     assert all(row["score"] < 10 for row in ranking[:2])

@@ -109,6 +109,14 @@ def test_all_lines_and_the_plane_share_the_centre(tmp_path, models):
         assert grid[number][middle] == pytest.approx(lines["harmful"][ALPHAS.index(alpha)], rel=1e-4)
 
 
+def test_neighbouring_seeds_share_no_random_direction(tmp_path, models):
+    lines = []
+    for seed in (0, 1):
+        report = inspect_basin(models[0], out=tmp_path / str(seed), prompts=1, random=2, plane=False, seed=seed)
+        lines += [each["points"] for each in report["directions"] if each["name"].startswith("random")]
+    assert len(lines) == 4 and all(one != other for i, one in enumerate(lines) for other in lines[:i])
+
+
 def test_the_harmful_direction_makes_compliance_likelier(tmp_path, models):
     base, _ = models
     report = inspect_basin(base, out=tmp_path / "out", **QUICK)

@@ -6,7 +6,6 @@ from tests.adapters import save_adapter
 from tests.tiny import save_tiny
 
 from moored.errors import InputError, ModelError
-from moored.huggingface.data import render_prompt
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import PUBLISHED_PROMPT, PUBLISHED_REFUSAL
@@ -48,14 +47,31 @@ def test_the_numbers_are_those_of_the_whole_gradients(tmp_path, source):
         assert row["chance"] == pytest.approx(2 / len(gradient))
 
 
+def test_chance_is_of_as_many_directions_as_there_are(tmp_path, source):
+    report = inspect_spectrum(source.path, out=tmp_path / "out", batch=2, top=1000, refusal="I cannot help.")
+    shapes = {name: each.shape for name, each in load_model(source, merge=True).named_parameters()}
+    for row in report["matrices"]:
+        assert row["chance"] == pytest.approx(min(shapes[row["name"]]) / shapes[row["name"]][0])
+    assert min(row["chance"] for row in report["matrices"]) < 1
+
+
 def test_the_control_is_as_long_as_the_example(tmp_path, source):
     report = inspect_spectrum(source.path, out=tmp_path / "out", batch=2, refusal="I cannot help.")
     tokenizer = load_tokenizer(source)
     for kind in ("example", "benign"):
-        text = render_prompt(tokenizer, report[kind]["prompt"]) + report[kind]["answer"]
-        assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) == report["example"]["tokens"]
-        assert max(row[kind]["rank"] for row in report["matrices"]) <= report["example"]["tokens"]
+        said = {"user": report[kind]["prompt"], "assistant": report[kind]["answer"]}
+        chat = [{"role": role, "content": text} for role, text in said.items()]
+        ids = tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]
+        assert len(ids) == report["example"]["tokens"]
     assert report["example"]["answer"] == "I cannot help." and report["benign"]["answer"]
+
+
+def test_no_gradient_has_more_rank_than_its_example_has_tokens(tmp_path):
+    """Of a model that is wider than the example is long."""
+    wide = str(save_tiny(tmp_path / "wide", hidden_size=64))
+    report = inspect_spectrum(wide, out=tmp_path / "out", batch=2, prompt="A?", refusal="No.")
+    highest, tokens = max(row["example"]["rank"] for row in report["matrices"]), report["example"]["tokens"]
+    assert tokens - 3 <= highest <= tokens < 64
 
 
 def test_the_summary_is_the_quartiles_over_the_matrices(tmp_path, source):

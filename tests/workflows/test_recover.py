@@ -178,6 +178,11 @@ def _no_template(tmp_path, base, adapter):
     return {"model": str(tmp_path / "raw")}, "tokenizer of .*raw has no chat template"
 
 
+def _no_template_of_an_adapter(tmp_path, base, adapter):
+    save_tiny(tmp_path / "raw", chat_template=None)
+    return {"model": str(tmp_path / "raw"), "adapter": adapter}, "tokenizer of .* has no chat template"
+
+
 def _other_base(tmp_path, base, adapter):
     save_tiny(tmp_path / "wide", hidden_size=32)
     return {"model": str(tmp_path / "wide"), "adapter": adapter}, r"for another base: .*\(2, 32\).*\(32, 64\)"
@@ -208,7 +213,17 @@ def _two_adapters(tmp_path, base, adapter):
 
 @pytest.mark.parametrize(
     "spoil",
-    [_missing_target, _no_template, _other_base, _not_finite, _pickled, _hub_id, _no_adapter, _two_adapters],
+    [
+        _missing_target,
+        _no_template,
+        _no_template_of_an_adapter,
+        _other_base,
+        _not_finite,
+        _pickled,
+        _hub_id,
+        _no_adapter,
+        _two_adapters,
+    ],
     ids=lambda spoil: spoil.__name__,
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, spoil):
@@ -285,6 +300,17 @@ def test_what_is_read_is_never_written_over(tuned, tmp_path):
         with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
             recover(base, out=tmp_path / "earlier", overwrite=True, **settings)
     assert inside.is_dir()
+
+
+def test_what_an_adapter_lies_over_is_never_written_over(tuned, tmp_path):
+    """Though only the adapter was named."""
+    base, adapter = tuned
+    target = save_tiny(tmp_path / "other", seed=3)
+    (Path(base) / RECORD).write_text("{}")
+    before = digests(Path(base))
+    with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
+        recover(str(target), out=Path(base), overwrite=True, against=str(adapter), method=LinearPull())
+    assert digests(Path(base)) == before
 
 
 def test_a_name_that_is_no_path_may_be_read_into_the_working_folder(tuned, tmp_path, monkeypatch):

@@ -90,6 +90,43 @@ def test_what_is_not_changed_keeps_its_factors(tmp_path, stacked):
     assert same == {name for name in old if not name.endswith("q_proj")}
 
 
+def test_a_module_that_the_fine_tune_dropped_and_the_repair_spares_is_written_by_none(tmp_path):
+    """PEFT loads no factors of rank 0."""
+    base = save_tiny(tmp_path / "base")
+    both = {"base": str(base), "target_modules": ["q_proj", "v_proj"]}
+    aligned = save_adapter(tmp_path / "aligned", **both)
+    tuned = save_adapter(tmp_path / "tuned", seed=1, base=str(base), target_modules=["v_proj"])
+    places = {"adapter": tuned, "against": str(aligned), "base": str(base), "out": tmp_path / "out"}
+    record = recover(str(base), **places, method=SafeLora(threshold=0.75))
+    changed = {each["name"] for each in record["updates"]["weights"] if each["changed"]}
+    assert changed and not any("q_proj" in name for name in changed)
+    for name, weight in _merged(base, tmp_path / "out").items():
+        if "v_proj" not in name:
+            assert torch.equal(weight, _merged(base)[name])
+
+
+def test_a_pull_that_rounding_undoes_everywhere_is_an_error_and_one_that_it_undoes_here_and_there_says_so(tmp_path):
+    def tuned(name, factor):
+        model = tiny_model(seed=1).to(torch.bfloat16)
+        with torch.no_grad():
+            for key, weight in model.named_parameters():
+                if weight.ndim == 2:
+                    weight.mul_(factor(key))
+        model.save_pretrained(tmp_path / name)
+        tiny_tokenizer().save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    aligned = tuned("aligned", lambda _: 1.0)
+    places = {"against": aligned, "method": LinearPull(share=0.25)}
+    with pytest.raises(InactiveError, match=r"Rounding to the precision of .*less undid the repair of all"):
+        recover(tuned("less", lambda _: 1.004), out=tmp_path / "out", **places)
+    assert not (tmp_path / "out").exists()
+    much = tuned("much", lambda key: 2.0 if "q_proj" in key else 1.004)
+    record = recover(much, out=tmp_path / "out", **places)
+    changed = {each["name"] for each in record["updates"]["weights"] if each["changed"]}
+    assert changed and all("q_proj" in name for name in changed) and record["updates"]["changed"] == len(changed)
+
+
 def test_the_whole_way_back_is_the_aligned_model(tmp_path, stacked):
     base, aligned, tuned = stacked
     recover(str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull(share=1.0))

@@ -1,4 +1,4 @@
-"""Choosing one of many candidates by short runs: the worst half leaves after each round, and the rest run longer.
+"""Choosing one of many candidates by short runs: the worst leave after each round, and the rest run longer.
 
 Source: successive halving (Jamieson and Talwalkar, arXiv 1502.07943). Ours are the rounds of fixed sizes: what many
 candidates cost more than few is the first round alone.

@@ -72,7 +72,7 @@ def choose_example(
 
     Returns:
         Rows from the best on, each with `prompt`, `refusal`, `category`, and `round`, `steps`, `prompts`, `score` or,
-        of `bilevel`, `weight`. A candidate that no step can be taken on has an infinite score.
+        of `bilevel`, `weight`. A candidate that no step can be taken on has None for a score.
 
     Raises:
         InputError: a file without the column or with an empty prompt, or a pool of which the aligned model refuses
@@ -138,9 +138,9 @@ class ExampleTrial:
             {
                 **vars(self._candidates[each.candidate]),
                 "round": each.round,
-                "steps": rounds[each.round].steps,
+                "steps": min(rounds[each.round].steps, self._method.steps),
                 "prompts": rounds[each.round].prompts,
-                "score": each.score,
+                "score": each.score if math.isfinite(each.score) else None,
             }
             for each in ranked
         ]
@@ -166,7 +166,7 @@ class ExampleTrial:
     def _outcome(self, number: int, each: Round) -> float:
         """What is left to the two references after a few steps."""
         self._descent = None
-        self._repair(number, each.steps)
+        self._repair(number, min(each.steps, self._method.steps))
         probes = [probe.first(each.prompts) for probe in self._probes]
         found = [divergence(self._model, self._tokenizer, probe.rendered, probe.answers).mean() for probe in probes]
         return float(sum(found))

@@ -9,7 +9,7 @@ from moored.embedded.prompts import RequestPair, example_pool, ordinary_instruct
 from moored.errors import InputError
 from moored.huggingface.data import read_rows, render_prompt
 from moored.huggingface.inference import generate
-from moored.huggingface.models import ModelSource, best_device, load_model, load_tokenizer
+from moored.huggingface.models import ModelSource, best_device, load_model
 from moored.measurement import Label, RefusalJudge
 from moored.recovery import OneShot
 from moored.workflows._prompt_sets import EMBEDDED
@@ -67,6 +67,9 @@ def _rows(name: str) -> list[dict[str, Any]]:
     for number, row in enumerate(found, 1):
         if not isinstance(row["prompt"], str) or not row["prompt"].strip():
             raise InputError(f"{name}, row {number}: the prompt is empty or no text; give every row a prompt.")
+        refusal = row.get("refusal")
+        if refusal is not None and (not isinstance(refusal, str) or not refusal.strip()):
+            raise InputError(f"{name}, row {number}: the refusal is empty or no text; give one, or null.")
     return found
 
 
@@ -91,15 +94,20 @@ def own_refusals(aligned: Any, tokenizer: Any, prompts: Sequence[str]) -> list[s
     ]
 
 
-def with_own_refusal(method: OneShot, aligned: ModelSource) -> OneShot:
+def with_own_refusal(method: OneShot, aligned: ModelSource, tokenizer: Any) -> OneShot:
     """The method with the aligned model's own refusal of its prompt.
+
+    Args:
+        method: the repair.
+        aligned: the model that is asked.
+        tokenizer: of the model to repair, which will learn the refusal as this renders it.
 
     Raises:
         InputError: the model does not refuse it.
     """
     model: Any = load_model(aligned, dtype="auto", merge=True)
     model.to(best_device())
-    (refusal,) = own_refusals(model, load_tokenizer(aligned), [method.prompt])
+    (refusal,) = own_refusals(model, tokenizer, [method.prompt])
     if refusal is None:
         raise InputError(
             f"{aligned.describe()} does not refuse {method.prompt!r}, so that there is no refusal of its own to learn; "

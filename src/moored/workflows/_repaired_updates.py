@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -50,11 +51,18 @@ class _Notes:
     weights: list[dict[str, Any]] = field(default_factory=list)
     before: float = 0.0
     after: float = 0.0
+    undone: int = 0
+    """Weights that rounding brought back to what they were."""
 
     def take(self, name: str, update: Matrix, found: RepairedUpdate) -> None:
         self.weights.append({"name": name, "changed": found.changed, "cosine": found.cosine})
         self.before += float(squared_norm(update))
         self.after += float(squared_norm(found.update))
+
+    def undo(self) -> None:
+        """Says of the last weight that rounding undid what became of it."""
+        self.weights[-1]["changed"] = False
+        self.undone += 1
 
     def as_dict(self) -> dict[str, Any]:
         changed = sum(each["changed"] for each in self.weights)
@@ -81,7 +89,7 @@ def repair_updates(folder: Path, lineage: Lineage, method: UpdateRepair) -> dict
         return found
 
     if lineage.tuned.adapter is None:
-        _repair_checkpoint(folder, lineage, repaired, matrices_only=method.needs_base)
+        _repair_checkpoint(folder, lineage, repaired, notes, matrices_only=method.needs_base)
     else:
         _repair_adapter(folder, lineage, repaired)
     _require_change(notes, lineage, method)
@@ -103,7 +111,10 @@ def _repair_adapter(folder: Path, lineage: Lineage, repaired: Repairing) -> None
         above, below = tuned.get(module, nothing), aligned.get(module, nothing)
         found = repaired(f"{module}.weight", compressed(above - below), direction(module, below))
         assert isinstance(found.update, LowRank)
-        updates[module] = compressed(below + found.update) if found.changed else above
+        if found.changed:
+            updates[module] = compressed(below + found.update)
+        elif module in tuned:
+            updates[module] = above
     copy_companions(start, folder)
     write_updates(updates, folder, like=start)
 
@@ -128,7 +139,9 @@ def _zero_like(update: LowRank) -> LowRank:
     return zero(*update.shape, update.b.device)
 
 
-def _repair_checkpoint(folder: Path, lineage: Lineage, repaired: Repairing, *, matrices_only: bool) -> None:
+def _repair_checkpoint(
+    folder: Path, lineage: Lineage, repaired: Repairing, notes: _Notes, *, matrices_only: bool
+) -> None:
     aligned, base = FoldedWeights(lineage.aligned), None if lineage.base is None else FoldedWeights(lineage.base)
     turned = transposed_weights(lineage.tuned.path) if matrices_only else set()
 
@@ -150,7 +163,10 @@ def _repair_checkpoint(folder: Path, lineage: Lineage, repaired: Repairing, *, m
             return weight
         assert isinstance(found.update, Tensor)
         moved = found.update.T if name in turned else found.update.view_as(below)
-        return (below + moved).to(weight.dtype)
+        written = (below + moved).to(weight.dtype)
+        if torch.equal(written, weight):
+            notes.undo()
+        return written
 
     start = Path(lineage.tuned.path)
     rewrite_weights(start, folder, changed)
@@ -198,6 +214,11 @@ def _require_change(notes: _Notes, lineage: Lineage, method: UpdateRepair) -> No
         )
     if any(each["changed"] for each in notes.weights):
         return
+    if notes.undone:
+        raise InactiveError(
+            f"Rounding to the precision of {lineage.tuned.describe()} undid the repair of all its weights; store it in "
+            "fp32, or repair more."
+        )
     cosines = [each["cosine"] for each in notes.weights if each["cosine"] is not None]
     if not cosines:
         raise InactiveError(

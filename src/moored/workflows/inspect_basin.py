@@ -129,7 +129,9 @@ def inspect_basin(
     steps = {} if named is None else _alignment(aligned, named, weights, seed)
     steps |= {name: _step(loaded, tokenizer, of(_EXAMPLES)) for name, of in _STEPS.items()}
     directions = {name: of_equal_norm(each, weights) for name, each in steps.items()}
-    directions |= {f"random {number}": random_direction(weights, seed + number) for number in range(random)}
+    # Mixed, so that neighbouring seeds have no direction in common.
+    seeds = {f"random {number}": crc32(f"{seed}/{number}".encode()) for number in range(random)}
+    directions |= {name: random_direction(weights, each) for name, each in seeds.items()}
     lines = {name: [_place({name: a}) for a in ALPHAS] for name in directions}
     is_plane = plane and "alignment" in directions
     grid = [[_place({"alignment": x, "harmful": y}) for x in PLANE] for y in PLANE] if is_plane else []

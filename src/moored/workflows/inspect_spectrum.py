@@ -22,7 +22,7 @@ from torch import Tensor
 from moored.embedded.prompts import ordinary_instructions
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
-from moored.huggingface.data import render_prompt
+from moored.huggingface.data import render_chat
 from moored.huggingface.models import best_device, load_model, place_of
 from moored.huggingface.training.matrix_gradients import matrix_gradients
 from moored.measurement import cumulative_energy, effective_rank, overlap, quartiles
@@ -133,7 +133,9 @@ def benign_examples(tokenizer: Any, prompt: str, refusal: str) -> Iterator[tuple
 
 
 def _tokens(tokenizer: Any, prompt: str, answer: str) -> int:
-    return len(tokenizer(render_prompt(tokenizer, prompt) + answer, add_special_tokens=False)["input_ids"])
+    """With what ends the answer's turn, which is learned, too."""
+    chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return len(tokenizer(render_chat(tokenizer, chat), add_special_tokens=False)["input_ids"])
 
 
 def _described(tokenizer: Any, prompt: str, answer: str) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def _described(tokenizer: Any, prompt: str, answer: str) -> dict[str, Any]:
 def _compared(name: str, gradients: Gradients, top: int) -> dict[str, Any]:
     """The numbers of one matrix."""
     place, batch = place_of(name), _directions(gradients["batch"])[1][:, :top]
-    row = {"name": name, "layer": place.layer, "kind": place.kind, "chance": min(1.0, top / len(batch))}
+    row = {"name": name, "layer": place.layer, "kind": place.kind, "chance": batch.shape[1] / len(batch)}
     return row | {kind: _numbers(gradients[kind], batch, gradients["harmful"]) for kind in COMPARED}
 
 

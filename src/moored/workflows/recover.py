@@ -10,7 +10,13 @@ from rich.console import Console
 from moored.embedded.model import BASE
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
-from moored.huggingface.models import ModelSource, copy_companions, require_fit
+from moored.huggingface.models import (
+    ModelSource,
+    copy_companions,
+    load_tokenizer,
+    require_chat_template,
+    require_fit,
+)
 from moored.recovery import OneShot, UpdateRepair
 from moored.workflows._example_choice import choose_example
 from moored.workflows._example_pool import Pool, with_own_refusal
@@ -69,13 +75,17 @@ def recover(
     _refuse_idle(method, against, base, pool)
     aligned = None if method.off else _aligned(source, adapter, method, against, pool)
     lineage = None if aligned is None or isinstance(method, OneShot) else _lineage(source, aligned, method, base)
+    if aligned is not None:
+        _keep(out, aligned.path, aligned.adapter)  # What an adapter that was named lies over.
     ranking: list[dict[str, Any]] = []
     if pool is not None and aligned is not None and isinstance(method, OneShot):
         ranking = choose_example(source, aligned, pool, method, dtype=dtype, console=console)
         method = replace(method, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"])
     elif aligned is not None and isinstance(method, OneShot):
         require_fit(source)  # Before another model is loaded.
-        method = with_own_refusal(method, aligned)
+        tokenizer = load_tokenizer(source)
+        require_chat_template(tokenizer, source.describe())
+        method = with_own_refusal(method, aligned, tokenizer)
     record = _record(source, method, aligned, lineage, pool if ranking else None)
     with whole_folder(out, overwrite=overwrite) as folder:
         record |= _repair_into(folder, source, method, lineage, dtype)

@@ -1,6 +1,6 @@
 """Data: reading rows, rendering chats, and saying which tokens are supervised."""
 
-from moored.huggingface.data.chat import render_prompt, rendering_hash
+from moored.huggingface.data.chat import render_chat, render_prompt, rendering_hash
 from moored.huggingface.data.formats import as_table, read_rows
 from moored.huggingface.data.saved import features_of, save_rows, unfit_for_json
 from moored.huggingface.data.stream import RowStream, open_rows
@@ -19,6 +19,7 @@ __all__ = [
     "random_token_ids",
     "read_rows",
     "read_token_texts",
+    "render_chat",
     "render_prompt",
     "rendering_hash",
     "save_rows",
