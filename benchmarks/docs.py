@@ -218,7 +218,7 @@ def attacks() -> str:
             label,
             min(len(arms[each]["seeds"]) for each in pair),
             *(cell(arms[each][COMPLIED]) for each in pair),
-            *(_change(*(arms[each] for each in pair), name) for name in prices.values()),
+            *(_change(arms["attacked"], arms["auto"], name) for name in prices.values()),
         ]
         for attack, label in ATTACKS.items()
         if {*pair} <= (arms := found["attacks"].get(attack, {})).keys()
