@@ -35,7 +35,7 @@ def _written(tmp_path, runs):
 
 
 def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(table, tmp_path):
-    kept = {"repair": {"steps": {"kept": 8}}}
+    kept = {"repair": {"steps": {"kept": 8, "moved": 0.0371}}}
     runs = [("20-harmful", _run(table, "attacked", seed, 30)) for seed in range(3)]
     runs += [("20-harmful", _run(table, "auto", seed, 4, over=8, **kept)) for seed in range(3)]
     runs += [("persona", _run(table, "attacked", 0, 20)), ("persona", _run(table, "auto", 0, 19, key="before"))]
@@ -49,7 +49,7 @@ def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(table, tmp
     assert found["attacks"]["20-harmful"]["auto"]["kept"] == [8, 8, 8]
     text = (tmp_path / "table.md").read_text()
     assert "**auto against attacked**: complies less: -65.0 points of compliance" in text
-    assert "| auto | 3 | 8, 8, 8 | – |" in text and "| attacked | 1 | – | – |" in text
+    assert "| auto | 3 | 8, 8, 8 | 0.037, 0.037, 0.037 | – |" in text and "| attacked | 1 | – | – |" in text
 
 
 def test_tricks_have_a_table_of_the_arms_that_were_asked_them(table, tmp_path):
@@ -76,7 +76,7 @@ def test_an_arm_that_was_asked_little_stands_in_the_same_table(table, tmp_path):
     _written(tmp_path, runs)
     table.write_table(tmp_path, "now")
     text = (tmp_path / "table.md").read_text()
-    (line,) = [line for line in text.splitlines() if line.startswith("| full-rank-5 | 2 | – | – | 0.50")]
+    (line,) = [line for line in text.splitlines() if line.startswith("| full-rank-5 | 2 | – | – | – | 0.50")]
     assert line.endswith("| – | – |")
     assert "**full-auto against full-rank-5**" in text and "points of accuracy" not in text
 
@@ -110,7 +110,7 @@ def test_a_repair_that_did_nothing_is_called_so_and_gets_no_verdict(table, tmp_p
     _written(tmp_path, runs)
     table.write_table(tmp_path, "now")
     text = (tmp_path / "table.md").read_text()
-    assert "| safe_lora-1 | 3 | – | inactive |" in text and "| linear_pull-0.5 | 3 | – | 21 of 210 |" in text
+    assert "| safe_lora-1 | 3 | – | – | inactive |" in text and "| linear_pull-0.5 | 3 | – | – | 21 of 210 |" in text
     assert "against safe_lora-1" not in text and "**auto against linear_pull-0.5**" in text
 
 
