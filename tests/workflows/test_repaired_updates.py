@@ -125,6 +125,9 @@ def test_a_pull_that_rounding_undoes_everywhere_is_an_error_and_one_that_it_undo
     record = recover(much, out=tmp_path / "out", **places)
     changed = {each["name"] for each in record["updates"]["weights"] if each["changed"]}
     assert changed and all("q_proj" in name for name in changed) and record["updates"]["changed"] == len(changed)
+    start, end, got = (_merged(each) for each in (much, aligned, tmp_path / "out"))
+    before, after = (sum(float((each[n] - end[n]).square().sum()) for n in end) ** 0.5 for each in (start, got))
+    assert record["updates"]["kept"] == pytest.approx(after / before, rel=1e-2)
 
 
 def test_the_whole_way_back_is_the_aligned_model(tmp_path, stacked):

@@ -9,7 +9,14 @@ from moored.embedded.prompts import RequestPair, example_pool, ordinary_instruct
 from moored.errors import InputError
 from moored.huggingface.data import read_rows, render_prompt
 from moored.huggingface.inference import generate
-from moored.huggingface.models import ModelSource, best_device, load_model
+from moored.huggingface.models import (
+    ModelSource,
+    best_device,
+    load_model,
+    load_tokenizer,
+    require_chat_template,
+    require_fit,
+)
 from moored.measurement import Label, RefusalJudge
 from moored.recovery import OneShot
 from moored.workflows._prompt_sets import EMBEDDED
@@ -54,8 +61,15 @@ def task_prompts(name: str) -> list[str]:
 
 
 def pool_rows(name: str) -> list[dict[str, Any]]:
-    """The rows of a pool, each with a prompt."""
-    return [vars(each) for each in example_pool()] if name == EMBEDDED else _rows(name)
+    """The rows of a pool, each with a prompt and, if it has a refusal, with one that says something."""
+    if name == EMBEDDED:
+        return [vars(each) for each in example_pool()]
+    rows = _rows(name)
+    for number, row in enumerate(rows, 1):
+        refusal = row.get("refusal")
+        if refusal is not None and (not isinstance(refusal, str) or not refusal.strip()):
+            raise InputError(f"{name}, row {number}: the refusal is empty or no text; give one, or null.")
+    return rows
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
@@ -67,9 +81,6 @@ def _rows(name: str) -> list[dict[str, Any]]:
     for number, row in enumerate(found, 1):
         if not isinstance(row["prompt"], str) or not row["prompt"].strip():
             raise InputError(f"{name}, row {number}: the prompt is empty or no text; give every row a prompt.")
-        refusal = row.get("refusal")
-        if refusal is not None and (not isinstance(refusal, str) or not refusal.strip()):
-            raise InputError(f"{name}, row {number}: the refusal is empty or no text; give one, or null.")
     return found
 
 
@@ -94,17 +105,21 @@ def own_refusals(aligned: Any, tokenizer: Any, prompts: Sequence[str]) -> list[s
     ]
 
 
-def with_own_refusal(method: OneShot, aligned: ModelSource, tokenizer: Any) -> OneShot:
+def with_own_refusal(method: OneShot, aligned: ModelSource, tuned: ModelSource) -> OneShot:
     """The method with the aligned model's own refusal of its prompt.
 
     Args:
         method: the repair.
         aligned: the model that is asked.
-        tokenizer: of the model to repair, which will learn the refusal as this renders it.
+        tuned: the model to repair, which will learn the refusal as its tokenizer renders it.
 
     Raises:
-        InputError: the model does not refuse it.
+        InputError: the aligned model does not refuse it.
+        ModelError: the model to repair has no chat template, or its adapter does not fit.
     """
+    require_fit(tuned)  # Before the other model is loaded.
+    tokenizer = load_tokenizer(tuned)
+    require_chat_template(tokenizer, tuned.describe())
     model: Any = load_model(aligned, dtype="auto", merge=True)
     model.to(best_device())
     (refusal,) = own_refusals(model, tokenizer, [method.prompt])

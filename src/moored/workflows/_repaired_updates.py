@@ -59,9 +59,10 @@ class _Notes:
         self.before += float(squared_norm(update))
         self.after += float(squared_norm(found.update))
 
-    def undo(self) -> None:
-        """Says of the last weight that rounding undid what became of it."""
+    def undo(self, update: Matrix, found: RepairedUpdate) -> None:
+        """Takes back of the last weight what rounding undid."""
         self.weights[-1]["changed"] = False
+        self.after += float(squared_norm(update)) - float(squared_norm(found.update))
         self.undone += 1
 
     def as_dict(self) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def _repair_checkpoint(
         moved = found.update.T if name in turned else found.update.view_as(below)
         written = (below + moved).to(weight.dtype)
         if torch.equal(written, weight):
-            notes.undo()
+            notes.undo(update, found)
         return written
 
     start = Path(lineage.tuned.path)

@@ -10,13 +10,7 @@ from rich.console import Console
 from moored.embedded.model import BASE
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
-from moored.huggingface.models import (
-    ModelSource,
-    copy_companions,
-    load_tokenizer,
-    require_chat_template,
-    require_fit,
-)
+from moored.huggingface.models import ModelSource, copy_companions
 from moored.recovery import OneShot, UpdateRepair
 from moored.workflows._example_choice import choose_example
 from moored.workflows._example_pool import Pool, with_own_refusal
@@ -82,10 +76,7 @@ def recover(
         ranking = choose_example(source, aligned, pool, method, dtype=dtype, console=console)
         method = replace(method, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"])
     elif aligned is not None and isinstance(method, OneShot):
-        require_fit(source)  # Before another model is loaded.
-        tokenizer = load_tokenizer(source)
-        require_chat_template(tokenizer, source.describe())
-        method = with_own_refusal(method, aligned, tokenizer)
+        method = with_own_refusal(method, aligned, source)
     record = _record(source, method, aligned, lineage, pool if ranking else None)
     with whole_folder(out, overwrite=overwrite) as folder:
         record |= _repair_into(folder, source, method, lineage, dtype)
