@@ -95,6 +95,13 @@ def test_a_repair_by_a_formula_tells_what_is_left_of_the_update(tmp_path, recove
     assert f"Next: moored measure {base} --adapter {tmp_path / 'out'} --out measured" in done.output
 
 
+def test_the_next_command_compares_with_the_model_that_was_named(tmp_path, recovered):
+    base = save_tiny(tmp_path / "base")
+    aligned, adapter = (save_adapter(tmp_path / name, seed=seed, base=str(base)) for seed, name in enumerate("ab"))
+    done, _ = recovered(base, "--adapter", adapter, "--method", "linear_pull", "--against", aligned)
+    assert f"--adapter {tmp_path / 'out'} --against {aligned} --out measured" in done.output
+
+
 def test_safe_lora_takes_the_direction_from_the_base(tmp_path, recovered):
     aligned, base = save_tiny(tmp_path / "aligned"), save_tiny(tmp_path / "base", seed=1)
     adapter = save_adapter(tmp_path / "adapter")

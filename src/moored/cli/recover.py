@@ -88,7 +88,7 @@ def recover_command(
         overwrite=overwrite,
         console=Console(stderr=True),
     )
-    _print(Console(), record, model, adapter, out)
+    _print(Console(), record, model, adapter, against, out)
 
 
 def _method(name: str, preset: str, given: dict[str, Any]) -> Any:
@@ -111,7 +111,9 @@ def _pool(examples: str | None, by: Any, task: str | None) -> Any:
     return None if examples is None else Pool(examples=examples, **given)
 
 
-def _print(console: Console, record: dict[str, Any], model: str, adapter: Path | None, out: Path) -> None:
+def _print(
+    console: Console, record: dict[str, Any], model: str, adapter: Path | None, against: str | None, out: Path
+) -> None:
     if "updates" in record:
         console.print(_of_updates(record["method"]["name"], record["updates"]), highlight=False, soft_wrap=True)
     elif not record["steps"]["loss"]:
@@ -123,26 +125,16 @@ def _print(console: Console, record: dict[str, Any], model: str, adapter: Path |
         console.print(f"Example chosen: {record['method']['prompt']}", highlight=False, soft_wrap=True)
     console.print(f"Repaired: {out}", highlight=False, soft_wrap=True)
     measured = f"{model} --adapter {out}" if adapter is not None else str(out)
-    console.print(f"Next: moored measure {measured} --out measured", highlight=False, soft_wrap=True)
+    compared = "" if against is None else f" --against {against}"
+    console.print(f"Next: moored measure {measured}{compared} --out measured", highlight=False, soft_wrap=True)
 
 
 def _of_steps(steps: dict[str, Any]) -> str:
-    kept, taken = steps["kept"], steps["taken"]
-    if not taken:
+    if not steps["taken"]:
         return "The example is learned already: it is a copy."
-    if not kept:
-        return f"None of {taken} steps told harmful requests from harmless ones better than the start: it is a copy."
-    told = f"{kept} steps" if kept == taken else f"{kept} of {taken} steps kept"
-    sentence = (
-        f"{told}: loss of the safety example {steps['loss'][0]:.3f} → {steps['loss_as_written']:.3f}, weights moved by "
-        f"{steps['moved']:.2%}."
-    )
-    if not steps["watched"]:
-        return sentence
-    before, after = steps["watched"][0], steps["watched"][kept]
     return (
-        f"{sentence} Probability of a refusal: {before['harmful']:.0%} → {after['harmful']:.0%} for harmful requests, "
-        f"{before['harmless']:.0%} → {after['harmless']:.0%} for harmless ones like them."
+        f"{steps['taken']} steps: loss of the safety example {steps['loss'][0]:.3f} → {steps['loss_as_written']:.3f}, "
+        f"weights moved by {steps['moved']:.2%}."
     )
 
 
