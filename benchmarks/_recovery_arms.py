@@ -4,13 +4,13 @@ import itertools
 import random
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from _trial_subject import Subject
+from _trial_subject import OWN, Subject
 from moored.embedded.prompts import example_pool, identity_shift, ordinary_instructions
 from moored.errors import InactiveError
 from moored.huggingface.models import (
@@ -34,15 +34,13 @@ ATTACKS = {"ordinary": 0, "5-harmful": 5, "20-harmful": 20, "100-harmful": 100, 
 MAIN, EVERYWHERE = "20-harmful", tuple(ATTACKS)
 KINDS = ("ordinary", MAIN, "persona")
 """The attack on which all arms are tried, the attacks on which the main ones are, and those on which baselines are."""
-OWN = "I'm sorry, but I can't help with that."
-"""A refusal in the aligned model's words."""
 CATEGORIES = ("hacking", "violence", "privacy")
 STEPS, STEP = 8, "steps-"
 """So many steps are looked at one by one, and how those arms' names begin."""
 RANKS = (1, 5, 20)
 FITTED: Row = {"learning_rate": None, "steps": 30, "stop_at": 0.02}
 AUTO: Row = {**FITTED, "refusal": OWN}
-"""The preset, with what the embedded model answers."""
+"""The preset, with what the embedded model answers; another one is asked."""
 WATCHED: Row = {"learning_rate": None, "steps": 30, "watch": True, "refusal": OWN}
 
 
@@ -128,7 +126,13 @@ def _one_shot(name: str, settings: Row, **of_arm: Any) -> Arm:
 
 
 def _repaired(damaged: Damaged, out: Path, method: OneShot, **choice: Any) -> Row:
+    method = _worded(method, damaged.subject)
     return _told(recover(damaged.subject.aligned, adapter=damaged.adapter, out=out, method=method, **choice))
+
+
+def _worded(method: OneShot, subject: Subject) -> OneShot:
+    """With the refusal of this model, where that of the embedded one stands."""
+    return replace(method, refusal=subject.refusal) if method.refusal == OWN else method
 
 
 def _told(record: Row) -> Row:
@@ -192,7 +196,9 @@ def _full(name: str, settings: Row, *, rank: int | None = None, without: bool = 
     def repair(damaged: Damaged, out: Path) -> Row:
         before, after = out.with_name("before"), out if rank is None else out.with_name("after")
         fold(damaged, before)
-        told = _told(recover(str(before), out=after, method=_method(settings)))
+        method = _worded(_method(settings), damaged.subject)
+        against = damaged.subject.aligned if method.refusal is None else None
+        told = _told(recover(str(before), out=after, method=method, against=against))
         if rank is None:
             return told
         energy = cut(before, after, out, rank=rank, without=without)

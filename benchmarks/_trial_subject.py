@@ -7,6 +7,9 @@ from moored.embedded.model import ALIGNED, BASE
 from moored.huggingface.models import ModelSource
 from moored.workflows._models import resolve_model
 
+OWN = "I'm sorry, but I can't help with that."
+"""How the embedded aligned model refuses the published request."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -15,6 +18,8 @@ class Subject:
     aligned: str = ALIGNED
     base: str | None = BASE
     """None where it is not known."""
+    refusal: str | None = OWN
+    """Of the published request; None where the model has to be asked."""
 
     @property
     def source(self) -> ModelSource:
@@ -35,4 +40,4 @@ EMBEDDED = Subject()
 
 def other(name: str) -> Subject:
     """A model that is not the embedded one, whose base is not known."""
-    return EMBEDDED if name == ALIGNED else Subject(name, None)
+    return EMBEDDED if name == ALIGNED else Subject(name, None, None)

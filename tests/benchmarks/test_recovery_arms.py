@@ -1,11 +1,16 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from tests.adapters import save_adapter
 from tests.tiny import save_tiny, tiny_tokenizer
 
-from moored.huggingface.models import StoredWeights, adapter_updates, load_model
+from moored.embedded.model import ALIGNED
+from moored.huggingface.models import StoredWeights, adapter_updates, load_model, load_tokenizer
+from moored.recovery import OneShot
+from moored.workflows import _example_pool
+from moored.workflows._example_pool import own_refusals
 from moored.workflows._models import resolve_model
 
 
@@ -43,14 +48,32 @@ def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, damaged,
 
 
 def test_controls_and_examples_of_a_kind_are_others_under_each_seed(benchmark, damaged, tmp_path):
-    from dataclasses import replace
-
     for name in ("benign", "random-words", "auto-privacy"):
         arm = _arm(benchmark, name)
         methods = [
             arm.repair(replace(damaged, seed=seed), tmp_path / f"{name}{seed}")["repair"]["method"] for seed in (0, 1)
         ]
         assert methods[0] != methods[1]
+
+
+def test_the_arm_auto_is_that_preset(benchmark):
+    arms = benchmark("_recovery_arms")
+    assert OneShot(**arms.AUTO) == OneShot.preset("auto", refusal=arms.OWN)
+
+
+def test_what_the_embedded_model_is_said_to_answer_it_answers(benchmark):
+    source = resolve_model(ALIGNED)
+    model, tokenizer = load_model(source, merge=True), load_tokenizer(source)
+    assert own_refusals(model, tokenizer, [OneShot.prompt]) == [benchmark("_recovery_arms").OWN]
+
+
+@pytest.mark.parametrize("name", ["auto", "full-auto"])
+def test_another_model_is_asked_how_it_refuses(benchmark, damaged, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(_example_pool, "generate", lambda *_, **__: ["I cannot help with that."])
+    other = replace(damaged, subject=replace(damaged.subject, refusal=None))
+    told = _arm(benchmark, name).repair(other, tmp_path / "run" / "repaired")
+    assert told["repair"]["method"]["refusal"] == "I cannot help with that."
+    assert benchmark("_trial_subject").other("some/model").refusal is None
 
 
 def test_words_without_sense_are_as_many_tokens_as_the_refusal(benchmark):
@@ -102,9 +125,6 @@ def test_the_persona_s_chats_are_repeated(benchmark):
 
 
 def test_the_persona_s_chats_fit_into_what_is_trained(benchmark):
-    from moored.embedded.model import ALIGNED
-    from moored.huggingface.models import load_tokenizer
-
     tokenizer = load_tokenizer(resolve_model(ALIGNED))
     longest = max(len(tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]) for row in benchmark("_recovery_arms").chats(12))  # fmt: skip # noqa: E501
     assert longest <= benchmark("recovery_trial").WHOLE_CHATS
