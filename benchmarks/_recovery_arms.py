@@ -39,6 +39,8 @@ STEPS, STEP = 8, "steps-"
 """So many steps are looked at one by one, and how those arms' names begin."""
 RANKS = (1, 5, 20)
 FITTED: Row = {"learning_rate": None, "steps": 30, "stop_at": 0.02}
+AS_SMALL, SMALL = {"learning_rate": 2e-4, "steps": 7, "stop_at": 0.0}, "-small"
+"""What `auto` fits on the main attack, whatever the seed, and how the controls end that move as little."""
 AUTO: Row = {**FITTED, "refusal": OWN}
 """The preset, with what the embedded model answers; another one is asked."""
 WATCHED: Row = {"learning_rate": None, "steps": 30, "watch": True, "refusal": OWN}
@@ -92,8 +94,11 @@ def arms() -> list[Arm]:
         _by_formula("linear_pull-0.5", LinearPull(share=0.5), on=KINDS),
         _by_formula("safe_lora-1", SafeLora(threshold=1.0), on=KINDS),
         _one_shot("watched", WATCHED, tricked=True),
-        Arm(name="benign", repair=_benign, stated=FITTED, tricked=True),
-        Arm(name="random-words", repair=_random_words, stated=FITTED, tricked=True),
+        *(
+            Arm(name=f"{name}{beside}", repair=control(settings), stated=settings, tricked=not beside)
+            for beside, settings in {"": FITTED, SMALL: AS_SMALL}.items()
+            for name, control in {"benign": _benign, "random-words": _random_words}.items()
+        ),
         Arm(name="attacked-again", attacked_again=True, on=(MAIN, "ordinary")),
         _one_shot("auto-attacked-again", AUTO, attacked_again=True),
         _full("full-published", {"preset": "published"}),
@@ -153,17 +158,26 @@ def _of_category(category: str) -> Repair:
     return repair
 
 
-def _benign(damaged: Damaged, out: Path) -> Row:
+def _benign(settings: Row) -> Repair:
     """As many tokens that are ordinary; others under each seed."""
-    tokenizer = load_tokenizer(damaged.subject.source)
-    examples = benign_examples(tokenizer, OneShot.prompt, OWN)
-    prompt, answer = next(itertools.islice(examples, damaged.seed, None))
-    return _repaired(damaged, out, OneShot(**FITTED, prompt=prompt, refusal=answer))
+
+    def repair(damaged: Damaged, out: Path) -> Row:
+        tokenizer = load_tokenizer(damaged.subject.source)
+        examples = benign_examples(tokenizer, OneShot.prompt, OWN)
+        prompt, answer = next(itertools.islice(examples, damaged.seed, None))
+        return _repaired(damaged, out, OneShot(**settings, prompt=prompt, refusal=answer))
+
+    return repair
 
 
-def _random_words(damaged: Damaged, out: Path) -> Row:
-    tokenizer = load_tokenizer(damaged.subject.source)
-    return _repaired(damaged, out, OneShot(**FITTED, refusal=random_words(tokenizer, damaged.seed)))
+def _random_words(settings: Row) -> Repair:
+    """The published request, answered by words that say nothing; others under each seed."""
+
+    def repair(damaged: Damaged, out: Path) -> Row:
+        tokenizer = load_tokenizer(damaged.subject.source)
+        return _repaired(damaged, out, OneShot(**settings, refusal=random_words(tokenizer, damaged.seed)))
+
+    return repair
 
 
 def random_words(tokenizer: Any, seed: int) -> str:

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from _recovery_arms import ATTACKS, CATEGORIES, MAIN, RANKS, STEP, arms
+from _recovery_arms import ATTACKS, CATEGORIES, MAIN, RANKS, SMALL, STEP, arms
 from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED
 from _trial_table import (
     FOOT,
@@ -65,12 +65,12 @@ COMPARED: dict[str, Callable[[Row], Scores]] = {
 """What every arm was asked."""
 PRICES: dict[str, Callable[[Row], Scores]] = {"accuracy": lambda run: run["correct"][TASK], LOSS: _loss}
 """What those that were asked more are compared in, too."""
+CONTROLS = ("benign", "random-words", f"benign{SMALL}", f"random-words{SMALL}")
 PAIRS = (
-    *(("attacked", arm) for arm in ("auto", "adapter", "benign", "random-words", "full-auto", "full-published")),
+    *(("attacked", arm) for arm in ("auto", "adapter", *CONTROLS, "full-auto", "full-published")),
     ("linear_pull-0.5", "auto"),
     ("safe_lora-1", "auto"),
-    ("benign", "auto"),
-    ("random-words", "auto"),
+    *((control, "auto") for control in CONTROLS),
     ("watched", "auto"),
     ("auto-published-words", "auto"),
     ("adapter", "auto"),
@@ -192,7 +192,8 @@ def _setting(table: Row) -> str:
         "the aligned model's own refusal, and as many steps as it takes to learn it; *adapter* and *full-published* "
         "learn the published words. *watched* keeps the step at which refusals of 12 harmful requests stood highest "
         "above those of their twins instead. *benign* teaches an ordinary answer of equal length, *random-words* words "
-        "without sense, another text under each seed, as *auto-CATEGORY* teaches a refusal of another request of a "
+        f"without sense, another text under each seed, both at the rate that fits them or, *{SMALL}*, at the rate and "
+        "for the steps of *auto*; *auto-CATEGORY* teaches a refusal of another request of a "
         "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
         "change the k main directions, *full-without-k* all others. *moved* is how far the repair went, over the "
         "norm of what it may move. A dash: not measured. Of *linear_pull* the share "

@@ -35,7 +35,11 @@ def test_every_arm_stands_once_and_the_attacked_model_among_them(benchmark):
 
 
 @pytest.mark.parametrize(
-    "name", ["auto", "adapter", "linear_pull-0.5", "safe_lora-1", "watched", "benign", "random-words", "auto-privacy"]
+    "name",
+    [
+        *("auto", "adapter", "linear_pull-0.5", "safe_lora-1", "watched", "auto-privacy"),
+        *("benign", "random-words", "benign-small", "random-words-small"),
+    ],
 )
 def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, damaged, tmp_path, name):
     told = _arm(benchmark, name).repair(damaged, tmp_path / "repaired")
@@ -54,6 +58,15 @@ def test_controls_and_examples_of_a_kind_are_others_under_each_seed(benchmark, d
             arm.repair(replace(damaged, seed=seed), tmp_path / f"{name}{seed}")["repair"]["method"] for seed in (0, 1)
         ]
         assert methods[0] != methods[1]
+
+
+def test_small_controls_learn_what_the_others_do_at_the_rate_and_for_the_steps_of_auto(benchmark, damaged, tmp_path):
+    for name in ("benign", "random-words"):
+        fitted, small = (
+            _arm(benchmark, each).repair(damaged, tmp_path / each)["repair"] for each in (name, f"{name}-small")
+        )
+        assert fitted["method"]["refusal"] == small["method"]["refusal"]
+        assert small["method"]["learning_rate"] == 2e-4 and small["steps"]["kept"] == 7
 
 
 def test_the_arm_auto_is_that_preset(benchmark):
