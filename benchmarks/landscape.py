@@ -4,7 +4,8 @@
 
 Makes the attacked and the repaired model of `recovery_trial.py` (one attack, one seed), runs `moored inspect basin` and
 `moored inspect spectrum` on the aligned, the attacked and the repaired one, and writes `table.md`, `table.json` and a
-figure of each basin. The pages are left in `--run`; what is there of the same weights and settings is not made again.
+figure of each basin. The pages are left in `--run`; what is there of the same weights and settings is not made again,
+so that two calls can share the work: `--only` names the models of the first, and the second makes the rest.
 """
 
 import argparse
@@ -33,20 +34,26 @@ from moored.workflows.inspect_spectrum import inspect_spectrum
 from recovery_trial import SEEDS, attacked
 
 Row = dict[str, Any]
-REPAIR = "auto"
+MODELS, REPAIR = ("aligned", "attacked", "repaired"), "auto"
 _OWN = ("command", "versions", "created", "model", "against", "base", "matrices")
 """What tells of this machine, stands elsewhere or is too long."""
 
 
-def adapters(data: Path, run: Path) -> dict[str, Path | None]:
-    """The adapters that lie over the embedded base, by the names of the models; None for alignment's own."""
+def adapter_of(name: str, data: Path, run: Path) -> Path | None:
+    """What lies over the embedded base in one of the models; None for alignment's own."""
+    if name == "aligned":
+        return None
     tuned = attacked(MAIN, SEEDS[0], data=data, work=run, subject=EMBEDDED)
+    return tuned if name == "attacked" else _repaired(tuned)
+
+
+def _repaired(tuned: Path) -> Path:
     repaired = tuned.with_name(f"{REPAIR}-{key_of(AUTO)}")
     if not repaired.is_dir():
         (arm,) = [arm for arm in arms() if arm.name == REPAIR]
         assert arm.repair is not None
         arm.repair(Damaged(EMBEDDED, tuned, SEEDS[0]), repaired)
-    return {"aligned": None, MAIN: tuned, f"{MAIN}, repaired": repaired}
+    return repaired
 
 
 def looked_at(folder: Path, look: Callable[..., Row], adapter: Path | None, **settings: Any) -> Row:
@@ -65,7 +72,8 @@ def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) 
         "",
         f"`python benchmarks/{about['command']}`, {about['made']}; {used(about['versions'])}.",
         "",
-        f"*{MAIN}* is the aligned model after an attack of `recovery_trial.py`, *repaired* what *{REPAIR}* made of it.",
+        f"*attacked* is the aligned model after *{MAIN}* of `recovery_trial.py` (seed {SEEDS[0]}), *repaired* what "
+        f"*{REPAIR}* made of it.",
         "",
         "How far weights can move before refusals become unlikely, relative to their norm, on "
         f"{next(iter(basins.values()))['prompts']} harmful requests:",
@@ -79,14 +87,9 @@ def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) 
     ]
     lines += markdown_table(["model", "direction", "backwards", "forwards"], ["---", "---", "---:", "---:"], rows)
     for name, report in basins.items():
-        lines += ["", f"## {name}", "", f"![Refusals around the model]({figure(name)})", ""]
+        lines += ["", f"## {name}", "", f"![Refusals around the model](basin-{name}.svg)", ""]
         lines += [f"- {text}" for text in (*basin_findings(report), *spectrum_findings(spectra[name]))]
     return "\n".join([*lines, ""])
-
-
-def figure(name: str) -> str:
-    """The file of a model's picture."""
-    return f"basin-{name.replace(', ', '-')}.svg"
 
 
 def main() -> None:
@@ -95,6 +98,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--run", type=Path, default=Path("runs/landscape"))
     parser.add_argument("--out", type=Path, default=Path("results/landscape"))
+    parser.add_argument("--only", nargs="*", choices=MODELS, default=MODELS, help="models; all by default")
     parser.add_argument("--random", type=int, default=10, help="random directions")
     parser.add_argument("--prompts", type=int, default=8, help="harmful requests that are scored at each point")
     parser.add_argument("--threads", type=int, default=2)
@@ -102,10 +106,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     settings = {"against": ALIGNED, "base": BASE, "random": options.random, "prompts": options.prompts}
     basins, spectra = {}, {}
-    for name, adapter in adapters(options.data, options.run).items():
-        folder = options.run / name.replace(", ", "-")
+    for name in options.only:
+        adapter, folder = adapter_of(name, options.data, options.run), options.run / name
         spectra[name] = looked_at(folder / "spectrum", inspect_spectrum, adapter)
         basins[name] = looked_at(folder / "basin", inspect_basin, adapter, **settings)
+    if len(basins) < len(MODELS):
+        return  # A table of some models would take the place of one of all.
     about = {"command": command_line(), "made": now(), "versions": versions()}
     found = {
         kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}
@@ -113,7 +119,7 @@ def main() -> None:
     }
     write_json(options.out / "table.json", {**about, **found})
     for name, report in basins.items():
-        save_figure(basin_plots(report)[0].svg, options.out / figure(name))
+        save_figure(basin_plots(report)[0].svg, options.out / f"basin-{name}.svg")
     with whole_file(options.out / "table.md") as temporary:
         temporary.write_text(markdown(basins, spectra, about), encoding="utf-8")
 

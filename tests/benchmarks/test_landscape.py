@@ -12,14 +12,14 @@ def test_each_model_has_its_lengths_its_picture_and_its_findings(benchmark, tmp_
     basin = inspect_basin(model, out=tmp_path / "basin", random=1, prompts=1, plane=False)
     spectrum = inspect_spectrum(model, out=tmp_path / "spectrum", batch=2)
     about = {"command": "landscape.py", "made": "2026-01-01", "versions": {"torch": "2"}}
-    text = landscape.markdown({"a, repaired": basin}, {"a, repaired": spectrum}, about)
+    text = landscape.markdown({"repaired": basin}, {"repaired": spectrum}, about)
     assert (
         "on 1 harmful requests:" in text
-        and "| a, repaired | harmful |" in text
-        and "| a, repaired | ordinary |" in text
+        and "| repaired | harmful |" in text
+        and "| repaired | ordinary |" in text
         and "random" not in text.split("##")[0]
     )
-    assert "](basin-a-repaired.svg)" in text and "VISAGE over the random directions" in text
+    assert "](basin-repaired.svg)" in text and "VISAGE over the random directions" in text
 
 
 def test_a_report_of_other_settings_or_weights_is_made_anew(benchmark, tmp_path, monkeypatch):
