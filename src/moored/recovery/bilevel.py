@@ -30,7 +30,7 @@ class BilevelChoice:
     """
 
     iterations: int = 20
-    """Of one step each on θ, θ' and w; ≥ 1."""
+    """Of one step each on θ, θ' and w; ≥ 2, for in the first θ and θ' are the same and w stays."""
     learning_rate: float | None = None
     """Of θ and θ'; > 0. None takes the rate at which each one's first step promises to halve what it goes down."""
     weight_rate: float = 0.3
@@ -42,8 +42,8 @@ class BilevelChoice:
 
     def __post_init__(self) -> None:
         rate = 1.0 if self.learning_rate is None else self.learning_rate
-        if self.iterations < 1 or not min(rate, self.weight_rate, self.penalty) > 0:
-            raise InputError("BilevelChoice needs at least one iteration, and rates and a penalty above 0.")
+        if self.iterations < 2 or not min(rate, self.weight_rate, self.penalty) > 0:
+            raise InputError("BilevelChoice needs at least two iterations, and rates and a penalty above 0.")
         if not self.evenness >= 0:
             raise InputError(f"BilevelChoice(evenness=...) must be at least 0, got {self.evenness}.")
 
