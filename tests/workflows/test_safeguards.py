@@ -73,6 +73,16 @@ def test_tokens_are_found_once_and_kept_beside_the_adapter(job, monkeypatch):
     assert again["safeguards"][0]["holds"] == 3 and len(found) == 1
 
 
+def test_tokens_are_found_where_computing_is_fast(tmp_path, monkeypatch):
+    """A device that takes weights and computes nothing stands for an accelerator."""
+    found = []
+    monkeypatch.setattr(_safeguards, "best_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda model, *_, **__: found.append(model.device) or TOKENS)
+    source = ModelSource(str(save_tiny(tmp_path / "model")))
+    tokens = _safeguards._found(source, None, None)
+    assert tokens == TOKENS and [each.type for each in found] == ["meta"]
+
+
 def test_a_run_that_took_no_step_leaves_no_folder(job, monkeypatch):
     """A cache of other tokens is noticed once the trainer looks into it."""
     monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda *_, **__: TOKENS)

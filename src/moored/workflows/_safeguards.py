@@ -12,7 +12,7 @@ from moored.embedded.model import ALIGNED, BASE
 from moored.errors import InputError
 from moored.files import read_text, write_json
 from moored.huggingface.data import read_token_texts
-from moored.huggingface.models import ModelSource, checkpoint_folder, load_model
+from moored.huggingface.models import ModelSource, best_device, checkpoint_folder, load_model
 from moored.huggingface.training.processes import of_main_process
 from moored.huggingface.training.safeguards import is_on
 from moored.regularizers import AlignmentDirection, HarmfulDirection, SafetyTokens
@@ -134,8 +134,10 @@ class Findings:
 
 
 def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:
-    model = load_model(source, dtype="auto", merge=True)
-    base = None if source.adapter is None else load_model(replace(source, adapter=None), dtype="auto")
+    model: Any = load_model(source, dtype="auto", merge=True)
+    base: Any = None if source.adapter is None else load_model(replace(source, adapter=None), dtype="auto")
+    for each in [model] if base is None else [model, base]:
+        each.to(best_device())
     with progress_bar(console, "finding safety tokens", PROMPTS) as advance:
         return find_safety_tokens(model, tokenizer, base=base, progress=advance)
 
