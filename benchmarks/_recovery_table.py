@@ -7,6 +7,7 @@ from typing import Any
 
 from _recovery_arms import ATTACKS, CATEGORIES, MAIN, RANKS, SMALL, STEP, arms
 from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED
+from _trial_subject import EMBEDDED
 from _trial_table import (
     FOOT,
     Columns,
@@ -181,6 +182,11 @@ def _markdown(table: Row) -> str:
     return "\n".join(lines)
 
 
+_OF_EMBEDDED = (
+    " Alignment moved three of the embedded model's 30 layers: Safe LoRA can change the updates of those alone."
+)
+
+
 def _setting(table: Row) -> str:
     plan = table["plan"]
     return (
@@ -197,8 +203,8 @@ def _setting(table: Row) -> str:
         "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
         "change the k main directions, *full-without-k* all others. *moved* is how far the repair went, over the "
         "norm of what it may move. A dash: not measured. Of *linear_pull* the share "
-        f"is in the name, of *safe_lora* the threshold. Only *{MAIN}* has all arms. Alignment moved three of the "
-        "embedded model's 30 layers: Safe LoRA can change the updates of those alone."
+        f"is in the name, of *safe_lora* the threshold. Only *{MAIN}* has all arms."
+        f"{_OF_EMBEDDED if table['model'] == EMBEDDED.aligned else ''}"
     )
 
 

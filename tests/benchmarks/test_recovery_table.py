@@ -52,6 +52,14 @@ def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(table, tmp
     assert "| auto | 3 | 8, 8, 8 | 0.037, 0.037, 0.037 | – |" in text and "| attacked | 1 | – | – |" in text
 
 
+@pytest.mark.parametrize("model", ["embedded:aligned", "another"])
+def test_what_holds_for_one_model_is_said_of_no_other(table, tmp_path, model):
+    _written(tmp_path, [("20-harmful", _run(table, "attacked", 0, 30, model=model))])
+    table.write_table(tmp_path, "now")
+    text = (tmp_path / "table.md").read_text()
+    assert f"{model}, attacked with LoRA r=8" in text and ("30 layers" in text) == (model == "embedded:aligned")
+
+
 def test_tricks_have_a_table_of_the_arms_that_were_asked_them(table, tmp_path):
     runs = [("20-harmful", _run(table, "attacked", seed, 30, tricks=table.TRICKS)) for seed in range(2)]
     runs += [("20-harmful", _run(table, "adapter", seed, 10)) for seed in range(2)]
