@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
+JOBS ?= 2
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test check fix bench pins clean
@@ -9,8 +10,8 @@ export HF_HUB_OFFLINE ?= 1
 demo: $(VENV)/run.stamp ## the whole story on the embedded model; the report is demo/report/index.html
 	$(BIN)/moored demo --out demo
 
-test: $(VENV)/dev.stamp ## the whole test suite
-	$(BIN)/pytest
+test: $(VENV)/dev.stamp ## the whole test suite, in $(JOBS) processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 check: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/ruff check
