@@ -3,8 +3,8 @@
     python benchmarks/landscape.py --data ../shared/data --out results/landscape
 
 Makes the attacked and the repaired model of `recovery_trial.py` (one attack, one seed), runs `moored inspect basin` and
-`moored inspect spectrum` on the aligned, the attacked and the repaired one, and writes `table.md`, `table.json` and a
-figure of each basin. The pages are left in `--run`; what is there of the same weights and settings is not made again,
+`moored inspect spectrum` on the aligned, the attacked and the repaired one, and writes `table.md`, `table.json` and
+figures of each. The pages are left in `--run`; what is there of the same weights and settings is not made again,
 so that two calls can share the work: `--only` names the models of the first, and the second makes the rest.
 """
 
@@ -27,6 +27,7 @@ from moored.files import whole_file, write_json
 from moored.report import basin_findings, spectrum_findings
 from moored.report.basin import basin_plots, length
 from moored.report.environment import save_figure
+from moored.report.spectrum import spectrum_plots
 from moored.workflows._models import resolve_model
 from moored.workflows._provenance import command_line, now, versions, weights_hash
 from moored.workflows.inspect_basin import inspect_basin
@@ -35,6 +36,12 @@ from recovery_trial import SEEDS, attacked
 
 Row = dict[str, Any]
 MODELS, REPAIR = ("aligned", "attacked", "repaired"), "auto"
+FIGURES = {
+    "basin": "Refusals along several directions",
+    "plane": "Refusals along two directions at once",
+    "spectrum": "Energy of the main directions of the safety gradient",
+}
+"""Of each model, by how their files begin."""
 _OWN = ("command", "versions", "created", "model", "against", "base", "matrices")
 """What tells of this machine, stands elsewhere or is too long."""
 
@@ -87,7 +94,7 @@ def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) 
     ]
     lines += markdown_table(["model", "direction", "backwards", "forwards"], ["---", "---", "---:", "---:"], rows)
     for name, report in basins.items():
-        lines += ["", f"## {name}", "", f"![Refusals around the model](basin-{name}.svg)", ""]
+        lines += ["", f"## {name}", "", *(f"![{text}]({kind}-{name}.svg)" for kind, text in FIGURES.items()), ""]
         lines += [f"- {text}" for text in (*basin_findings(report), *spectrum_findings(spectra[name]))]
     return "\n".join([*lines, ""])
 
@@ -118,8 +125,10 @@ def main() -> None:
         for kind, each in {"basins": basins, "spectra": spectra}.items()
     }
     write_json(options.out / "table.json", {**about, **found})
-    for name, report in basins.items():
-        save_figure(basin_plots(report)[0].svg, options.out / f"basin-{name}.svg")
+    for name in basins:
+        plots = (*basin_plots(basins[name]), *spectrum_plots(spectra[name])[:1])
+        for kind, plot in zip(FIGURES, plots, strict=True):
+            save_figure(plot.svg, options.out / f"{kind}-{name}.svg")
     with whole_file(options.out / "table.md") as temporary:
         temporary.write_text(markdown(basins, spectra, about), encoding="utf-8")
 

@@ -19,7 +19,10 @@ def test_each_model_has_its_lengths_its_picture_and_its_findings(benchmark, tmp_
         and "| repaired | ordinary |" in text
         and "random" not in text.split("##")[0]
     )
-    assert "](basin-repaired.svg)" in text and "VISAGE over the random directions" in text
+    assert (
+        all(f"]({kind}-repaired.svg)" in text for kind in ("basin", "plane", "spectrum"))
+        and "VISAGE over the random directions" in text
+    )
 
 
 def test_a_report_of_other_settings_or_weights_is_made_anew(benchmark, tmp_path, monkeypatch):

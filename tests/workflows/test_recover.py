@@ -81,6 +81,17 @@ def test_a_full_checkpoint_comes_out_as_one(tmp_path, kind):
     }
 
 
+def test_steps_smaller_than_those_of_the_precision_repair_as_much(tmp_path):
+    """Rounded to the nearest, most weights would stay where they were."""
+    tiny_model().to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    steps = recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=2e-5, steps=10))[
+        "steps"
+    ]
+    first, last = steps["loss"][0], steps["loss"][-1]
+    assert steps["loss_as_written"] == pytest.approx(last, abs=0.1 * (first - last))
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma"])
 def test_each_weight_keeps_its_own_precision(tmp_path, kind):
     model = tiny_model(kind).to(torch.bfloat16)

@@ -105,29 +105,47 @@ def test_a_module_that_the_fine_tune_dropped_and_the_repair_spares_is_written_by
             assert torch.equal(weight, _merged(base)[name])
 
 
-def test_a_pull_that_rounding_undoes_everywhere_is_an_error_and_one_that_it_undoes_here_and_there_says_so(tmp_path):
-    def tuned(name, factor):
-        model = tiny_model(seed=1).to(torch.bfloat16)
-        with torch.no_grad():
-            for key, weight in model.named_parameters():
-                if weight.ndim == 2:
-                    weight.mul_(factor(key))
-        model.save_pretrained(tmp_path / name)
-        tiny_tokenizer().save_pretrained(tmp_path / name)
-        return str(tmp_path / name)
+def _grown(folder, factor):
+    """A checkpoint in bf16 whose matrices are grown by what a function says of their names."""
+    model = tiny_model(seed=1).to(torch.bfloat16)
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if weight.ndim == 2:
+                weight.mul_(factor(key))
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
 
-    aligned = tuned("aligned", lambda _: 1.0)
-    places = {"against": aligned, "method": LinearPull(share=0.25)}
-    with pytest.raises(InactiveError, match=r"Rounding to the precision of .*less undid the repair of all"):
-        recover(tuned("less", lambda _: 1.004), out=tmp_path / "out", **places)
+
+def test_a_pull_of_less_than_a_step_of_the_precision_is_one_on_the_average(tmp_path):
+    """Rounded to the nearest, weights that differ by a single step would not be pulled at all."""
+    aligned, tuned = _grown(tmp_path / "aligned", lambda _: 1.0), _grown(tmp_path / "tuned", lambda _: 1.004)
+    recover(tuned, against=aligned, out=tmp_path / "out", method=LinearPull(share=0.25))
+    end, start, got = (
+        torch.cat([weight.flatten().float() for weight in _merged(each).values()])
+        for each in (aligned, tuned, tmp_path / "out")
+    )
+    assert set((got - start).abs().unique().tolist()) <= {0.0, *(end - start).abs().unique().tolist()}
+    assert float((got - start) @ (end - start) / (end - start).square().sum()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_pull_that_rounding_undoes_everywhere_is_an_error(tmp_path):
+    aligned, tuned = _grown(tmp_path / "aligned", lambda _: 1.0), _grown(tmp_path / "tuned", lambda _: 1.004)
+    with pytest.raises(InactiveError, match=r"Rounding to the precision of .*tuned undid the repair of all"):
+        recover(tuned, against=aligned, out=tmp_path / "out", method=LinearPull(share=1e-9))
     assert not (tmp_path / "out").exists()
-    much = tuned("much", lambda key: 2.0 if "q_proj" in key else 1.004)
-    record = recover(much, out=tmp_path / "out", **places)
-    changed = {each["name"] for each in record["updates"]["weights"] if each["changed"]}
-    assert changed and all("q_proj" in name for name in changed) and record["updates"]["changed"] == len(changed)
-    start, end, got = (_merged(each) for each in (much, aligned, tmp_path / "out"))
+
+
+def test_a_pull_that_rounding_undoes_here_and_there_says_so(tmp_path):
+    """Of one in five hundred entries none may be drawn of a small matrix."""
+    aligned, tuned = _grown(tmp_path / "aligned", lambda _: 1.0), _grown(tmp_path / "tuned", lambda _: 1.004)
+    updates = recover(tuned, against=aligned, out=tmp_path / "out", method=LinearPull(share=0.002))["updates"]
+    start, end, got = (_merged(each) for each in (tuned, aligned, tmp_path / "out"))
+    moved = {name for name in got if not torch.equal(got[name], start[name])}
+    grown = {name for name in got if not torch.equal(end[name], start[name])}
+    assert moved < grown and {each["name"] for each in updates["weights"] if each["changed"]} == moved
     before, after = (sum(float((each[n] - end[n]).square().sum()) for n in end) ** 0.5 for each in (start, got))
-    assert record["updates"]["kept"] == pytest.approx(after / before, rel=1e-2)
+    assert updates["changed"] == len(moved) and updates["kept"] == pytest.approx(after / before, rel=1e-2)
 
 
 def test_the_whole_way_back_is_the_aligned_model(tmp_path, stacked):

@@ -134,7 +134,7 @@ def _of_steps(steps: dict[str, Any]) -> str:
         return "The example is learned already: it is a copy."
     return (
         f"{steps['taken']} steps: loss of the safety example {steps['loss'][0]:.3f} → {steps['loss_as_written']:.3f}, "
-        f"weights moved by {steps['moved']:.2%}."
+        f"what moves moved by {steps['moved']:.2g} of its norm."
     )
 
 

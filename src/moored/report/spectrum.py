@@ -36,7 +36,7 @@ def render_spectrum(folder: Path) -> Path:
         title=f"Safety gradient of {told(report['model'])}",
         findings=spectrum_findings(report),
         report=report,
-        glance=[_energy(report), _by_kind(report, "overlap"), _by_kind(report, "cosine")],
+        glance=spectrum_plots(report),
         between=between,
     )
 
@@ -62,6 +62,11 @@ def spectrum_findings(report: Mapping[str, Any]) -> list[str]:
         f"Cosine with the gradient of complying: {between(ours['cosine'])}, of the benign one "
         f"{between(control['cosine'])}.",
     ]
+
+
+def spectrum_plots(report: Mapping[str, Any]) -> list[Plot]:
+    """The energy of the main directions; overlap and cosine by kind of matrix."""
+    return [_energy(report), _by_kind(report, "overlap"), _by_kind(report, "cosine")]
 
 
 def _energy(report: Mapping[str, Any]) -> Plot:

@@ -26,6 +26,7 @@ from moored.huggingface.models import (
 from moored.huggingface.training.example_loss import example_loss
 from moored.measurement import any_of
 from moored.recovery import OneShot
+from moored.tensors.rounding import stochastically_rounded
 from moored.workflows._example_pool import unpooled_pairs
 from moored.workflows._prompt_sets import spread
 from moored.workflows._refusal_stems import stems
@@ -92,9 +93,11 @@ def _take_steps(
     # As the files have them, which is exact, and on the CPU: the device holds weights, gradients and moments already.
     before = [parameter.detach().to("cpu", stored[name], copy=True) for name, parameter in named.items()]
     steps = method.repair(moving, loss, watch)
+    draw = torch.Generator().manual_seed(0)
     for name, parameter in named.items():
-        # To the precision of the files, so that what is reported is true of what is written.
-        parameter.data = parameter.data.to(stored[name]).to(parameter.dtype)
+        # To the precision of the files, so that what is reported is true of what is written. Steps are smaller than
+        # those between most bf16 weights: rounded to the nearest, most of the repair would be gone.
+        parameter.data = stochastically_rounded(parameter.data, stored[name], draw).to(parameter.dtype)
     moved = _relative_distance(before, moving)
     if steps.kept and not moved:
         raise InactiveError(f"Rounding to the precision of {start} undid every step; take more or larger ones.")

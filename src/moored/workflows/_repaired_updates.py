@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,7 @@ from moored.huggingface.models import (
 )
 from moored.recovery import RepairedUpdate, UpdateRepair
 from moored.tensors.low_rank import LowRank, Matrix, compressed, squared_norm, zero
+from moored.tensors.rounding import stochastically_rounded
 
 _COMPUTED = "rotary_emb.inv_freq"
 """What old files hold and models compute."""
@@ -164,7 +166,9 @@ def _repair_checkpoint(
             return weight
         assert isinstance(found.update, Tensor)
         moved = found.update.T if name in turned else found.update.view_as(below)
-        written = (below + moved).to(weight.dtype)
+        # A weight of its own draws, whatever the order of the files.
+        draw = torch.Generator().manual_seed(crc32(name.encode()))
+        written = stochastically_rounded(below + moved, weight.dtype, draw)
         if torch.equal(written, weight):
             notes.undo(update, found)
         return written
