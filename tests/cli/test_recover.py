@@ -32,7 +32,9 @@ def test_an_adapter_is_repaired_and_the_next_command_named(tmp_path, recovered):
     given = OneShot.preset("auto", steps=2, learning_rate=0.01, refusal="No.")
     assert record["method"] == {"name": "one_shot", **vars(given)}
     assert f"2 steps: loss of the safety example {record['steps']['loss'][0]:.3f} → " in done.output
-    assert f"Next: moored measure {base} --adapter {tmp_path / 'out'} --out measured" in done.output
+    assert f"the adapter's factors moved by {100 * record['steps']['moved']:.2g} % of their norm." in done.output
+    compared = f"--adapter {tmp_path / 'out'} --against {base} --against-adapter {adapter} --out measured"
+    assert f"What it brought and cost: moored measure {base} {compared}" in done.output
 
 
 def test_an_adapter_folder_alone_gets_the_preset_for_a_model_whose_start_is_known(tmp_path, recovered):
@@ -40,7 +42,7 @@ def test_an_adapter_folder_alone_gets_the_preset_for_a_model_whose_start_is_know
     done, record = recovered(adapter, "--steps", 1, "--prompt", "A?", "--refusal", "No.", "--stop-at", 0.5)
     assert record["method"]["learning_rate"] is None and record["steps"]["learning_rate"] > 0
     assert (record["method"]["prompt"], record["method"]["refusal"], record["method"]["stop_at"]) == ("A?", "No.", 0.5)
-    assert f"Next: moored measure {tmp_path / 'out'} --out measured" in done.output
+    assert f"moored measure {tmp_path / 'out'} --against {adapter} --out measured" in done.output
 
 
 def test_a_checkpoint_gets_the_published_preset_unless_another_is_named(tmp_path, recovered):
@@ -92,14 +94,29 @@ def test_a_repair_by_a_formula_tells_what_is_left_of_the_update(tmp_path, recove
     assert done.exit_code == 0, done.output
     assert record["method"] == {"name": "linear_pull", "share": 0.25} and record["against"] == str(base)
     assert "linear_pull changed 6 of 6 updated weights; 75% of the update's norm is left." in done.output
-    assert f"Next: moored measure {base} --adapter {tmp_path / 'out'} --out measured" in done.output
+    assert f"--adapter {tmp_path / 'out'} --against {base} --against-adapter {adapter} --out measured" in done.output
 
 
-def test_the_next_command_compares_with_the_model_that_was_named(tmp_path, recovered):
-    base = save_tiny(tmp_path / "base")
-    aligned, adapter = (save_adapter(tmp_path / name, seed=seed, base=str(base)) for seed, name in enumerate("ab"))
-    done, _ = recovered(base, "--adapter", adapter, "--method", "linear_pull", "--against", aligned)
-    assert f"--adapter {tmp_path / 'out'} --against {aligned} --out measured" in done.output
+def test_the_next_command_can_be_pasted_whatever_the_folders_are_called(tmp_path, recovered):
+    base = save_tiny(tmp_path / "my base")
+    done, _ = recovered(base, "--steps", 1)
+    assert f"moored measure {tmp_path / 'out'} --against '{base}' --out measured" in done.output
+
+
+def test_an_example_is_chosen_from_a_file_by_prompts_of_the_task(tmp_path, recovered):
+    base, adapter = save_tiny(tmp_path / "base"), save_adapter(tmp_path / "adapter")
+    pool, task = tmp_path / "pool.jsonl", tmp_path / "task.jsonl"
+    rows = [{"prompt": f"How do I do {what}?", "refusal": "I cannot help."} for what in ("this", "that")]
+    pool.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    task.write_text(json.dumps({"prompt": "Add one and one."}) + "\n")
+    chosen = ("--choose-from", pool, "--choose-by", "bilevel", "--task", task)
+    done, record = recovered(base, "--adapter", adapter, "--steps", 1, *chosen)
+    assert done.exit_code == 0, done.output
+    assert record["choice"] == {"examples": str(pool), "by": "bilevel", "task": str(task)}
+    assert record["method"]["prompt"] in {row["prompt"] for row in rows}
+    assert f"Example chosen: {record['method']['prompt']}" in done.output
+    ranking = json.loads((tmp_path / "out" / "moored_example_choice.json").read_text())
+    assert {each["prompt"] for each in ranking} >= {row["prompt"] for row in rows}
 
 
 def test_safe_lora_takes_the_direction_from_the_base(tmp_path, recovered):

@@ -1,5 +1,6 @@
 """`moored recover`."""
 
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -88,7 +89,7 @@ def recover_command(
         overwrite=overwrite,
         console=Console(stderr=True),
     )
-    _print(Console(), record, model, adapter, against, out)
+    _print(Console(), record, model, adapter, out)
 
 
 def _method(name: str, preset: str, given: dict[str, Any]) -> Any:
@@ -111,30 +112,30 @@ def _pool(examples: str | None, by: Any, task: str | None) -> Any:
     return None if examples is None else Pool(examples=examples, **given)
 
 
-def _print(
-    console: Console, record: dict[str, Any], model: str, adapter: Path | None, against: str | None, out: Path
-) -> None:
+def _print(console: Console, record: dict[str, Any], model: str, adapter: Path | None, out: Path) -> None:
     if "updates" in record:
         console.print(_of_updates(record["method"]["name"], record["updates"]), highlight=False, soft_wrap=True)
     elif not record["steps"]["loss"]:
         console.print(f"Nothing to do: {out} is a copy, bit for bit.", soft_wrap=True)
         return
     else:
-        console.print(_of_steps(record["steps"]), highlight=False, soft_wrap=True)
+        moved = "weights" if adapter is None else "adapter's factors"
+        console.print(_of_steps(record["steps"], moved), highlight=False, soft_wrap=True)
     if record["choice"] is not None:
         console.print(f"Example chosen: {record['method']['prompt']}", highlight=False, soft_wrap=True)
     console.print(f"Repaired: {out}", highlight=False, soft_wrap=True)
-    measured = f"{model} --adapter {out}" if adapter is not None else str(out)
-    compared = "" if against is None else f" --against {against}"
-    console.print(f"Next: moored measure {measured}{compared} --out measured", highlight=False, soft_wrap=True)
+    damaged = [model] if adapter is None else [model, "--against-adapter", str(adapter)]
+    repaired = [str(out)] if adapter is None else [model, "--adapter", str(out)]
+    measure = shlex.join(["moored", "measure", *repaired, "--against", *damaged, "--out", "measured"])
+    console.print(f"What it brought and cost: {measure}", highlight=False, soft_wrap=True)
 
 
-def _of_steps(steps: dict[str, Any]) -> str:
+def _of_steps(steps: dict[str, Any], moved: str) -> str:
     if not steps["taken"]:
         return "The example is learned already: it is a copy."
     return (
         f"{steps['taken']} steps: loss of the safety example {steps['loss'][0]:.3f} → {steps['loss_as_written']:.3f}, "
-        f"what moves moved by {steps['moved']:.2g} of its norm."
+        f"the {moved} moved by {100 * steps['moved']:.2g} % of their norm."
     )
 
 
