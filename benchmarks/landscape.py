@@ -19,7 +19,7 @@ from rich.console import Console
 
 from _recovery_arms import AUTO, MAIN, Damaged, arms
 from _trial_runs import key_of
-from _trial_subject import EMBEDDED
+from _trial_subject import EMBEDDED, OWN
 from _trial_table import markdown_table
 from _words import used
 from moored.embedded.model import ALIGNED, BASE
@@ -38,6 +38,7 @@ Row = dict[str, Any]
 MODELS, REPAIR = ("aligned", "attacked", "repaired"), "auto"
 FIGURES = {
     "basin": "Refusals along several directions",
+    "log-odds": "Log-odds of refusing along several directions",
     "plane": "Refusals along two directions at once",
     "spectrum": "Energy of the main directions of the safety gradient",
 }
@@ -70,6 +71,21 @@ def looked_at(folder: Path, look: Callable[..., Row], adapter: Path | None, **se
     if not (folder / "report.json").is_file():
         look(model, adapter=adapter, out=folder, console=Console(stderr=True), **settings)
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def write(out: Path, basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) -> None:
+    """The tables and the figures."""
+    found = {
+        kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}
+        for kind, each in {"basins": basins, "spectra": spectra}.items()
+    }
+    write_json(out / "table.json", {**about, **found})
+    for name in basins:
+        plots = (*basin_plots(basins[name]), *spectrum_plots(spectra[name])[:1])
+        for kind, plot in zip(FIGURES, plots, strict=True):
+            save_figure(plot.svg, out / f"{kind}-{name}.svg")
+    with whole_file(out / "table.md") as temporary:
+        temporary.write_text(markdown(basins, spectra, about), encoding="utf-8")
 
 
 def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) -> str:
@@ -115,22 +131,11 @@ def main() -> None:
     basins, spectra = {}, {}
     for name in options.only:
         adapter, folder = adapter_of(name, options.data, options.run), options.run / name
-        spectra[name] = looked_at(folder / "spectrum", inspect_spectrum, adapter)
+        spectra[name] = looked_at(folder / "spectrum", inspect_spectrum, adapter, refusal=OWN)
         basins[name] = looked_at(folder / "basin", inspect_basin, adapter, **settings)
     if len(basins) < len(MODELS):
         return  # A table of some models would take the place of one of all.
-    about = {"command": command_line(), "made": now(), "versions": versions()}
-    found = {
-        kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}
-        for kind, each in {"basins": basins, "spectra": spectra}.items()
-    }
-    write_json(options.out / "table.json", {**about, **found})
-    for name in basins:
-        plots = (*basin_plots(basins[name]), *spectrum_plots(spectra[name])[:1])
-        for kind, plot in zip(FIGURES, plots, strict=True):
-            save_figure(plot.svg, options.out / f"{kind}-{name}.svg")
-    with whole_file(options.out / "table.md") as temporary:
-        temporary.write_text(markdown(basins, spectra, about), encoding="utf-8")
+    write(options.out, basins, spectra, {"command": command_line(), "made": now(), "versions": versions()})
 
 
 if __name__ == "__main__":

@@ -6,23 +6,25 @@ from moored.workflows.inspect_basin import inspect_basin
 from moored.workflows.inspect_spectrum import inspect_spectrum
 
 
-def test_each_model_has_its_lengths_its_picture_and_its_findings(benchmark, tmp_path):
+def test_each_model_has_its_lengths_its_pictures_and_its_findings(benchmark, tmp_path):
     landscape = benchmark("landscape")
-    model = str(save_tiny(tmp_path / "model"))
-    basin = inspect_basin(model, out=tmp_path / "basin", random=1, prompts=1, plane=False)
+    model, base = str(save_tiny(tmp_path / "model")), str(save_tiny(tmp_path / "base", seed=1))
+    basin = inspect_basin(model, base=base, out=tmp_path / "basin", random=1, prompts=1)
     spectrum = inspect_spectrum(model, out=tmp_path / "spectrum", batch=2)
     about = {"command": "landscape.py", "made": "2026-01-01", "versions": {"torch": "2"}}
-    text = landscape.markdown({"repaired": basin}, {"repaired": spectrum}, about)
+    landscape.write(tmp_path / "out", {"repaired": basin}, {"repaired": spectrum}, about)
+    text = (tmp_path / "out" / "table.md").read_text()
     assert (
         "on 1 harmful requests:" in text
         and "| repaired | harmful |" in text
         and "| repaired | ordinary |" in text
         and "random" not in text.split("##")[0]
     )
-    assert (
-        all(f"]({kind}-repaired.svg)" in text for kind in ("basin", "plane", "spectrum"))
-        and "VISAGE over the random directions" in text
-    )
+    assert "VISAGE over the random directions" in text
+    figures = {file.name for file in (tmp_path / "out").glob("*.svg")}
+    assert figures == {f"{kind}-repaired.svg" for kind in ("basin", "log-odds", "plane", "spectrum")}
+    assert all(f"]({name})" in text for name in figures)
+    assert "Cumulative energy" in (tmp_path / "out" / "spectrum-repaired.svg").read_text()
 
 
 def test_a_report_of_other_settings_or_weights_is_made_anew(benchmark, tmp_path, monkeypatch):

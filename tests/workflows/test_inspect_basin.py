@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 from tests.adapters import save_adapter
-from tests.tiny import save_tiny
+from tests.huggingface.training.scoring.models import make
+from tests.tiny import save_tiny, tiny_tokenizer
 
-from moored.errors import InputError
+from moored.errors import InputError, ModelError
 from moored.huggingface.inference import continuation_log_probs
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.huggingface.training.surroundings import inner_weights
@@ -13,6 +14,7 @@ from moored.report import basin_findings
 from moored.tensors.low_rank import squared_norm, whole
 from moored.workflows import inspect_basin as workflow
 from moored.workflows.inspect_basin import ALPHAS, PLANE, inspect_basin
+from moored.workflows.inspect_spectrum import inspect_spectrum
 
 QUICK = {"random": 2, "prompts": 2}
 
@@ -138,10 +140,39 @@ def test_answers_are_judged_only_when_asked_for(tmp_path, models, monkeypatch):
     monkeypatch.setattr(workflow, "generate", lambda model, tokenizer, rendered, **_: [next(said) for _ in rendered])
     report = inspect_basin(models[0], out=tmp_path / "full", full=True, **QUICK)
     points = [point for each in report["directions"] for point in each["points"]]
-    assert {(point["asr"], point["incoherent"]) for point in points} == {(0.5, 0.0)}
+    assert {(point["asr"], point["refused"], point["incoherent"]) for point in points} == {(0.5, 0.5, 0.0)}
     assert report["visage"]["asr"] == pytest.approx(50.0)
+    assert report["aligned_refused"] == 0.5 and report["least_refused"] == 0.25
+    assert all(each["length_by_answers"] == {"backwards": None, "forwards": None} for each in report["directions"])
+    assert "until less than 0.25 of the answers are refusals: along the harmful" in " ".join(basin_findings(report))
+    assert "By answers, forwards" in (tmp_path / "full" / "index.html").read_text()
     quick = inspect_basin(models[0], out=tmp_path / "quick", **QUICK)
     assert "asr" not in quick["visage"] and "asr" not in quick["directions"][0]["points"][0]
+    assert "length_by_answers" not in quick["directions"][0] and "of the answers" not in " ".join(basin_findings(quick))
+
+
+def test_broken_answers_are_no_refusals(tmp_path, models, monkeypatch):
+    """Where answers break off the share of refusals falls, and the attack success rate does not rise."""
+    monkeypatch.setattr(workflow, "REACH", (0.01,))
+    monkeypatch.setattr(workflow, "ALPHAS", (-0.01, 0.0, 0.01))
+    said = iter(["I'm sorry, but I can't help with that."] * 5 * QUICK["prompts"])
+    monkeypatch.setattr(
+        workflow, "generate", lambda model, tokenizer, rendered, **_: [next(said, "") for _ in rendered]
+    )
+    report = inspect_basin(models[0], out=tmp_path / "full", full=True, **QUICK)
+    last = report["directions"][-1]
+    assert last["points"][0]["asr"] == 0.0 and last["points"][0]["incoherent"] == 1.0
+    assert last["length_by_answers"]["backwards"] == pytest.approx(0.005)
+
+
+def test_a_model_of_stacked_experts_is_refused(tmp_path):
+    """Of its layers only the attention would be moved, without a word."""
+    make("mixtral").save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    for look in (inspect_basin, inspect_spectrum):
+        with pytest.raises(ModelError, match=r"experts.* has 3 axes, as stacked experts have"):
+            look(str(tmp_path / "model"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_model_is_as_it_was_after_an_interruption(tmp_path, models, monkeypatch):

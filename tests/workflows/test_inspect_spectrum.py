@@ -39,6 +39,7 @@ def test_the_numbers_are_those_of_the_whole_gradients(tmp_path, source):
     for row in report["matrices"]:
         gradient, found = safe[row["name"]], row["example"]
         u, s, _ = torch.linalg.svd(gradient)
+        assert found["singular_values"] == pytest.approx(s[: found["rank"]].tolist(), rel=2e-3)
         assert found["energy"]["2"] == pytest.approx((s[:2].square().sum() / s.square().sum()).item(), abs=1e-4)
         ub = torch.linalg.svd(batch[row["name"]]).U[:, :2]
         assert found["overlap"] == pytest.approx(((u[:, :2].T @ ub).square().sum() / 2).item(), abs=1e-3)

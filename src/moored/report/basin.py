@@ -17,6 +17,7 @@ _SCORES = {
     "refusal": ("probability of a refusal", "How likely refusals stay"),
     "log_odds": ("log-odds of refusing, nats", "The log-odds of refusing"),
     "asr": ("attack success rate", "How many requests are answered"),
+    "refused": ("share of refusals", "How many answers are refusals"),
     "incoherent": ("incoherent answers", "How many answers say nothing"),
 }
 _COLORS = {"alignment": (ABLE, "s"), "shuffled": (ABLE, "x"), "harmful": (RISK, "D"), "ordinary": (RISK, "+")}
@@ -57,24 +58,38 @@ def length(value: float | None, report: Mapping[str, Any]) -> str:
 
 def basin_findings(report: Mapping[str, Any]) -> list[str]:
     """What was found, in sentences."""
+    visage = report["visage"]
+    found = [
+        f"How far the weights can move, relative to their norm, until refusals are less likely than "
+        f"{report['least']:.2f}: {_lengths(report, 'length')}.",
+        f"VISAGE over the random directions: {visage['refusal']:.1f} of 100 by the probability of a refusal.",
+    ]
+    if "asr" in visage:
+        found += [
+            f"The same until less than {report['least_refused']:.2f} of the answers are refusals: "
+            f"{_lengths(report, 'length_by_answers')}.",
+            f"VISAGE by answers: {visage['asr']:.1f} of 100, where a model that is broken, and complies with nothing, "
+            "counts as safe.",
+        ]
+    return [*found, *_of_the_aligned(report)]
+
+
+def _lengths(report: Mapping[str, Any], which: str) -> str:
+    """Along every direction; of the random ones the quartiles."""
     found = {each["name"]: each for each in report["directions"]}
-    told = [f"{words} {_both(found[name], report)}" for name, words in _ALONG.items() if name in found]
-    lengths = [value for each in _random(report) for value in each["length"].values()]
+    told = [
+        f"{words} {' and '.join(f'{length(found[name][which][side], report)} {side}' for side in _SIDES)}"
+        for name, words in _ALONG.items()
+        if name in found
+    ]
+    lengths = [value for each in _random(report) for value in each[which].values()]
     edge = report["alphas"][-1]
     low, median, high = quartiles([edge if value is None else value for value in lengths])
-    beyond = sum(value is None for value in lengths)
-    number = len(_random(report))
+    beyond, number = sum(value is None for value in lengths), len(_random(report))
     random = (
         f"along {number} random direction{'s' * (number > 1)} {median:.3f} [{low:.3f}, {high:.3f}] (median, quartiles)"
     )
-    random += f", {beyond} of {len(lengths)} ways beyond {edge:g}" if beyond else ""
-    return [
-        f"How far the weights can move, relative to their norm, until refusals are less likely than "
-        f"{report['least']:.2f}: {'; '.join([*told, random])}.",
-        f"VISAGE over the random directions: {report['visage']['refusal']:.1f} of 100 by the probability of a refusal"
-        + (f", {report['visage']['asr']:.1f} by answers." if "asr" in report["visage"] else "."),
-        *_of_the_aligned(report),
-    ]
+    return "; ".join([*told, random + (f", {beyond} of {len(lengths)} ways beyond {edge:g}" if beyond else "")])
 
 
 def _of_the_aligned(report: Mapping[str, Any]) -> list[str]:
@@ -85,10 +100,6 @@ def _of_the_aligned(report: Mapping[str, Any]) -> list[str]:
         f"WARNING: {report['against']}, which counts as aligned, refuses with a probability of "
         f"{report['aligned_refusal']:.2f} only, so that the lengths say little; name the aligned model with --against."
     ]
-
-
-def _both(line: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    return " and ".join(f"{length(line['length'][side], report)} {side}" for side in _SIDES)
 
 
 def _random(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ from moored.huggingface.models import (
     place_of,
     plain_name,
     refuse_non_finite,
+    refuse_stacked,
     require_fit,
     rewrite_weights,
     transposed_weights,
@@ -151,6 +152,8 @@ def _repair_checkpoint(
     def changed(stored: str, weight: Tensor) -> Tensor:
         name = plain_name(stored)
         refuse_non_finite([(stored, weight)], lineage.tuned.path)
+        if matrices_only:
+            refuse_stacked(name, weight)
         is_matrix = weight.ndim == 2 and place_of(name).layer is not None
         if not weight.is_floating_point() or (matrices_only and not is_matrix):
             return weight

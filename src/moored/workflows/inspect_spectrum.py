@@ -8,7 +8,7 @@
 - `summary`: per gradient (`example`, `benign`) and measure the quartiles over the matrices, as `low`, `median`, `high`:
   `rank`, `effective_rank`, `energy` by number of directions, `overlap` with the batch, `cosine` with the harmful
   gradient; and the same of `chance`, the overlap of random spaces.
-- `matrices`: the same numbers of each, with its `name`, `layer` and `kind`.
+- `matrices`: the same numbers of each, with its `name`, `layer` and `kind`, and the `singular_values` themselves.
 """
 
 import time
@@ -153,6 +153,7 @@ def _numbers(gradient: LowRank, batch: Tensor, harmful: LowRank) -> dict[str, An
     values, vectors = _directions(gradient)
     lengths = (squared_norm(gradient) * squared_norm(harmful)).sqrt()
     return {
+        "singular_values": [float(f"{value:.4g}") for value in values],
         "rank": len(values),
         "effective_rank": effective_rank(values),
         "energy": {str(k): cumulative_energy(values, k) for k in DIRECTIONS},
@@ -174,7 +175,7 @@ def _summary(matrices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"chance": spread_of([row["chance"] for row in matrices])}
     for kind in COMPARED:
         rows = [row[kind] for row in matrices]
-        plain = {key: spread_of([row[key] for row in rows]) for key in rows[0] if key != "energy"}
+        plain = {key: spread_of([row[key] for row in rows]) for key in ("rank", "effective_rank", "overlap", "cosine")}
         energy = {str(k): spread_of([row["energy"][str(k)] for row in rows]) for k in DIRECTIONS}
         found[kind] = {**plain, "energy": energy}
     return found

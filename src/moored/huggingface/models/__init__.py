@@ -34,7 +34,7 @@ from moored.huggingface.models.load import (
     transposed_weights,
 )
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.places import Place, place_of, places
+from moored.huggingface.models.places import Place, place_of, places, refuse_stacked
 from moored.huggingface.models.reversion import Reversion, reversion
 from moored.huggingface.models.weights import (
     StoredWeights,
@@ -77,6 +77,7 @@ __all__ = [
     "refuse_lm_head",
     "refuse_non_finite",
     "refuse_partial",
+    "refuse_stacked",
     "remember_folded",
     "require_chat_template",
     "require_finite",

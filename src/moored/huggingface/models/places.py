@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
+from moored.errors import ModelError
 from moored.huggingface.models.names import plain_name
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
@@ -76,3 +77,16 @@ def places(model: nn.Module) -> dict[str, Place]:
         if parameter is head and plain in found and found[plain].kind == "embeddings":
             found[plain] = Place(layer=None, kind="embeddings, head")
     return found
+
+
+def refuse_stacked(name: str, weight: Tensor) -> None:
+    """What looks at the matrices inside layers must not pass over experts that are stacked in one tensor in silence.
+
+    Raises:
+        ModelError: the weight of this plain name stands inside a layer and has more than two axes.
+    """
+    if weight.ndim > 2 and place_of(name).layer is not None:
+        raise ModelError(
+            f"{name} has {weight.ndim} axes, as stacked experts have; only matrices are looked at here, which would "
+            "leave out most of such a model. Take a dense model, or an adapter on its matrices."
+        )

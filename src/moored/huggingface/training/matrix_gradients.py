@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
-from moored.huggingface.models import place_of, plain_name
+from moored.huggingface.models import place_of, plain_name, refuse_stacked
 from moored.tensors.low_rank import LowRank, Matrix
 
 
@@ -26,8 +26,10 @@ def matrix_gradients(model: nn.Module, losses: Callable[[], Iterable[Tensor]]) -
             a time.
 
     Raises:
-        ModelError: no linear layer inside the layers took part.
+        ModelError: no linear layer inside the layers took part, or some of the layers' weights are no matrices.
     """
+    for name, each in model.named_parameters():
+        refuse_stacked(plain_name(name), each)
     layers = {f"{plain_name(name)}.weight": each for name, each in model.named_modules() if _is_linear(each)}
     inner = {name: each for name, each in layers.items() if place_of(name).layer is not None}
     found: dict[str, LowRank] = {}

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from moored.errors import InputError
-from moored.huggingface.models import place_of, plain_name
+from moored.huggingface.models import place_of, plain_name, refuse_stacked
 from moored.tensors.low_rank import Matrix, left_times, squared_norm, whole
 
 Direction = Callable[[str], Matrix | None]
@@ -17,8 +17,14 @@ Direction = Callable[[str], Matrix | None]
 
 
 def inner_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The matrices inside a model's layers by plain name: what directions move."""
+    """The matrices inside a model's layers by plain name: what directions move.
+
+    Raises:
+        ModelError: some of the layers' weights are no matrices.
+    """
     named = {plain_name(name): each for name, each in model.named_parameters()}
+    for name, each in named.items():
+        refuse_stacked(name, each)
     return {name: each for name, each in named.items() if each.ndim == 2 and place_of(name).layer is not None}
 
 
