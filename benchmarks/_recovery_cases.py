@@ -109,7 +109,7 @@ def _repair(shared: _Shared, method: OneShot) -> Tensor:
 
 
 def _choose(shared: _Shared, count: int) -> None:
-    method = OneShot.preset("adapter")
+    method = OneShot.preset("auto")
     candidates = candidates_of(pool_rows(EMBEDDED)[:count], shared.aligned, shared.tokenizer)
     harmful = rendered_prompts(shared.tokenizer, [pair.harmful for pair in unpooled_pairs()])
     task = rendered_prompts(shared.tokenizer, [item.prompt for item in ordinary_instructions("align")])

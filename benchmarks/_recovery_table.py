@@ -120,7 +120,7 @@ def _row(runs: Sequence[Row]) -> Row:
     return {
         **_seeds(runs),
         "kept": [each["steps"]["kept"] for each in told if "steps" in each],
-        "moved": [each["steps"]["moved"] for each in told if "moved" in each.get("steps", {})],
+        "moved": [each["steps"]["moved"] for each in told if "moved" in each.get("steps", {}) and "rank" not in each],
         "changed": [_changed(each) for each in told if "updates" in each or "inactive" in each],
         **_numbers(runs),
     }
@@ -158,7 +158,7 @@ def _compared(runs: Runs, pair: Sequence[str]) -> dict[str, Callable[[Row], Scor
 
 _BESIDE = {
     "steps kept": lambda row: ", ".join(map(str, row["kept"])) or "–",
-    "moved": lambda row: ", ".join(f"{each:.3f}" for each in row["moved"]) or "–",
+    "moved": lambda row: ", ".join(f"{each:.2g}" for each in row["moved"]) or "–",
     "weights changed": lambda row: ", ".join(dict.fromkeys(row["changed"])) or "–",
 }
 
@@ -202,8 +202,8 @@ def _setting(table: Row) -> str:
         "for the steps of *auto*; *auto-CATEGORY* teaches a refusal of another request of a "
         "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
         "change the k main directions, *full-without-k* all others. *moved* is how far the repair went, over the "
-        "norm of what it may move. A dash: not measured. Of *linear_pull* the share "
-        f"is in the name, of *safe_lora* the threshold. Only *{MAIN}* has all arms."
+        "norm of what it may move: the adapter's factors, or in *full-auto* all weights. A dash: not measured. Of "
+        "*linear_pull* the share is in the name, of *safe_lora* the threshold. Arms that are missing were not run."
         f"{_OF_EMBEDDED if table['model'] == EMBEDDED.aligned else ''}"
     )
 

@@ -47,8 +47,10 @@ REPAIRED = {
     "not repaired": "attacked",
     "`--preset auto`, the default": "auto",
     "`--preset adapter`": "adapter",
-    "– control: an ordinary example in place of the refusal": "benign",
-    "– control: words without sense": "random-words",
+    "– control: an ordinary example in place of the refusal": "benign-small",
+    "– control: words without sense": "random-words-small",
+    "– an ordinary example, at the rate that fits it": "benign",
+    "– words without sense, at the rate that fits them": "random-words",
     "`--method linear_pull`, half of the way": "linear_pull-0.5",
     "`--method safe_lora`, all that alignment moved": "safe_lora-1",
     "not repaired, then ten more harmful rows": "attacked-again",
@@ -66,8 +68,8 @@ DIRECTIONS = {
 ATTACKS = {
     "ordinary": "ordinary rows",
     "5-harmful": "240 rows, 5 of them harmful",
-    "20-harmful": "20 of them",
-    "100-harmful": "100 of them",
+    "20-harmful": "240 rows, 20 of them harmful",
+    "100-harmful": "240 rows, 100 of them harmful",
     "persona": "chats with a persona that obeys",
 }
 
@@ -134,7 +136,7 @@ METHODS = (
         where=("recovery_trial", "attacks", "20-harmful"),
         plain="attacked",
         arms={"": "auto"},
-        controls={"an ordinary answer as the example": "benign", "words without sense": "random-words"},
+        controls={"an ordinary answer as the example": "benign-small", "words without sense": "random-words-small"},
         prices={"over-refusal": "over-refusal", "SST-2 accuracy": "SST-2"},
     ),
 )

@@ -94,7 +94,7 @@ def test_the_table_tells_ratios_and_errors_and_aims(paired, monkeypatch):
     assert lines[-4:-2] == ["| one | moored | 1.5 | 1.50 [1.40, 1.60] | 7 |", "| one | rival |  | no |  |"]
 
 
-@pytest.mark.parametrize("name", ["selection", "regularizers"])
+@pytest.mark.parametrize("name", ["selection", "regularizers", "recovery"])
 def test_each_script_measures_ours_against_a_limit(paired, monkeypatch, name):
     monkeypatch.setattr(paired, "main", lambda benchmark: None)
     for case in importlib.import_module(name).CASES.values():
