@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from _recovery_arms import ATTACKS, CATEGORIES, MAIN, RANKS, SMALL, STEP, arms
+from _recovery_figure import write_figure
 from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED
 from _trial_subject import EMBEDDED
 from _trial_table import (
@@ -66,6 +67,7 @@ COMPARED: dict[str, Callable[[Row], Scores]] = {
 """What every arm was asked."""
 PRICES: dict[str, Callable[[Row], Scores]] = {"accuracy": lambda run: run["correct"][TASK], LOSS: _loss}
 """What those that were asked more are compared in, too."""
+FIGURE = "repairs.svg"
 CONTROLS = ("benign", "random-words", f"benign{SMALL}", f"random-words{SMALL}")
 PAIRS = (
     *(("attacked", arm) for arm in ("auto", "adapter", *CONTROLS, "full-auto", "full-published")),
@@ -103,6 +105,7 @@ def write_table(out: Path, key: str) -> None:
         "steps": {name: {**_seeds(found), **numbers(found, LIGHT)} for name, found in steps.items()},
     }
     write_both(out, table, _markdown(table))
+    write_figure(table, out / FIGURE)
 
 
 def _found(folder: Path, key: str, *, steps: bool) -> dict[str, list[Row]]:
@@ -178,6 +181,8 @@ def _markdown(table: Row) -> str:
     if table["steps"]:
         lines += ["", f"## After every step of *auto* on {MAIN}", ""]
         lines += arms_table(table["steps"], [*LIGHT.rates, *LIGHT.drift.values()], {})
+    if MAIN in table["attacks"]:
+        lines += ["", f"![Compliance against over-refusal of the repairs of {MAIN}]({FIGURE})"]
     lines += ["", f"{FOOT} Drift and losses are in nats.", "", made(table), ""]
     return "\n".join(lines)
 

@@ -122,6 +122,15 @@ def test_a_repair_that_did_nothing_is_called_so_and_gets_no_verdict(table, tmp_p
     assert "against safe_lora-1" not in text and "**auto against linear_pull-0.5**" in text
 
 
+def test_the_figure_shows_the_arms_that_were_run_and_their_steps(table, tmp_path):
+    runs = [("20-harmful", _run(table, arm, 0, 30, over=4)) for arm in ("attacked", "steps-1", "benign-small")]
+    _written(tmp_path, runs)
+    table.write_table(tmp_path, "now")
+    figure = (tmp_path / "repairs.svg").read_text()
+    assert "auto, step by step: 0.10 and 0.75, 0.10 and 0.75" in figure and "control: ordinary answer: " in figure
+    assert "directions" not in figure and "](repairs.svg)" in (tmp_path / "table.md").read_text()
+
+
 def test_the_steps_have_a_table_of_their_own(table, tmp_path):
     runs = [("20-harmful", _run(table, name, 0, 30)) for name in ("attacked", "steps-1", "steps-2")]
     _written(tmp_path, runs)

@@ -11,6 +11,8 @@ from moored.report.svg import RULE
 
 WIDTH = 360.0
 _MOST_TICKS = 6
+_LINE, _MARGIN = 18.0, 8.0
+"""Of a legend: the height of its lines, and what is left free beside it."""
 
 
 def canvas(width: float, height: float, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
@@ -23,17 +25,34 @@ def canvas(width: float, height: float, box: tuple[float, float, float, float]) 
     return figure, axes
 
 
+def legend_height(labels: Sequence[str], width: float) -> float:
+    """What a legend takes at the top of a figure."""
+    return _LINE * (1 + max(line for _, line in _legend_places(labels, width)))
+
+
 def legend(figure: Figure, marks: Sequence[tuple[str, str, str]]) -> None:
-    """Names marks (label, colour, shape) in their own colours, in one line at the top of a figure."""
+    """Names marks (label, colour, shape) in their own colours, at the top of a figure, line by line."""
     width, height = (72 * inches for inches in figure.get_size_inches())
-    axes = figure.add_axes((0, 1 - 18 / height, 1, 18 / height))
+    labels = [label for label, _, _ in marks]
+    down = legend_height(labels, width)
+    axes = figure.add_axes((0, 1 - down / height, 1, down / height))
     axes.set_axis_off()
-    axes.set(xlim=(0, width), ylim=(18, 0))
-    left = 8.0
-    for label, color, marker in marks:
-        axes.plot([left], [9], marker, color=color, markersize=6, clip_on=False)
-        axes.text(left + 8, 9, label, va="center", color=color)
-        left += 26 + 6.2 * len(label)
+    axes.set(xlim=(0, width), ylim=(down, 0))
+    for (label, color, marker), (left, line) in zip(marks, _legend_places(labels, width), strict=True):
+        axes.plot([left], [_LINE * (line + 0.5)], marker, color=color, markersize=6, clip_on=False)
+        axes.text(left + 8, _LINE * (line + 0.5), label, va="center", color=color)
+
+
+def _legend_places(labels: Sequence[str], width: float) -> list[tuple[float, int]]:
+    """Where each mark stands: how far from the left, and in which line."""
+    places, left, line = [], _MARGIN, 0
+    for label in labels:
+        across = 26 + 6.2 * len(label)
+        if left > _MARGIN and left + across - 12 > width:
+            left, line = _MARGIN, line + 1
+        places.append((left, line))
+        left += across
+    return places
 
 
 def quiet(axes: Axes) -> None:

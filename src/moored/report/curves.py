@@ -7,7 +7,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from moored.report.canvas import WIDTH, canvas, legend, quiet
+from moored.report.canvas import WIDTH, canvas, legend, legend_height, quiet
 from moored.report.svg import inline_svg
 
 
@@ -50,7 +50,7 @@ def curves_plot(
 
 
 def _figure(curves: Sequence[Curve], across: str, up: str, around_zero: float | None) -> Figure:
-    top = 24.0 if len(curves) > 1 else 6.0
+    top = 6 + (legend_height([each.label for each in curves], WIDTH) if len(curves) > 1 else 0)
     figure, axes = canvas(WIDTH, top + 250, (56.0, top, WIDTH - 66, 200.0))
     axes.set_xlabel(across, labelpad=6)
     axes.set_ylabel(up, labelpad=6)
