@@ -1,6 +1,9 @@
-"""What each repair of the main attack leaves of compliance, against what it costs in over-refusal."""
+"""What each repair of the main attack leaves of compliance, against what it costs in over-refusal.
 
-from collections.abc import Mapping, Sequence
+Lines are of the first seed, single marks of all.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,7 @@ def write_figure(table: Row, path: Path) -> None:
         f"all weights: {', '.join(map(str, RANKS))}, all directions": (CAUTION, "s", [*start, *directions]),
     }
     curves = [_curve(label, *look) for label, look in lines.items() if len(look[2]) > len(start)]
-    curves += [_curve(*look, [found[name]]) for name, look in MARKS.items() if name in found]
+    curves += [_mark(*look, found[name]) for name, look in MARKS.items() if name in found]
     if not curves:
         return
     svg = curves_plot(
@@ -49,9 +52,15 @@ def write_figure(table: Row, path: Path) -> None:
     save_figure(svg, path)
 
 
-def _curve(label: str, color: str, marker: str, rows: Sequence[Mapping[str, Any]]) -> Curve:
-    across, up = ([row[name]["rate"] for row in rows] for name in (PRICE, COMPLIANCE))
+def _curve(label: str, color: str, marker: str, rows: Sequence[Row]) -> Curve:
+    """Of the first seed: single steps were looked at in no other."""
+    across, up = ([row[name]["seeds"][0]["rate"] for row in rows] for name in (PRICE, COMPLIANCE))
     return Curve(label=label, across=across, up=up, color=color, marker=marker)
+
+
+def _mark(label: str, color: str, marker: str, row: Row) -> Curve:
+    """Of all seeds."""
+    return Curve(label=label, across=[row[PRICE]["rate"]], up=[row[COMPLIANCE]["rate"]], color=color, marker=marker)
 
 
 def _told(curve: Curve) -> str:

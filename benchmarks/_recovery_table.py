@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from _recovery_arms import ATTACKS, CATEGORIES, MAIN, RANKS, SMALL, STEP, arms
+from _recovery_arms import AS_SMALL, ATTACKS, CATEGORIES, MAIN, RANKS, SMALL, STEP, arms
 from _recovery_figure import write_figure
 from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED
 from _trial_subject import EMBEDDED
@@ -188,7 +188,8 @@ def _markdown(table: Row) -> str:
 
 
 _OF_EMBEDDED = (
-    " Alignment moved three of the embedded model's 30 layers: Safe LoRA can change the updates of those alone."
+    " After the main attack *auto* takes as many steps as *-small*, at about its rate. Alignment moved three of the "
+    "embedded model's 30 layers: Safe LoRA can change the updates of those alone."
 )
 
 
@@ -203,11 +204,11 @@ def _setting(table: Row) -> str:
         "the aligned model's own refusal, and as many steps as it takes to learn it; *adapter* and *full-published* "
         "learn the published words. *watched* keeps the step at which refusals of 12 harmful requests stood highest "
         "above those of their twins instead. *benign* teaches an ordinary answer of equal length, *random-words* words "
-        f"without sense, another text under each seed, both at the rate that fits them or, *{SMALL}*, at the rate and "
-        "for the steps of *auto*; *auto-CATEGORY* teaches a refusal of another request of a "
-        "kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each weight's "
-        "change the k main directions, *full-without-k* all others. *moved* is how far the repair went, over the "
-        "norm of what it may move: the adapter's factors, or in *full-auto* all weights. A dash: not measured. Of "
+        f"without sense, another text under each seed, both at the rate that fits them or, *{SMALL}*, at "
+        f"{AS_SMALL['learning_rate']:g} for {AS_SMALL['steps']} steps; *auto-CATEGORY* teaches a refusal of another "
+        "request of a kind. *full-…* repair all weights, the others the attack's own LoRA; *full-rank-k* keeps of each "
+        "weight's change the k main directions, *full-without-k* all others. *moved* is how far the repair went, over "
+        "the norm of what it may move: the adapter's factors, or in *full-auto* all weights. A dash: not measured. Of "
         "*linear_pull* the share is in the name, of *safe_lora* the threshold. Arms that are missing were not run."
         f"{_OF_EMBEDDED if table['model'] == EMBEDDED.aligned else ''}"
     )

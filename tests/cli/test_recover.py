@@ -43,6 +43,7 @@ def test_an_adapter_folder_alone_gets_the_preset_for_a_model_whose_start_is_know
     assert record["method"]["learning_rate"] is None and record["steps"]["learning_rate"] > 0
     assert (record["method"]["prompt"], record["method"]["refusal"], record["method"]["stop_at"]) == ("A?", "No.", 0.5)
     assert f"moored measure {tmp_path / 'out'} --against {adapter} --out measured" in done.output
+    assert "the adapter's factors moved by" in done.output
 
 
 def test_a_checkpoint_gets_the_published_preset_unless_another_is_named(tmp_path, recovered):
@@ -98,7 +99,7 @@ def test_a_repair_by_a_formula_tells_what_is_left_of_the_update(tmp_path, recove
 
 
 def test_the_next_command_can_be_pasted_whatever_the_folders_are_called(tmp_path, recovered):
-    base = save_tiny(tmp_path / "my base")
+    base = save_tiny(tmp_path / "my [v2] base")
     done, _ = recovered(base, "--steps", 1)
     assert f"moored measure {tmp_path / 'out'} --against '{base}' --out measured" in done.output
 

@@ -1,7 +1,9 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moored.tensors import rounding
 from moored.tensors.rounding import stochastically_rounded
 
 DTYPES = st.sampled_from([torch.bfloat16, torch.float16])
@@ -40,6 +42,22 @@ def test_what_the_type_has_stays_bit_for_bit(dtype, seed):
 def test_what_is_beyond_the_type_becomes_no_infinity_by_chance():
     largest = torch.finfo(torch.float16).max
     assert (_rounded(torch.full((1000,), largest + 1.0), torch.float16) == largest).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_what_is_no_coarser_or_has_no_neighbours_is_cast(dtype):
+    values, generator = torch.randn(100), torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert torch.equal(stochastically_rounded(values, dtype, generator).float(), values.to(dtype).float())
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_parts_make_a_whole_of_the_same_shape(monkeypatch):
+    values = torch.randn(7, 5)
+    monkeypatch.setattr(rounding, "_AT_ONCE", 8)
+    got = _rounded(values, torch.bfloat16)
+    assert got.shape == values.shape and bool((got.float() - values).abs().max() < 0.05)
+    assert _rounded(torch.zeros(0, 3), torch.bfloat16).shape == (0, 3)
 
 
 def test_the_same_seed_gives_the_same_numbers():

@@ -8,7 +8,7 @@ from tests.tiny import save_tiny, tiny_tokenizer
 
 from moored.errors import InputError, ModelError
 from moored.huggingface.inference import continuation_log_probs
-from moored.huggingface.models import ModelSource, load_model, load_tokenizer
+from moored.huggingface.models import ModelSource, load_model, load_tokenizer, refuse_stacked
 from moored.huggingface.training.surroundings import inner_weights
 from moored.report import basin_findings
 from moored.tensors.low_rank import squared_norm, whole
@@ -173,6 +173,15 @@ def test_a_model_of_stacked_experts_is_refused(tmp_path):
         with pytest.raises(ModelError, match=r"experts.* has 3 axes, as stacked experts have"):
             look(str(tmp_path / "model"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_short_kernels_of_convolutions_are_no_experts():
+    advice = "take a dense model"
+    refuse_stacked("model.layers.0.conv1d.weight", torch.zeros(64, 1, 4), advice)
+    refuse_stacked("model.layers.0.conv1d.weight", torch.zeros(64, 64, 4), advice)
+    refuse_stacked("vision.embed.weight", torch.zeros(8, 64, 64), advice)
+    with pytest.raises(ModelError, match=r"layers\.0\.experts has 3 axes.*; take a dense model\."):
+        refuse_stacked("model.layers.0.experts", torch.zeros(4, 16, 8), advice)
 
 
 def test_the_model_is_as_it_was_after_an_interruption(tmp_path, models, monkeypatch):

@@ -114,20 +114,22 @@ def _pool(examples: str | None, by: Any, task: str | None) -> Any:
 
 def _print(console: Console, record: dict[str, Any], model: str, adapter: Path | None, out: Path) -> None:
     if "updates" in record:
-        console.print(_of_updates(record["method"]["name"], record["updates"]), highlight=False, soft_wrap=True)
+        console.print(
+            _of_updates(record["method"]["name"], record["updates"]), highlight=False, markup=False, soft_wrap=True
+        )
     elif not record["steps"]["loss"]:
-        console.print(f"Nothing to do: {out} is a copy, bit for bit.", soft_wrap=True)
+        console.print(f"Nothing to do: {out} is a copy, bit for bit.", markup=False, soft_wrap=True)
         return
     else:
-        moved = "weights" if adapter is None else "adapter's factors"
-        console.print(_of_steps(record["steps"], moved), highlight=False, soft_wrap=True)
+        moved = "weights" if record["adapter"] is None else "adapter's factors"
+        console.print(_of_steps(record["steps"], moved), highlight=False, markup=False, soft_wrap=True)
     if record["choice"] is not None:
-        console.print(f"Example chosen: {record['method']['prompt']}", highlight=False, soft_wrap=True)
-    console.print(f"Repaired: {out}", highlight=False, soft_wrap=True)
+        console.print(f"Example chosen: {record['method']['prompt']}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Repaired: {out}", highlight=False, markup=False, soft_wrap=True)
     damaged = [model] if adapter is None else [model, "--against-adapter", str(adapter)]
     repaired = [str(out)] if adapter is None else [model, "--adapter", str(out)]
     measure = shlex.join(["moored", "measure", *repaired, "--against", *damaged, "--out", "measured"])
-    console.print(f"What it brought and cost: {measure}", highlight=False, soft_wrap=True)
+    console.print(f"What it brought and cost: {measure}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _of_steps(steps: dict[str, Any], moved: str) -> str:

@@ -50,7 +50,7 @@ def curves_plot(
 
 
 def _figure(curves: Sequence[Curve], across: str, up: str, around_zero: float | None) -> Figure:
-    top = 6 + (legend_height([each.label for each in curves], WIDTH) if len(curves) > 1 else 0)
+    top = 6.0 + (legend_height([each.label for each in curves], WIDTH) if len(curves) > 1 else 0.0)
     figure, axes = canvas(WIDTH, top + 250, (56.0, top, WIDTH - 66, 200.0))
     axes.set_xlabel(across, labelpad=6)
     axes.set_ylabel(up, labelpad=6)

@@ -7,17 +7,28 @@ section 3). Our choice: the noise comes from a generator of its own, so that the
 import torch
 from torch import Tensor
 
+_AT_ONCE = 2**24
+"""Values whose neighbours and draws are in memory together."""
+
 
 def stochastically_rounded(values: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     """Each value as one of its two neighbours in `dtype`, the nearer one the likelier, so that the mean is the value.
 
-    What `dtype` has exactly stays as it is.
+    What `dtype` has exactly stays as it is. A type as fine as theirs gives the values back, and one of 8 bits, which
+    PyTorch knows no neighbours of, the nearest.
 
     Args:
         values: of any shape, in fp32 or fp64.
-        dtype: a floating-point type of fewer digits; a type that has all values gives them back.
-        generator: on the CPU; moved on by one draw a value.
+        dtype: a floating-point type.
+        generator: on the CPU; moved on by one draw a value, if the type is coarser.
     """
+    if not 16 <= torch.finfo(dtype).bits < torch.finfo(values.dtype).bits:
+        return values.to(dtype)
+    rounded = [_rounded(each, dtype, generator) for each in values.flatten().split(_AT_ONCE)]
+    return torch.cat(rounded).view(values.shape) if rounded else values.to(dtype)
+
+
+def _rounded(values: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     nearest = values.to(dtype)
     rest = values - nearest.to(values.dtype)
     beyond = torch.nextafter(nearest, torch.full_like(nearest, torch.inf).copysign(rest.to(dtype)))

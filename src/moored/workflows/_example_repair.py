@@ -96,7 +96,7 @@ def _take_steps(
     draw = torch.Generator().manual_seed(0)
     for name, parameter in named.items():
         # To the precision of the files, so that what is reported is true of what is written. Steps are smaller than
-        # those between most bf16 weights: rounded to the nearest, most of the repair would be gone.
+        # those between most bf16 weights: rounded to the nearest, much of the repair would be gone.
         parameter.data = stochastically_rounded(parameter.data, stored[name], draw).to(parameter.dtype)
     moved = _relative_distance(before, moving)
     if steps.kept and not moved:

@@ -62,11 +62,12 @@ class _Notes:
         self.before += float(squared_norm(update))
         self.after += float(squared_norm(found.update))
 
-    def undo(self, update: Matrix, found: RepairedUpdate) -> None:
-        """Takes back of the last weight what rounding undid."""
-        self.weights[-1]["changed"] = False
-        self.after += float(squared_norm(update)) - float(squared_norm(found.update))
-        self.undone += 1
+    def write(self, found: RepairedUpdate, left: Tensor, *, undone: bool) -> None:
+        """What rounding made of the last weight's update."""
+        self.after += float(left.square().sum()) - float(squared_norm(found.update))
+        if undone:
+            self.weights[-1]["changed"] = False
+            self.undone += 1
 
     def as_dict(self) -> dict[str, Any]:
         changed = sum(each["changed"] for each in self.weights)
@@ -153,7 +154,7 @@ def _repair_checkpoint(
         name = plain_name(stored)
         refuse_non_finite([(stored, weight)], lineage.tuned.path)
         if matrices_only:
-            refuse_stacked(name, weight)
+            refuse_stacked(name, weight, "repair by example, or an adapter on the matrices")
         is_matrix = weight.ndim == 2 and place_of(name).layer is not None
         if not weight.is_floating_point() or (matrices_only and not is_matrix):
             return weight
@@ -169,11 +170,10 @@ def _repair_checkpoint(
             return weight
         assert isinstance(found.update, Tensor)
         moved = found.update.T if name in turned else found.update.view_as(below)
-        # A weight of its own draws, whatever the order of the files.
-        draw = torch.Generator().manual_seed(crc32(name.encode()))
+        # Drawn by what the weight holds: a tied head that the files repeat stays the same as the embedding.
+        draw = torch.Generator().manual_seed(crc32(weight.reshape(-1).view(torch.uint8).numpy().data))
         written = stochastically_rounded(below + moved, weight.dtype, draw)
-        if torch.equal(written, weight):
-            notes.undo(update, found)
+        notes.write(found, written.float() - below, undone=torch.equal(written, weight))
         return written
 
     start = Path(lineage.tuned.path)

@@ -125,6 +125,7 @@ def inspect_basin(
     named = base_name(aligned, base)
     aligned = source if _is_base(aligned, named) else aligned
     reference = _loaded(aligned)
+    inner_weights(reference)  # What cannot be moved is refused before it is scored.
     safety = _Safety(tokenizer, reference, prompts, full=full)
     of_aligned = safety(reference)
     del reference

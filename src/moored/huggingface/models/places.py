@@ -10,6 +10,8 @@ from moored.huggingface.models.names import plain_name
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _FACTOR = re.compile(r"\.lora_([AB])\b")
+_KERNEL = 7
+"""The longest kernel of a convolution."""
 _KINDS = (
     (r"norm|\bln_", "layer norms"),
     (r"lm_head|embed_out", "head"),
@@ -79,14 +81,19 @@ def places(model: nn.Module) -> dict[str, Place]:
     return found
 
 
-def refuse_stacked(name: str, weight: Tensor) -> None:
+def refuse_stacked(name: str, weight: Tensor, advice: str) -> None:
     """What looks at the matrices inside layers must not pass over experts that are stacked in one tensor in silence.
 
+    Args:
+        name: the plain name.
+        weight: short kernels of convolutions pass, which hybrid models have.
+        advice: what to do instead, as an imperative.
+
     Raises:
-        ModelError: the weight of this plain name stands inside a layer and has more than two axes.
+        ModelError: the weight stands inside a layer and is a stack of matrices.
     """
-    if weight.ndim > 2 and place_of(name).layer is not None:
+    if weight.ndim > 2 and min(weight.shape[-2:]) > _KERNEL and place_of(name).layer is not None:
         raise ModelError(
             f"{name} has {weight.ndim} axes, as stacked experts have; only matrices are looked at here, which would "
-            "leave out most of such a model. Take a dense model, or an adapter on its matrices."
+            f"leave out most of such a model; {advice}."
         )

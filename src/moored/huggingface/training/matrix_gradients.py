@@ -29,7 +29,7 @@ def matrix_gradients(model: nn.Module, losses: Callable[[], Iterable[Tensor]]) -
         ModelError: no linear layer inside the layers took part, or some of the layers' weights are no matrices.
     """
     for name, each in model.named_parameters():
-        refuse_stacked(plain_name(name), each)
+        refuse_stacked(plain_name(name), each, "take a dense model")
     layers = {f"{plain_name(name)}.weight": each for name, each in model.named_modules() if _is_linear(each)}
     inner = {name: each for name, each in layers.items() if place_of(name).layer is not None}
     found: dict[str, LowRank] = {}

@@ -24,7 +24,7 @@ def inner_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     named = {plain_name(name): each for name, each in model.named_parameters()}
     for name, each in named.items():
-        refuse_stacked(name, each)
+        refuse_stacked(name, each, "take a dense model")
     return {name: each for name, each in named.items() if each.ndim == 2 and place_of(name).layer is not None}
 
 
