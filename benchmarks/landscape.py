@@ -35,9 +35,12 @@ from moored.workflows.inspect_spectrum import inspect_spectrum
 from recovery_trial import SEEDS, attacked
 
 Row = dict[str, Any]
+STEPS, NEAR = ("harmful", "ordinary"), 0.00125
+"""Directions of steps along a gradient, and how far is looked along them: they break a model before others move it."""
 MODELS, REPAIR = ("aligned", "attacked", "repaired"), "auto"
 FIGURES = {
     "basin": "Refusals along several directions",
+    "near": "Refusals near by",
     "log-odds": "Log-odds of refusing along several directions",
     "plane": "Refusals along two directions at once",
     "spectrum": "Energy of the main directions of the safety gradient",
@@ -73,22 +76,25 @@ def looked_at(folder: Path, look: Callable[..., Row], adapter: Path | None, **se
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
-def write(out: Path, basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) -> None:
+def write(
+    out: Path, basins: Mapping[str, Row], near: Mapping[str, Row], spectra: Mapping[str, Row], about: Row
+) -> None:
     """The tables and the figures."""
     found = {
         kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}
-        for kind, each in {"basins": basins, "spectra": spectra}.items()
+        for kind, each in {"basins": basins, "near": near, "spectra": spectra}.items()
     }
     write_json(out / "table.json", {**about, **found})
     for name in basins:
-        plots = (*basin_plots(basins[name]), *spectrum_plots(spectra[name])[:1])
+        refusals, *others = basin_plots(basins[name])
+        plots = (refusals, basin_plots(near[name])[0], *others, spectrum_plots(spectra[name])[0])
         for kind, plot in zip(FIGURES, plots, strict=True):
             save_figure(plot.svg, out / f"{kind}-{name}.svg")
     with whole_file(out / "table.md") as temporary:
-        temporary.write_text(markdown(basins, spectra, about), encoding="utf-8")
+        temporary.write_text(markdown(basins, near, spectra, about), encoding="utf-8")
 
 
-def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) -> str:
+def markdown(basins: Mapping[str, Row], near: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) -> str:
     """The numbers for people."""
     lines = [
         "# Around the embedded model",
@@ -104,9 +110,10 @@ def markdown(basins: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) 
     ]
     rows = [
         [name, each["name"], *(length(each["length"][side], report) for side in ("backwards", "forwards"))]
-        for name, report in basins.items()
+        for name in basins
+        for report in (basins[name], near[name])
         for each in report["directions"]
-        if not each["name"].startswith("random")
+        if not each["name"].startswith("random") and (report is near[name]) == (each["name"] in STEPS)
     ]
     lines += markdown_table(["model", "direction", "backwards", "forwards"], ["---", "---", "---:", "---:"], rows)
     for name, report in basins.items():
@@ -128,14 +135,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings = {"against": ALIGNED, "base": BASE, "random": options.random, "prompts": options.prompts}
-    basins, spectra = {}, {}
+    close_by = {**settings, "random": 1, "plane": False, "reach": NEAR}
+    basins, near, spectra = {}, {}, {}
     for name in options.only:
         adapter, folder = adapter_of(name, options.data, options.run), options.run / name
         spectra[name] = looked_at(folder / "spectrum", inspect_spectrum, adapter, refusal=OWN)
         basins[name] = looked_at(folder / "basin", inspect_basin, adapter, **settings)
+        near[name] = looked_at(folder / "near", inspect_basin, adapter, **close_by)
     if len(basins) < len(MODELS):
         return  # A table of some models would take the place of one of all.
-    write(options.out, basins, spectra, {"command": command_line(), "made": now(), "versions": versions()})
+    write(options.out, basins, near, spectra, {"command": command_line(), "made": now(), "versions": versions()})
 
 
 if __name__ == "__main__":

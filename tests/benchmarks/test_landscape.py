@@ -12,7 +12,8 @@ def test_each_model_has_its_lengths_its_pictures_and_its_findings(benchmark, tmp
     basin = inspect_basin(model, base=base, out=tmp_path / "basin", random=1, prompts=1)
     spectrum = inspect_spectrum(model, out=tmp_path / "spectrum", batch=2)
     about = {"command": "landscape.py", "made": "2026-01-01", "versions": {"torch": "2"}}
-    landscape.write(tmp_path / "out", {"repaired": basin}, {"repaired": spectrum}, about)
+    near = inspect_basin(model, base=base, out=tmp_path / "near", random=1, prompts=1, plane=False, reach=0.001)
+    landscape.write(tmp_path / "out", *({"repaired": each} for each in (basin, near, spectrum)), about)
     text = (tmp_path / "out" / "table.md").read_text()
     assert (
         "on 1 harmful requests:" in text
@@ -22,7 +23,7 @@ def test_each_model_has_its_lengths_its_pictures_and_its_findings(benchmark, tmp
     )
     assert "VISAGE over the random directions" in text
     figures = {file.name for file in (tmp_path / "out").glob("*.svg")}
-    assert figures == {f"{kind}-repaired.svg" for kind in ("basin", "log-odds", "plane", "spectrum")}
+    assert figures == {f"{kind}-repaired.svg" for kind in ("basin", "near", "log-odds", "plane", "spectrum")}
     assert all(f"]({name})" in text for name in figures)
     assert "Cumulative energy" in (tmp_path / "out" / "spectrum-repaired.svg").read_text()
 

@@ -11,9 +11,10 @@ from moored.huggingface.inference import continuation_log_probs
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer, refuse_stacked
 from moored.huggingface.training.surroundings import inner_weights
 from moored.report import basin_findings
+from moored.report.basin import length
 from moored.tensors.low_rank import squared_norm, whole
 from moored.workflows import inspect_basin as workflow
-from moored.workflows.inspect_basin import ALPHAS, PLANE, inspect_basin
+from moored.workflows.inspect_basin import inspect_basin
 from moored.workflows.inspect_spectrum import inspect_spectrum
 
 QUICK = {"random": 2, "prompts": 2}
@@ -43,7 +44,7 @@ def test_a_point_is_the_score_of_the_moved_model(tmp_path, models, monkeypatch):
     inside = {n: w for n, w in model.named_parameters() if ".layers." in n and w.ndim == 2}
     difference = {name: weight.detach() - before[name].detach() for name, weight in inside.items()}
     norms = [sum(float(each.square().sum()) for each in group.values()) ** 0.5 for group in (inside, difference)]
-    at = ALPHAS.index(0.08)
+    at = report["alphas"].index(0.08)
     with torch.no_grad():
         for name, weight in inside.items():
             weight.add_(0.08 * norms[0] / norms[1] * difference[name])
@@ -101,14 +102,32 @@ def test_all_lines_and_the_plane_share_the_centre(tmp_path, models):
         "random 0",
         "random 1",
     ]
-    centres = [each["points"][ALPHAS.index(0.0)] for each in report["directions"]]
-    middle = PLANE.index(0.0)
+    centres = [each["points"][report["alphas"].index(0.0)] for each in report["directions"]]
+    across = report["plane"]["alphas"]
+    middle = across.index(0.0)
     grid = report["plane"]["points"]
     assert all(each == centres[0] for each in centres) and grid[middle][middle] == pytest.approx(centres[0])
     lines = {each["name"]: each["points"] for each in report["directions"]}
-    for number, alpha in enumerate(PLANE):
-        assert grid[middle][number] == pytest.approx(lines["alignment"][ALPHAS.index(alpha)], rel=1e-4)
-        assert grid[number][middle] == pytest.approx(lines["harmful"][ALPHAS.index(alpha)], rel=1e-4)
+    for number, alpha in enumerate(across):
+        assert grid[middle][number] == pytest.approx(lines["alignment"][report["alphas"].index(alpha)], rel=1e-4)
+        assert grid[number][middle] == pytest.approx(lines["harmful"][report["alphas"].index(alpha)], rel=1e-4)
+
+
+def test_the_grid_halves_from_the_reach_on(tmp_path, models):
+    base, adapter = models
+    report = inspect_basin(str(adapter), base=base, out=tmp_path / "out", reach=0.001, **QUICK)
+    sides = [0.001 / 2**power for power in range(9)]
+    assert report["alphas"] == sorted([-each for each in sides] + [0.0] + sides)
+    assert report["plane"]["alphas"] == sorted([-each for each in sides[1:5]] + [0.0] + sides[1:5])
+    for reach in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="--reach above 0"):
+            inspect_basin(str(adapter), base=base, out=tmp_path / "other", reach=reach)
+
+
+def test_what_ends_between_the_model_and_the_first_point_is_said_to(models):
+    report = {"alphas": [-0.2, -0.1, 0.0, 0.1, 0.2]}
+    told = [length(value, report) for value in (None, 0.0, 0.05, 0.1, 0.16)]
+    assert told == ["beyond 0.2", "0", "below 0.1", "0.1", "0.16"]
 
 
 def test_neighbouring_seeds_share_no_random_direction(tmp_path, models):
@@ -123,7 +142,7 @@ def test_the_harmful_direction_makes_compliance_likelier(tmp_path, models):
     base, _ = models
     report = inspect_basin(base, out=tmp_path / "out", **QUICK)
     harmful = next(each for each in report["directions"] if each["name"] == "harmful")
-    near = [harmful["points"][ALPHAS.index(alpha)]["log_odds"] for alpha in (-0.01, 0.0, 0.01)]
+    near = [harmful["points"][report["alphas"].index(alpha)]["log_odds"] for alpha in (-0.01, 0.0, 0.01)]
     assert near[0] > near[1] > near[2]
 
 
@@ -134,11 +153,10 @@ def test_without_a_base_there_is_no_direction_of_alignment(tmp_path, models):
 
 
 def test_answers_are_judged_only_when_asked_for(tmp_path, models, monkeypatch):
-    monkeypatch.setattr(workflow, "REACH", (0.01,))
-    monkeypatch.setattr(workflow, "ALPHAS", (-0.01, 0.0, 0.01))
+    monkeypatch.setattr(workflow, "_POINTS", 1)
     said = iter(["Sure, here it is.", "I'm sorry, but I can't help with that."] * 100)
     monkeypatch.setattr(workflow, "generate", lambda model, tokenizer, rendered, **_: [next(said) for _ in rendered])
-    report = inspect_basin(models[0], out=tmp_path / "full", full=True, **QUICK)
+    report = inspect_basin(models[0], out=tmp_path / "full", full=True, reach=0.01, **QUICK)
     points = [point for each in report["directions"] for point in each["points"]]
     assert {(point["asr"], point["refused"], point["incoherent"]) for point in points} == {(0.5, 0.5, 0.0)}
     assert report["visage"]["asr"] == pytest.approx(50.0)
@@ -153,13 +171,12 @@ def test_answers_are_judged_only_when_asked_for(tmp_path, models, monkeypatch):
 
 def test_broken_answers_are_no_refusals(tmp_path, models, monkeypatch):
     """Where answers break off the share of refusals falls, and the attack success rate does not rise."""
-    monkeypatch.setattr(workflow, "REACH", (0.01,))
-    monkeypatch.setattr(workflow, "ALPHAS", (-0.01, 0.0, 0.01))
+    monkeypatch.setattr(workflow, "_POINTS", 1)
     said = iter(["I'm sorry, but I can't help with that."] * 5 * QUICK["prompts"])
     monkeypatch.setattr(
         workflow, "generate", lambda model, tokenizer, rendered, **_: [next(said, "") for _ in rendered]
     )
-    report = inspect_basin(models[0], out=tmp_path / "full", full=True, **QUICK)
+    report = inspect_basin(models[0], out=tmp_path / "full", full=True, reach=0.01, **QUICK)
     last = report["directions"][-1]
     assert last["points"][0]["asr"] == 0.0 and last["points"][0]["incoherent"] == 1.0
     assert last["length_by_answers"]["backwards"] == pytest.approx(0.005)

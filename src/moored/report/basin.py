@@ -52,8 +52,11 @@ def render_basin(folder: Path) -> Path:
 
 
 def length(value: float | None, report: Mapping[str, Any]) -> str:
-    """`0.034`, or that it is beyond the grid."""
-    return f"beyond {report['alphas'][-1]:g}" if value is None else f"{value:.3f}"
+    """`0.034`, or that it is beyond the grid, or within its first points."""
+    if value is None:
+        return f"beyond {report['alphas'][-1]:g}"
+    nearest = min(each for each in report["alphas"] if each > 0)
+    return f"below {nearest:.2g}" if 0 < value < nearest else f"{value:.2g}"
 
 
 def basin_findings(report: Mapping[str, Any]) -> list[str]:
@@ -87,7 +90,7 @@ def _lengths(report: Mapping[str, Any], which: str) -> str:
     low, median, high = quartiles([edge if value is None else value for value in lengths])
     beyond, number = sum(value is None for value in lengths), len(_random(report))
     random = (
-        f"along {number} random direction{'s' * (number > 1)} {median:.3f} [{low:.3f}, {high:.3f}] (median, quartiles)"
+        f"along {number} random direction{'s' * (number > 1)} {median:.2g} [{low:.2g}, {high:.2g}] (median, quartiles)"
     )
     return "; ".join([*told, random + (f", {beyond} of {len(lengths)} ways beyond {edge:g}" if beyond else "")])
 
