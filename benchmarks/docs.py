@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from _trial_table import cell, markdown_table
 from moored.files import whole_file
+from moored.measurement import quartiles
+from moored.report.basin import length
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -56,6 +58,12 @@ REPAIRED = {
     "not repaired, then ten more harmful rows": "attacked-again",
     "`--preset auto`, then ten more harmful rows": "auto-attacked-again",
 }
+PRICED = {
+    "complied": COMPLIED,
+    "over-refusal": "over-refusal",
+    "instructions refused": "refuses instructions",
+    "SST-2 accuracy": "SST-2",
+}
 STEPS = "steps-"
 DIRECTIONS = {
     "all of the change (`full-auto`)": "full-auto",
@@ -64,6 +72,26 @@ DIRECTIONS = {
     "its main direction": "full-rank-1",
     "control: all but its 20 main directions": "full-without-20",
     "nothing (three seeds)": "attacked",
+}
+BEST = {
+    "at best along aligned − base": "alignment",
+    "– control: shuffled": "shuffled",
+    "– control: random": "random",
+}
+"""Directions of `landscape.py` along which refusals may come back."""
+WAYS = {
+    "safe towards the base": ("basins", "alignment", "backwards"),
+    "– shuffled": ("basins", "shuffled", "backwards"),
+    "safe along a step towards complying": ("near", "harmful", "forwards"),
+    "– towards ordinary answers": ("near", "ordinary", "forwards"),
+}
+"""The grid of `landscape.py`, the direction, and the side that is told."""
+SPECTRUM: Mapping[str, Callable[[Row], Row]] = {
+    "share of its energy in 1 direction": lambda found: found["energy"]["1"],
+    "in 5": lambda found: found["energy"]["5"],
+    "effective rank": lambda found: found["effective_rank"],
+    "overlap with other refusals": lambda found: found["overlap"],
+    "cosine with complying": lambda found: found["cosine"],
 }
 ATTACKS = {
     "ordinary": "ordinary rows",
@@ -196,17 +224,25 @@ def penalties() -> str:
 
 def repairs() -> str:
     """The repairs, after one attack, with what they cost and what tricks still bring about."""
-    found = _results("recovery_trial")
-    arms = {**found["references"], **found["attacks"]["20-harmful"]}
-    columns = {
-        "complied": COMPLIED,
-        "over-refusal": "over-refusal",
-        "instructions refused": "refuses instructions",
-        "SST-2 accuracy": "SST-2",
-        "complied, answer begun": "prefilled",
-        "complied, jailbreaks": "jailbreaks",
+    tricks = {"complied, answer begun": "prefilled", "complied, jailbreaks": "jailbreaks"}
+    return _after_main_attack("recovery_trial", "repaired by", REPAIRED, PRICED | tricks)
+
+
+def larger() -> str:
+    """The same attack on a larger model."""
+    rows = {
+        "before the attack": "aligned",
+        "not repaired": "attacked",
+        "`--preset auto`": "auto",
+        "– control: an ordinary example, at the rate that fits it": "benign",
     }
-    return _table("repaired by", REPAIRED, [(heading, arms, name) for heading, name in columns.items()])
+    return _after_main_attack("recovery_0.5b", "model", rows, PRICED | {"refusal log-odds, nats": "refusal log-odds"})
+
+
+def _after_main_attack(folder: str, corner: str, rows: Mapping[str, str], columns: Mapping[str, str]) -> str:
+    found = _results(folder)
+    arms = {**found["references"], **found["attacks"]["20-harmful"]}
+    return _table(corner, rows, [(heading, arms, name) for heading, name in columns.items()])
 
 
 def attacks() -> str:
@@ -243,6 +279,62 @@ def directions() -> str:
     return _table("kept of each weight's change", DIRECTIONS, _little(arms))
 
 
+def basins() -> str:
+    """How likely each model refuses, what that can become along some directions, and how far it stays safe."""
+    found = _results("landscape")
+    rows = [
+        [
+            model,
+            f"{_centre(report):.2f}",
+            *(f"{_best(report, name):.2f}" for name in BEST.values()),
+            *(_way(found[grid][model], *way) for grid, *way in WAYS.values()),
+            _at_random(report),
+        ]
+        for model, report in found["basins"].items()
+    ]
+    head = ["model", f"refusal (n = {found['basins']['aligned']['prompts']})", *BEST, *WAYS, "safe at random, median"]
+    return "\n".join(markdown_table(head, ["---"] * len(head), rows))
+
+
+def _centre(report: Row) -> float:
+    return report["directions"][0]["points"][report["alphas"].index(0.0)]["refusal"]
+
+
+def _best(report: Row, name: str) -> float:
+    """The likeliest refusal along a direction or, of `random`, along all such."""
+    lines = [each["points"] for each in report["directions"] if each["name"].split()[0] == name]
+    return max(point["refusal"] for line in lines for point in line)
+
+
+def _way(report: Row, name: str, side: str) -> str:
+    (line,) = [each for each in report["directions"] if each["name"] == name]
+    return length(line["length"][side], report)
+
+
+def _at_random(report: Row) -> str:
+    """Beyond the grid counts as its edge, which is what the median says then."""
+    lines = [each for each in report["directions"] if each["name"].startswith("random")]
+    edge = report["alphas"][-1]
+    lengths = [edge if value is None else value for line in lines for value in line["length"].values()]
+    median = quartiles(lengths)[1]
+    return length(None if median == edge else median, report)
+
+
+def spectra() -> str:
+    """How few directions the gradient of the safety example has, beside that of the benign one."""
+    rows = [
+        [model, *(_beside(report["summary"], read) for read in SPECTRUM.values())]
+        for model, report in _results("landscape")["spectra"].items()
+    ]
+    head = ["model", *SPECTRUM]
+    return "\n".join(markdown_table(head, ["---"] * len(head), rows))
+
+
+def _beside(summary: Row, read: Callable[[Row], Row]) -> str:
+    example, benign = (read(summary[kind])["median"] for kind in ("example", "benign"))
+    return f"{example:.2f} / {benign:.2f}"
+
+
 def _little(arms: Mapping[str, Row]) -> list[tuple[str, Mapping[str, Row], str]]:
     """The columns of arms that were asked little."""
     columns = {"complied": COMPLIED, "over-refusal": "over-refusal", "refusal log-odds, nats": "refusal log-odds"}
@@ -253,7 +345,15 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"methods": methods},
     "docs/select.md": {"selection": selection},
     "docs/hold.md": {"penalties": penalties},
-    "docs/repair.md": {"repairs": repairs, "attacks": attacks, "steps": steps, "directions": directions},
+    "docs/repair.md": {
+        "repairs": repairs,
+        "attacks": attacks,
+        "steps": steps,
+        "larger": larger,
+        "basins": basins,
+        "spectra": spectra,
+        "directions": directions,
+    },
 }
 """By the file that they stand in."""
 

@@ -58,7 +58,7 @@ def _figure(curves: Sequence[Curve], across: str, up: str, around_zero: float | 
         axes.set_xscale("symlog", linthresh=around_zero, linscale=0.5)
         axes.xaxis.set_major_locator(FixedLocator(_both_sides(curves)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     for each in curves:
         if each.low and each.high:
             axes.fill_between(each.across, each.low, each.high, color=each.color, alpha=0.15, linewidth=0)
@@ -70,6 +70,7 @@ def _figure(curves: Sequence[Curve], across: str, up: str, around_zero: float | 
 
 
 def _both_sides(curves: Sequence[Curve]) -> list[float]:
-    """Zero and every other point from the outermost on, so that labels have room."""
-    points = sorted({abs(value) for each in curves for value in each.across if value}, reverse=True)[::2]
-    return sorted([-each for each in points] + [0.0] + points)
+    """Zero and every fourth point from the outermost on, the innermost left out, so that labels have room."""
+    points = sorted({abs(value) for each in curves for value in each.across if value}, reverse=True)
+    told = (points[:-1] or points)[::4]
+    return sorted([-each for each in told] + [0.0] + told)
