@@ -1,5 +1,6 @@
 """The tables of the trial of recovery, made of the finished runs' files."""
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -102,7 +103,9 @@ def write_table(out: Path, key: str) -> None:
         "references": {name: _row(found) for name, found in references.items()},
         "attacks": {attack: {name: _row(found) for name, found in runs.items()} for attack, runs in attacks.items()},
         "verdicts": {attack: _verdicts(attack, attacks) for attack in attacks},
-        "steps": {name: {**_seeds(found), **numbers(found, LIGHT)} for name, found in steps.items()},
+        "steps": {
+            name: {**_seeds(found), "loss": _last_loss(found), **numbers(found, LIGHT)} for name, found in steps.items()
+        },
     }
     write_both(out, table, _markdown(table))
     write_figure(table, out / FIGURE)
@@ -116,6 +119,11 @@ def _found(folder: Path, key: str, *, steps: bool) -> dict[str, list[Row]]:
 
 def _seeds(runs: Sequence[Row]) -> Row:
     return {"seeds": [run["seed"] for run in runs if "seed" in run]}
+
+
+def _last_loss(runs: Sequence[Row]) -> float:
+    """Of the example, after the last step; the mean over seeds."""
+    return statistics.fmean(run["repair"]["steps"]["loss"][-1] for run in runs)
 
 
 def _row(runs: Sequence[Row]) -> Row:

@@ -54,7 +54,7 @@ REPAIRED = {
     "– an ordinary example, at the rate that fits it": "benign",
     "– words without sense, at the rate that fits them": "random-words",
     "`--method linear_pull`, half of the way": "linear_pull-0.5",
-    "`--method safe_lora`, all that alignment moved": "safe_lora-1",
+    "`--method safe_lora --threshold 1`": "safe_lora-1",
     "not repaired, then ten more harmful rows": "attacked-again",
     "`--preset auto`, then ten more harmful rows": "auto-attacked-again",
 }
@@ -74,16 +74,16 @@ DIRECTIONS = {
     "nothing (three seeds)": "attacked",
 }
 BEST = {
-    "at best along aligned − base": "alignment",
-    "– control: shuffled": "shuffled",
-    "– control: random": "random",
+    "highest along aligned − base": "alignment",
+    "– along the shuffled control": "shuffled",
+    "– along the best of ten at random": "random",
 }
 """Directions of `landscape.py` along which refusals may come back."""
 WAYS = {
-    "safe towards the base": ("basins", "alignment", "backwards"),
-    "– shuffled": ("basins", "shuffled", "backwards"),
-    "safe along a step towards complying": ("near", "harmful", "forwards"),
-    "– towards ordinary answers": ("near", "ordinary", "forwards"),
+    "distance until it halves, towards the base": ("basins", "alignment", "backwards"),
+    "– the shuffled control": ("basins", "shuffled", "backwards"),
+    "– a step towards complying": ("near", "harmful", "forwards"),
+    "– a step towards ordinary answers": ("near", "ordinary", "forwards"),
 }
 """The grid of `landscape.py`, the direction, and the side that is told."""
 SPECTRUM: Mapping[str, Callable[[Row], Row]] = {
@@ -249,7 +249,12 @@ def attacks() -> str:
     """What the repair does after each attack, and what it costs."""
     found, pair = _results("recovery_trial"), ("attacked", "auto")
     asked = found["references"]["aligned"][COMPLIED]["n"]
-    prices = {"over-refusal": "over-refusal", "SST-2 accuracy": "SST-2", "complied under the persona": "persona"}
+    prices = {
+        "over-refusal": "over-refusal",
+        "instructions refused": "refuses instructions",
+        "SST-2 accuracy": "SST-2",
+        "complied under the persona": "persona",
+    }
     head = ["fine-tuned on", "seeds", f"complied (n = {asked}), not repaired", "repaired", *prices]
     rows = [
         [
@@ -268,7 +273,7 @@ def steps() -> str:
     """What each step of the repair does."""
     found = _results("recovery_trial")
     arms = {**found["references"], **found["steps"], "attacked": found["attacks"]["20-harmful"]["attacked"]}
-    labels = {each.removeprefix(STEPS): each for each in found["steps"]}
+    labels = {f"{each.removeprefix(STEPS)}, loss {row['loss']:.2g}": each for each, row in found["steps"].items()}
     return _table("steps", {"none (three seeds)": "attacked", **labels, "before the attack": "aligned"}, _little(arms))
 
 
@@ -292,7 +297,13 @@ def basins() -> str:
         ]
         for model, report in found["basins"].items()
     ]
-    head = ["model", f"refusal (n = {found['basins']['aligned']['prompts']})", *BEST, *WAYS, "safe at random, median"]
+    head = [
+        "model",
+        f"probability of a refusal (n = {found['basins']['aligned']['prompts']})",
+        *BEST,
+        *WAYS,
+        "– at random, median",
+    ]
     return "\n".join(markdown_table(head, ["---"] * len(head), rows))
 
 

@@ -123,7 +123,9 @@ def test_a_repair_that_did_nothing_is_called_so_and_gets_no_verdict(table, tmp_p
 
 
 def test_the_figure_shows_the_arms_that_were_run_and_their_steps(table, tmp_path):
-    runs = [("20-harmful", _run(table, arm, 0, 30, over=4)) for arm in ("attacked", "steps-1", "benign-small")]
+    took = {"repair": {"steps": {"kept": 1, "loss": [0.7, 0.4]}}}
+    runs = [("20-harmful", _run(table, arm, 0, 30, over=4)) for arm in ("attacked", "benign-small")]
+    runs += [("20-harmful", _run(table, "steps-1", 0, 30, over=4, **took))]
     _written(tmp_path, runs)
     table.write_table(tmp_path, "now")
     figure = (tmp_path / "repairs.svg").read_text()
@@ -132,8 +134,13 @@ def test_the_figure_shows_the_arms_that_were_run_and_their_steps(table, tmp_path
 
 
 def test_the_steps_have_a_table_of_their_own(table, tmp_path):
-    runs = [("20-harmful", _run(table, name, 0, 30)) for name in ("attacked", "steps-1", "steps-2")]
+    runs = [("20-harmful", _run(table, "attacked", 0, 30))]
+    for steps in (1, 2):
+        took = {"repair": {"steps": {"kept": steps, "loss": [0.7, 0.4, 0.1][: steps + 1]}}}
+        runs.append(("20-harmful", _run(table, f"steps-{steps}", 0, 30, **took)))
     _written(tmp_path, runs)
     table.write_table(tmp_path, "now")
+    steps = json.loads((tmp_path / "table.json").read_text())["steps"]
+    assert [each["loss"] for each in steps.values()] == [0.4, 0.1]
     before, after = (tmp_path / "table.md").read_text().split("## After every step")
     assert "steps-2" not in before and "| steps-2 | 1 | 0.75" in after
