@@ -91,6 +91,8 @@ class Benchmark:
     """The variant whose findings a variant must share; it may be its own."""
     tolerance: Callable[[argparse.Namespace], float]
     """How far they may be apart, relatively."""
+    warm_up: Callable[[str], bool] = lambda variant: True
+    """Whether a variant is run once before it is timed; one that takes minutes has warmed up within them."""
     preparation_counts: bool = False
     """Whether the memory that `prepare` takes is a variant's own, rather than the shared model's."""
     rivals: Sequence[str] = ()
@@ -131,8 +133,9 @@ def clock(benchmark: Benchmark, case: Case, variants: Sequence[str], options: ar
     """The seconds of each variant in each round, after a warm-up."""
     shared = case.load(options)
     runs = {variant: case.prepare(variant, shared, options) for variant in variants}
-    for run in runs.values():
-        run()
+    for variant, run in runs.items():
+        if benchmark.warm_up(variant):
+            run()
     seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     shuffle = random.Random(0)
     for _ in range(options.rounds):

@@ -22,7 +22,6 @@ from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
 from moored.workflows._example_choice import ExampleTrial, probe_of, rendered_prompts
 from moored.workflows._example_pool import candidates_of, own_refusals, pool_rows, unpooled_pairs
-from moored.workflows._example_repair import RefusalGap
 from moored.workflows._models import resolve_model
 from moored.workflows._prompt_sets import EMBEDDED
 
@@ -30,7 +29,6 @@ _EPOCH, _ROWS, _TOKENS = 1000, 32, 128
 REPAIRS = {
     "moored-published": OneShot.preset("published"),
     "moored-auto": OneShot.preset("auto"),
-    "moored-watched": OneShot.preset("auto", stop_at=0.0, watch=True, patience=30),
 }
 CHOICES = {"moored-choose-20": 20, "moored-choose-100": 100}
 
@@ -54,7 +52,7 @@ class RecoveryCase:
     trained: str
     seconds: float
     """Of a round."""
-    variants: Sequence[str] = ("limit", *REPAIRS, *CHOICES)
+    variants: Sequence[str] = ("limit", *REPAIRS)
 
     def load(self, options: Namespace) -> _Shared:
         """The unaligned model, and the aligned one as the reference of choices."""
@@ -103,9 +101,8 @@ def _repair(shared: _Shared, method: OneShot) -> Tensor:
         (refusal,) = own_refusals(shared.aligned, shared.tokenizer, [method.prompt])
         method = replace(method, refusal=refusal)
     prompt, refusal = method.example
-    watch = RefusalGap(shared.model, shared.tokenizer, refusal) if method.watch else None
     loss = example_loss(shared.model, shared.tokenizer, prompt, refusal)
-    return torch.tensor(method.repair(shared.moving, loss, watch).loss)
+    return torch.tensor(method.repair(shared.moving, loss).loss)
 
 
 def _choose(shared: _Shared, count: int) -> None:

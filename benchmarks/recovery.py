@@ -5,17 +5,17 @@
 Writes a list of rows `{"case", "variant", "seconds", "ratio", "peak_mib", …}`, and beside it the same for people;
 `_paired.py` tells how they are measured. The limit is an epoch of 1,000 rows of 128 tokens with TRL, of which 32 rows
 are trained and their time taken 31.25 times. Loading is left out everywhere. `moored-auto` asks the aligned model for
-its refusal and fits its rate; `moored-watched` looks at 24 prompts after each of its 30 steps, too. The choices include
-the aligned model's refusals of the pool and what the two references say to the prompts; they compare examples by short
-repairs of an adapter.
+its refusal and fits its rate. The choices include the aligned model's refusals of the pool and what the two references
+say to the prompts; they compare examples by short repairs of an adapter.
 """
 
 from _paired import Benchmark, Case, main
-from _recovery_cases import RecoveryCase
+from _recovery_cases import CHOICES, RecoveryCase
 
 CASES: dict[str, Case] = {
-    "adapter": RecoveryCase("lora", seconds=420),
-    "all-parameters": RecoveryCase("full", seconds=80, variants=("limit", "moored-published", "moored-auto")),
+    "adapter": RecoveryCase("lora", seconds=60),
+    "all-parameters": RecoveryCase("full", seconds=80),
+    "choice": RecoveryCase("lora", seconds=600, variants=("limit", *CHOICES)),
 }
 AIMS = "Aims for ours: recovery ≤ 0.03 of an epoch; a choice among 100 examples little above one among 20."
 
@@ -31,5 +31,6 @@ if __name__ == "__main__":
             finds="losses",
             twin=lambda variant: variant,
             tolerance=lambda options: 1e-3,
+            warm_up=lambda variant: variant not in CHOICES,
         )
     )
