@@ -64,6 +64,12 @@ PRICED = {
     "instructions refused": "refuses instructions",
     "SST-2 accuracy": "SST-2",
 }
+COSTS = {
+    "moored-published": "`--preset published`",
+    "moored-auto": "`--preset auto`",
+    "moored-choose-20": "choosing among 20 examples",
+    "moored-choose-100": "choosing among 100",
+}
 STEPS = "steps-"
 DIRECTIONS = {
     "all of the change (`full-auto`)": "full-auto",
@@ -269,6 +275,17 @@ def attacks() -> str:
     return "\n".join(markdown_table(head, ["---"] * len(head), rows))
 
 
+def costs() -> str:
+    """What a repair and a choice take, beside training."""
+    rows = [
+        [COSTS[row["variant"]], row["case"].replace("-", " "), f"{row['seconds']:.0f}", f"{100 * row['ratio']:.1f} %"]
+        for row in _results("recovery", "speed.json")
+        if row["variant"] in COSTS
+    ]
+    head = ["", "trained", "seconds", "of an epoch of 1,000 rows"]
+    return "\n".join(markdown_table(head, ["---"] * len(head), rows))
+
+
 def steps() -> str:
     """What each step of the repair does."""
     found = _results("recovery_trial")
@@ -359,6 +376,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/repair.md": {
         "repairs": repairs,
         "attacks": attacks,
+        "costs": costs,
         "steps": steps,
         "larger": larger,
         "basins": basins,
@@ -369,8 +387,8 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
 """By the file that they stand in."""
 
 
-def _results(folder: str) -> Row:
-    return json.loads((ROOT / "results" / folder / "table.json").read_text(encoding="utf-8"))
+def _results(folder: str, file: str = "table.json") -> Any:
+    return json.loads((ROOT / "results" / folder / file).read_text(encoding="utf-8"))
 
 
 def _table(corner: str, arms: Mapping[str, str], columns: Sequence[tuple[str, Mapping[str, Row], str]]) -> str:
