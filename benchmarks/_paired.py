@@ -226,10 +226,15 @@ def markdown(benchmark: Benchmark, rows: Sequence[Row], threads: int) -> str:
     lines = [f"# {benchmark.title}", "", f"{made}; {used(versions(*benchmark.rivals))}.", ""]
     lines += ["| case | variant | seconds | ratio to the limit [quartiles] | peak MiB |", "|---|---|---:|---|---:|"]
     for row in rows:
-        told = row.get("error") or f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+        told = row.get("error") or "{} [{}, {}]".format(*(_told(row[f"ratio{of}"]) for of in ("", "_low", "_high")))
         seconds, peak = ("" if row[key] is None else row[key] for key in ("seconds", "peak_mib"))
         lines.append(f"| {row['case']} | {row['variant']} | {seconds} | {told} | {peak} |")
     return "\n".join([*lines, "", benchmark.aims, ""])
+
+
+def _told(ratio: float) -> str:
+    """Small ones with more places."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
 
 
 def estimate(cases: Sequence[Case], rounds: int) -> float:

@@ -92,6 +92,8 @@ def test_the_table_tells_ratios_and_errors_and_aims(paired, monkeypatch):
     lines = paired.markdown(_benchmark(paired), rows, 2).splitlines()
     assert lines[0] == "# T" and lines[-1] == "A."
     assert lines[-4:-2] == ["| one | moored | 1.5 | 1.50 [1.40, 1.60] | 7 |", "| one | rival |  | no |  |"]
+    rows[0] |= {"ratio": 0.0049, "ratio_low": 0.0045, "ratio_high": 0.1}
+    assert "| 0.005 [0.004, 0.10] |" in paired.markdown(_benchmark(paired), rows, 2)
 
 
 @pytest.mark.parametrize("name", ["selection", "regularizers", "recovery"])
