@@ -70,6 +70,7 @@ COSTS = {
     "moored-choose-20": "choosing among 20 examples",
     "moored-choose-100": "choosing among 100",
 }
+TRAINED = {"adapter": "adapter", "all-parameters": "all parameters", "choice": "adapter"}
 STEPS = "steps-"
 DIRECTIONS = {
     "all of the change (`full-auto`)": "full-auto",
@@ -278,8 +279,8 @@ def attacks() -> str:
 def costs() -> str:
     """What a repair and a choice take, beside training."""
     rows = [
-        [COSTS[row["variant"]], row["case"].replace("-", " "), f"{row['seconds']:.0f}", f"{100 * row['ratio']:.1f} %"]
-        for row in _results("recovery", "speed.json")
+        [COSTS[row["variant"]], TRAINED[row["case"]], f"{row['seconds']:.0f}", f"{100 * row['ratio']:.1f} %"]
+        for row in (*_results("recovery", "speed.json"), *_results("recovery", "choice.json"))
         if row["variant"] in COSTS
     ]
     head = ["", "trained", "seconds", "of an epoch of 1,000 rows"]
