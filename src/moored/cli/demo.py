@@ -24,4 +24,4 @@ def demo_command(
     out = out or Path("demo-quick" if quick else "demo")
     page, measured = demo(out, quick=quick, console=Console(stderr=True))
     console.print(summary_table(measured))
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)

@@ -50,4 +50,4 @@ def inspect_basin_command(
     )
     for sentence in basin_findings(report):
         console.print(sentence, highlight=False)
-    console.print(f"Report: {out / 'index.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {out / 'index.html'}", highlight=False, markup=False, soft_wrap=True)

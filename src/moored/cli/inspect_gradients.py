@@ -63,4 +63,4 @@ def inspect_gradients_command(
     console.print(gradients_table(report))
     if "left_out" in report["reversion"]:
         console.print(report["reversion"]["left_out"], highlight=False)
-    console.print(f"Report: {out / 'index.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {out / 'index.html'}", highlight=False, markup=False, soft_wrap=True)

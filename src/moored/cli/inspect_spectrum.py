@@ -29,4 +29,4 @@ def inspect_spectrum_command(
     )
     for sentence in spectrum_findings(report):
         console.print(sentence, highlight=False)
-    console.print(f"Report: {out / 'index.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {out / 'index.html'}", highlight=False, markup=False, soft_wrap=True)

@@ -63,8 +63,8 @@ def measure_command(
     if compared is not None:
         console.print(compared["verdict"][0].upper() + compared["verdict"][1:], highlight=False)
         if compared["next"]:
-            console.print(f"Next: {compared['next']}", highlight=False, soft_wrap=True)
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+            console.print(f"Next: {compared['next']}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _none(text: str) -> str | None:

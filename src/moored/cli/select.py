@@ -64,4 +64,4 @@ def _print(console: Console, report: dict[str, Any], out: Path) -> None:
     for sentence in selection_findings(report)[:2]:
         console.print(sentence, markup=False)
     console.print(f"Kept rows: {out / report['files']['kept']}, the dataset for moored train")
-    console.print(f"Report: {out / 'index.html'}")
+    console.print(f"Report: {out / 'index.html'}", markup=False)

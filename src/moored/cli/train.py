@@ -32,4 +32,4 @@ def _print(record: dict[str, Any]) -> None:
         console.print(f"Refusal log-odds: {before:.2f} before, {after:.2f} after")
     reference = record["reference"]
     adapter = f" --against-adapter {reference['adapter']}" if reference["adapter"] else ""
-    console.print(f"Next: moored measure {out} --against {reference['name']}{adapter} --out {out}-report")
+    console.print(f"Next: moored measure {out} --against {reference['name']}{adapter} --out {out}-report", markup=False)
