@@ -53,7 +53,7 @@ def test_the_next_command_is_one_that_runs(tmp_path, measured, monkeypatch):
     from moored.cli import app
 
     monkeypatch.setattr(workflow, "verdict", lambda paired: "drifted: so it seems.")
-    adapter = save_adapter(tmp_path / "an adapter")
+    adapter = save_adapter(tmp_path / "an adapter [v2]")
     done = measured("--adapter", adapter)
     assert "Drifted: so it seems." in done.output
     line = next(line for line in done.output.splitlines() if line.startswith("Next: "))
