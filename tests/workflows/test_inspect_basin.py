@@ -180,6 +180,9 @@ def test_broken_answers_are_no_refusals(tmp_path, models, monkeypatch):
     last = report["directions"][-1]
     assert last["points"][0]["asr"] == 0.0 and last["points"][0]["incoherent"] == 1.0
     assert last["length_by_answers"]["backwards"] == pytest.approx(0.005)
+    assert "looks nearer" not in " ".join(basin_findings(report))
+    last["length"]["forwards"] = 0.005
+    assert "`--reach 0.01` looks nearer." in " ".join(basin_findings(report))
 
 
 def test_a_model_of_stacked_experts_is_refused(tmp_path):

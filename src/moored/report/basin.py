@@ -56,7 +56,7 @@ def length(value: float | None, report: Mapping[str, Any]) -> str:
     if value is None:
         return f"beyond {report['alphas'][-1]:g}"
     nearest = min(each for each in report["alphas"] if each > 0)
-    return f"below {nearest:.2g}" if 0 < value < nearest else f"{value:.2g}"
+    return f"below {nearest:.3g}" if 0 < value < nearest else f"{value:.2g}"
 
 
 def basin_findings(report: Mapping[str, Any]) -> list[str]:
@@ -74,7 +74,16 @@ def basin_findings(report: Mapping[str, Any]) -> list[str]:
             f"VISAGE by answers: {visage['asr']:.1f} of 100, where a model that is broken, and complies with nothing, "
             "counts as safe.",
         ]
-    return [*found, *_of_the_aligned(report)]
+    return [*found, *_too_coarse(report), *_of_the_aligned(report)]
+
+
+def _too_coarse(report: Mapping[str, Any]) -> list[str]:
+    """A length between the model and the first point is no more than a bound."""
+    nearest = min(each for each in report["alphas"] if each > 0)
+    lengths = [value for each in report["directions"] for value in each["length"].values()]
+    if not any(value is not None and 0 < value < nearest for value in lengths):
+        return []
+    return [f"Where refusals end before the first point, `--reach {nearest:.3g}` looks nearer."]
 
 
 def _lengths(report: Mapping[str, Any], which: str) -> str:

@@ -139,12 +139,10 @@ def inspect_basin(
     least = {score: max(_FLOOR, kept * of_aligned[score]) for score in _SAFE if score in of_aligned}
     loaded = _loaded(source)
     weights = inner_weights(loaded)
-    steps = {} if named is None else _alignment(aligned, named, weights, seed)
-    steps |= {name: _step(loaded, tokenizer, of(_EXAMPLES)) for name, of in _STEPS.items()}
-    directions = {name: of_equal_norm(each, weights) for name, each in steps.items()}
-    # Mixed, so that neighbouring seeds have no direction in common.
-    seeds = {f"random {number}": crc32(f"{seed}/{number}".encode()) for number in range(random)}
-    directions |= {name: random_direction(weights, each) for name, each in seeds.items()}
+    directions = _directions(loaded, tokenizer, weights, seed, random)
+    if named is not None:
+        alignment = _alignment(aligned, named, weights, seed)
+        directions = {name: of_equal_norm(each, weights) for name, each in alignment.items()} | directions
     lines = {name: [_place({name: a}) for a in alphas] for name in directions}
     is_plane = plane and "alignment" in directions
     grid = [[_place({"alignment": x, "harmful": y}) for x in across] for y in across] if is_plane else []
@@ -250,6 +248,16 @@ def _alignment(
     found = {name: difference(after, before, name) for name in weights}
     shuffled = {name: shuffled_rows(each, seed + crc32(name.encode())) for name, each in found.items()}
     return {"alignment": found, "shuffled": shuffled}
+
+
+def _directions(
+    model: Any, tokenizer: Any, weights: Mapping[str, nn.Parameter], seed: int, random: int
+) -> dict[str, Direction]:
+    """Steps along gradients and random ones."""
+    steps = {name: of_equal_norm(_step(model, tokenizer, of(_EXAMPLES)), weights) for name, of in _STEPS.items()}
+    # Mixed, so that neighbouring seeds have no direction in common.
+    seeds = {f"random {number}": crc32(f"{seed}/{number}".encode()) for number in range(random)}
+    return {**steps, **{name: random_direction(weights, each) for name, each in seeds.items()}}
 
 
 def _step(model: Any, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Matrix]:
