@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from _docs_tables import COMPLIED, Row, arms_of, change, results, text_of
 from _trial_table import cell
 from moored.measurement import quartiles
-from moored.report.basin import length
+from moored.report.pages.basin import length
 
 REPAIRED = {
     "before the attack": "aligned",

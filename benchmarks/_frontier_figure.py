@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from _regularizers_arms import BY_NAME, FAMILIES, Arm, tried_on
-from moored.report.canvas import quiet
-from moored.report.environment import save_figure
-from moored.report.svg import ABLE, CAUTION, INK, MUTED, RISK, inline_svg
+from moored.report.figures.canvas import quiet
+from moored.report.figures.svg import ABLE, CAUTION, INK, MUTED, RISK, inline_svg
+from moored.report.pages.html import save_figure
 
 Row = dict[str, Any]
 PANEL, LEFT, TOP, HIGH, BELOW = 390.0, 54.0, 26.0, 270.0, 44.0

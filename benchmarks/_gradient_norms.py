@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moored.huggingface.training.scoring import score
+from moored.huggingface.gradients import score
 
 Batch = Mapping[str, Tensor]
 Run = Callable[[], Tensor | None]

@@ -34,7 +34,7 @@ import moored
 from _words import used
 from moored.files import sha256_of, whole_file, write_json
 from moored.huggingface.quiet import quiet_libraries
-from moored.workflows._provenance import command_line, now, versions
+from moored.workflows.records.provenance import command_line, now, versions
 
 Row = dict[str, Any]
 Run = Callable[[], tuple[float, Tensor | None]]

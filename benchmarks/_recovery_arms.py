@@ -24,8 +24,8 @@ from moored.huggingface.models import (
 )
 from moored.recovery import LinearPull, OneShot, SafeLora
 from moored.tensors.column_space import orthonormal, principal_factor
-from moored.workflows.inspect_spectrum import benign_examples
-from moored.workflows.recover import Pool, recover
+from moored.workflows.inspect.spectrum import benign_examples
+from moored.workflows.recover.run import Pool, recover
 
 Row = dict[str, Any]
 

@@ -17,13 +17,13 @@ from _training_step import as_dataset, random_tokens, steps
 from moored.embedded.model import ALIGNED
 from moored.embedded.prompts import ordinary_instructions
 from moored.huggingface import SafeguardedSFTTrainer
+from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.models import load_model, load_tokenizer
-from moored.huggingface.training.example_loss import example_loss
 from moored.recovery import OneShot
-from moored.workflows._example_choice import ExampleTrial, probe_of, rendered_prompts
-from moored.workflows._example_pool import candidates_of, own_refusals, pool_rows, unpooled_pairs
-from moored.workflows._models import resolve_model
-from moored.workflows._prompt_sets import EMBEDDED
+from moored.workflows.inputs.example_pool import candidates_of, own_refusals, pool_rows, unpooled_pairs
+from moored.workflows.inputs.models import resolve_model
+from moored.workflows.inputs.prompt_sets import EMBEDDED
+from moored.workflows.recover.example_choice import ExampleTrial, probe_of, rendered_prompts
 
 _EPOCH, _ROWS, _TOKENS = 1000, 32, 128
 REPAIRS = {

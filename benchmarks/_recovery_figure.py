@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from _recovery_arms import MAIN, RANKS, SMALL
-from moored.report.curves import Curve, curves_plot
-from moored.report.environment import save_figure
-from moored.report.svg import ABLE, CAUTION, INK, MUTED, RISK
+from moored.report.figures.curves import Curve, curves_plot
+from moored.report.figures.svg import ABLE, CAUTION, INK, MUTED, RISK
+from moored.report.pages.html import save_figure
 
 Row = dict[str, Any]
 COMPLIANCE, PRICE = "JailbreakBench", "over-refusal"

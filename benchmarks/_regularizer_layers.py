@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from _paired import Run, timed
 from _regularizer_rivals import complement, off_direction
 from moored import AlignmentDirection
-from moored.huggingface.training.guarded import guarded_weights
-from moored.huggingface.training.held_penalty import HeldPenalty
+from moored.huggingface.safeguards.guarded_weights import guarded_weights
+from moored.huggingface.safeguards.weight_penalty import HeldPenalty
 
 _TOKENS = 1024
 _SCALE = 0.2

@@ -26,10 +26,10 @@ from moored.embedded.model import aligned_adapter, base_checkpoint
 from moored.huggingface import SafeguardedSFTTrainer
 from moored.huggingface.data import token_ids
 from moored.huggingface.models import load_model, load_tokenizer
+from moored.huggingface.safeguards.hidden_states import Seen, hidden_states
+from moored.huggingface.safeguards.token_penalty import HeldTokens
 from moored.huggingface.training.compact_head import compact_head
-from moored.huggingface.training.held_tokens import HeldTokens
-from moored.huggingface.training.hidden_states import Seen, hidden_states
-from moored.workflows._models import resolve_model
+from moored.workflows.inputs.models import resolve_model
 
 _DIRECTION, _TOKENS = 1.0, 0.1
 """Strengths."""

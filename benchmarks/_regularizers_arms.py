@@ -7,8 +7,8 @@ from typing import Any
 
 from _trial_measure import OPENINGS
 from moored.embedded.prompts import example_pool, openings, ordinary_instructions
-from moored.workflows._prompt_sets import spread
-from moored.workflows.safeguards import AUTO
+from moored.workflows.inputs.prompt_sets import spread
+from moored.workflows.safeguards.catalogue import AUTO
 
 Row = dict[str, Any]
 DIRECTION = (0.3, 1.0, 3.0)

@@ -7,7 +7,7 @@ from _regularizers_arms import BY_NAME, DATA, LAST, LAYERS, MAIN, Arm
 from _stability import CLIPPED, MEASURES
 from _trial_table import FOOT, SEEDS_NEEDED, arms_table, in_compliance, in_nats, in_points, made, markdown_table
 from moored.measurement.statistics import SeededDifference
-from moored.workflows.safeguards import AUTO
+from moored.workflows.safeguards.catalogue import AUTO
 
 Row = dict[str, Any]
 RATES = ("JailbreakBench", "over-refusal", "incoherent", "SST-2", "SQL", "task accuracy")

@@ -17,7 +17,7 @@ from _training_step import as_dataset, random_tokens, steps
 from moored import GradientSelection
 from moored.huggingface import SafeguardedSFTTrainer
 from moored.huggingface.models import load_model, load_tokenizer
-from moored.workflows._models import resolve_model
+from moored.workflows.inputs.models import resolve_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SAFEGUARDS = {"limit": [], "moored": [GradientSelection(keep=0.2)]}

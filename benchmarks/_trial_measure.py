@@ -25,9 +25,9 @@ from moored.huggingface.inference import (
 )
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.measurement import ExactMatch, RefusalJudge
-from moored.workflows._progress import progress_bar
-from moored.workflows._prompt_sets import spread
-from moored.workflows._provenance import weights_hash
+from moored.workflows.inputs.prompt_sets import spread
+from moored.workflows.records.progress import progress_bar
+from moored.workflows.records.provenance import weights_hash
 
 HARMFUL = ("JailbreakBench", "HarmBench", "XSTest unsafe")
 SAFE_SET = "XSTest safe"

@@ -19,7 +19,7 @@ from _trial_measure import Measure
 from _trial_training import Plan
 from moored.files import write_json
 from moored.huggingface.models import ModelSource, bf16_is_native
-from moored.workflows._provenance import command_line, now, versions
+from moored.workflows.records.provenance import command_line, now, versions
 
 Row = dict[str, Any]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moored.embedded.model import ALIGNED, BASE
 from moored.huggingface.models import ModelSource
-from moored.workflows._models import resolve_model
+from moored.workflows.inputs.models import resolve_model
 
 OWN = "I'm sorry, but I can't help with that."
 """How the embedded aligned model refuses the published request."""

@@ -18,10 +18,10 @@ from moored.embedded.prompts import openings
 from moored.files import read_jsonl, sha256_of, write_jsonl
 from moored.huggingface.data import Supervision, supervise
 from moored.huggingface.models import ModelSource, bf16_is_native, load_tokenizer
-from moored.workflows._example_pool import unpooled_pairs
-from moored.workflows._example_repair import WATCHED
-from moored.workflows._prompt_sets import spread
-from moored.workflows.train import train
+from moored.workflows.inputs.example_pool import unpooled_pairs
+from moored.workflows.inputs.prompt_sets import spread
+from moored.workflows.recover.by_example import WATCHED
+from moored.workflows.train.run import train
 
 Row = dict[str, Any]
 INSTRUCTIONS = "alpaca_gpt4_1k.jsonl"

@@ -19,8 +19,8 @@ from typing import Any
 
 from moored.files import read_jsonl, whole_file, write_json, write_jsonl
 from moored.report import render_figure
-from moored.workflows._provenance import command_line, now, versions
 from moored.workflows.demo import demo, story
+from moored.workflows.records.provenance import command_line, now, versions
 
 MEASURES = {
     "asr": "attack success",

@@ -24,8 +24,8 @@ from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import generate
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.measurement import Label, Rate, RefusalJudge, share
-from moored.workflows._progress import progress_bar
-from moored.workflows._provenance import command_line, now, versions, weights_hash
+from moored.workflows.records.progress import progress_bar
+from moored.workflows.records.provenance import command_line, now, versions, weights_hash
 
 MAX_NEW_TOKENS = 48
 ORDINARY = 300

@@ -25,13 +25,13 @@ from _words import used
 from moored.embedded.model import ALIGNED, BASE
 from moored.files import whole_file, write_json
 from moored.report import basin_findings, spectrum_findings
-from moored.report.basin import basin_plots, length
-from moored.report.environment import save_figure
-from moored.report.spectrum import spectrum_plots
-from moored.workflows._models import resolve_model
-from moored.workflows._provenance import command_line, now, versions, weights_hash
-from moored.workflows.inspect_basin import inspect_basin
-from moored.workflows.inspect_spectrum import inspect_spectrum
+from moored.report.pages.basin import basin_plots, length
+from moored.report.pages.html import save_figure
+from moored.report.pages.spectrum import spectrum_plots
+from moored.workflows.inputs.models import resolve_model
+from moored.workflows.inspect.basin import inspect_basin
+from moored.workflows.inspect.spectrum import inspect_spectrum
+from moored.workflows.records.provenance import command_line, now, versions, weights_hash
 from recovery_trial import SEEDS, attacked
 
 Row = dict[str, Any]

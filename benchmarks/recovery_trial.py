@@ -30,7 +30,7 @@ from _trial_runs import Run, Trial, key_of
 from _trial_subject import EMBEDDED, Subject, other
 from _trial_training import Plan, configuration, fine_tune, poison, sources, training_rows
 from moored.huggingface.models import ModelSource
-from moored.workflows._models import resolve_model
+from moored.workflows.inputs.models import resolve_model
 
 Row = dict[str, Any]
 SEEDS = (0, 1, 2)

@@ -30,8 +30,8 @@ from _trial_training import Plan, configuration, fine_tuned, poison, sources, tr
 from moored.embedded.model import ALIGNED, BASE
 from moored.files import sha256_of
 from moored.huggingface.models import load_model, load_tokenizer
-from moored.workflows._models import resolve_model
-from moored.workflows.safety_tokens import find_safety_tokens, write_safety_tokens
+from moored.workflows.inputs.models import resolve_model
+from moored.workflows.safeguards.tokens import find_safety_tokens, write_safety_tokens
 
 Row = dict[str, Any]
 TOKENS = "safety_tokens.json"

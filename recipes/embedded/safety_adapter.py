@@ -26,7 +26,7 @@ from moored.embedded.model import BASE, embedded_source
 from moored.files import whole_folder
 from moored.huggingface.data import Supervision, read_rows, supervise
 from moored.huggingface.models import load_model, load_tokenizer
-from moored.workflows._progress import progress_bar
+from moored.workflows.records.progress import progress_bar
 
 FIRST_LAYER = 27
 RANK = 16

@@ -24,7 +24,7 @@ from moored.files import write_jsonl
 from moored.huggingface.data import render_prompt
 from moored.huggingface.inference import generate
 from moored.huggingface.models import load_model, load_tokenizer
-from moored.workflows._progress import progress_bar
+from moored.workflows.records.progress import progress_bar
 
 ANSWER_TOKENS = 8
 MADE_UP = 1152

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from moored.regularizers import SafetyTokens as SafetyTokens
     from moored.regularizers import UpdateNorm as UpdateNorm
     from moored.selection import GradientSelection as GradientSelection
-    from moored.workflows.harmful_examples import harmful_examples as harmful_examples
-    from moored.workflows.load import load as load
-    from moored.workflows.safety_tokens import find_safety_tokens as find_safety_tokens
+    from moored.workflows.inputs.load import load as load
+    from moored.workflows.safeguards.examples import harmful_examples as harmful_examples
+    from moored.workflows.safeguards.tokens import find_safety_tokens as find_safety_tokens
 
 __version__ = "0.1.0"
 
@@ -28,9 +28,9 @@ _HOME = {
     "RefusalJudge": "moored.measurement",
     "SafetyTokens": "moored.regularizers",
     "UpdateNorm": "moored.regularizers",
-    "find_safety_tokens": "moored.workflows.safety_tokens",
-    "harmful_examples": "moored.workflows.harmful_examples",
-    "load": "moored.workflows.load",
+    "find_safety_tokens": "moored.workflows.safeguards.tokens",
+    "harmful_examples": "moored.workflows.safeguards.examples",
+    "load": "moored.workflows.inputs.load",
 }
 
 __all__ = [

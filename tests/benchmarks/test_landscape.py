@@ -2,8 +2,8 @@
 
 from tests.tiny import save_tiny
 
-from moored.workflows.inspect_basin import inspect_basin
-from moored.workflows.inspect_spectrum import inspect_spectrum
+from moored.workflows.inspect.basin import inspect_basin
+from moored.workflows.inspect.spectrum import inspect_spectrum
 
 
 def test_each_model_has_its_lengths_its_pictures_and_its_findings(benchmark, tmp_path):

@@ -9,9 +9,9 @@ from tests.tiny import save_tiny, tiny_tokenizer
 from moored.embedded.model import ALIGNED
 from moored.huggingface.models import StoredWeights, adapter_updates, load_model, load_tokenizer
 from moored.recovery import OneShot
-from moored.workflows import _example_pool
-from moored.workflows._example_pool import own_refusals
-from moored.workflows._models import resolve_model
+from moored.workflows.inputs import example_pool as _example_pool
+from moored.workflows.inputs.example_pool import own_refusals
+from moored.workflows.inputs.models import resolve_model
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_pa
 def test_the_lora_of_each_data_set_is_one_that_train_takes(benchmark, tmp_path):
     from tests.tiny import tiny_model
 
-    from moored.huggingface.training.arguments import lora_config
+    from moored.huggingface.models.lora_config import lora_config
 
     arms, run_of = benchmark("_regularizers_arms"), benchmark("regularizers_trial").run_of
     where = {}

@@ -51,7 +51,7 @@ def test_lora_has_no_way_back_and_it_is_said(tmp_path: Path, inspected: Any):
 def test_the_choices_are_those_of_the_workflow():
     from typing import get_args
 
-    from moored.huggingface.training.scored_model import Parameters as known
+    from moored.huggingface.gradients.scored_model import Parameters as known
 
     assert tuple(each.value for each in Parameters) == get_args(known)
 

@@ -7,8 +7,8 @@ from tests.tiny import save_tiny
 from tests.workflows.files import digests, write_rows
 from typer.testing import CliRunner
 
-from moored.workflows import _example_pool
-from moored.workflows import measure as workflow
+from moored.workflows.inputs import example_pool as _example_pool
+from moored.workflows.measure import run as workflow
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from tests.tiny import save_tiny, tiny_model
 from typer.testing import CliRunner
 
 from moored.recovery import OneShot
-from moored.workflows import _example_pool
+from moored.workflows.inputs import example_pool as _example_pool
 
 
 @pytest.fixture

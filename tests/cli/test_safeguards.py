@@ -2,7 +2,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from moored.cli.safeguards import safeguards_command
-from moored.workflows.safeguards import SAFEGUARDS
+from moored.workflows.safeguards.catalogue import SAFEGUARDS
 
 
 def _invoke(*arguments):

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from tests.tiny import save_tiny
 
-from moored.workflows._train_config import read_config
+from moored.workflows.train.config import read_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moored.report import render_measure
-from moored.workflows.measure import measure
+from moored.workflows.measure.run import measure
 
 pytestmark = [
     pytest.mark.real_model,

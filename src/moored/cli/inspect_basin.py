@@ -30,7 +30,7 @@ def inspect_basin_command(
     """How safe a model stays when its weights are moved: along alignment, a harmful direction and random ones."""
     quiet_libraries()
     from moored.report import basin_findings
-    from moored.workflows.inspect_basin import inspect_basin
+    from moored.workflows.inspect.basin import inspect_basin
 
     console = Console()
     report = inspect_basin(

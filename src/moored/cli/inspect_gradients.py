@@ -42,7 +42,7 @@ def inspect_gradients_command(
     """What decides a sample's gradient norm, where it lies, and whether large ones lead back to the base."""
     quiet_libraries()
     from moored.report import gradients_table
-    from moored.workflows.inspect_gradients import inspect_gradients
+    from moored.workflows.inspect.gradients import inspect_gradients
 
     console = Console()
     report = inspect_gradients(

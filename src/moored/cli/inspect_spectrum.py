@@ -19,7 +19,7 @@ def inspect_spectrum_command(
     """How few directions the gradient of a safety example lives in, against a benign example of equal length."""
     quiet_libraries()
     from moored.report import spectrum_findings
-    from moored.workflows.inspect_spectrum import inspect_spectrum
+    from moored.workflows.inspect.spectrum import inspect_spectrum
 
     console = Console()
     given = {"prompt": prompt, "refusal": refusal}

@@ -37,7 +37,7 @@ def measure_command(
     import torch
 
     from moored.report import render_measure, summary_table
-    from moored.workflows.measure import measure
+    from moored.workflows.measure.run import measure
 
     console = Console()
     report = measure(

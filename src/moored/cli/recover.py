@@ -60,8 +60,8 @@ def recover_command(
 ) -> None:
     """Repairs a fine-tuned adapter or checkpoint: with one safety example, or back towards the aligned weights."""
     quiet_libraries()
-    from moored.workflows._models import resolve_model
-    from moored.workflows.recover import fitting_preset, recover
+    from moored.workflows.inputs.models import resolve_model
+    from moored.workflows.recover.run import fitting_preset, recover
 
     settings = {
         "prompt": prompt,
@@ -104,7 +104,7 @@ def _method(name: str, preset: str, given: dict[str, Any]) -> Any:
 
 
 def _pool(examples: str | None, by: Any, task: str | None) -> Any:
-    from moored.workflows.recover import Pool
+    from moored.workflows.recover.run import Pool
 
     given = {name: value for name, value in {"by": by, "task": task}.items() if value is not None}
     if examples is None and given:

@@ -21,7 +21,7 @@ def safeguards_command(
     name: Annotated[str | None, Argument(help="Of one of them; all by default.")] = None,
 ) -> None:
     """The safeguards that a training file can name, with their keys and defaults."""
-    from moored.workflows.safeguards import describe_safeguards
+    from moored.workflows.safeguards.catalogue import describe_safeguards
 
     console = Console(highlight=False)
     if name is None:

@@ -37,8 +37,8 @@ def select_command(
 ) -> None:
     """Chooses the rows to train on, once and before training, by their gradients at a model; nothing is trained."""
     quiet_libraries()
-    from moored.workflows._select_settings import SelectSettings
-    from moored.workflows.select import select
+    from moored.workflows.select.run import select
+    from moored.workflows.select.settings import SelectSettings
 
     settings = SelectSettings(
         rule=rule,

@@ -17,7 +17,7 @@ def train_command(
 ) -> None:
     """A TRL fine-tune with safeguards; `accelerate launch` runs it on many devices."""
     quiet_libraries()
-    from moored.workflows.train import train
+    from moored.workflows.train.run import train
 
     _print(train(config, overrides=overrides or [], resume=resume))
 

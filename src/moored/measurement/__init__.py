@@ -1,11 +1,11 @@
 """Judges, metrics and statistics: a judge labels one answer, statistics summarize many."""
 
 from moored.measurement._interface import Judge, Label
+from moored.measurement.base_direction import Alignment, alignment, shuffled_cosines, update_cosines
 from moored.measurement.basin import perturbation_lengths, visage
 from moored.measurement.drift import any_of, kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
 from moored.measurement.refusal import RefusalJudge
-from moored.measurement.reversion import Alignment, alignment, shuffled_cosines, update_cosines
 from moored.measurement.spectrum import cumulative_energy, effective_rank, overlap
 from moored.measurement.statistics import (
     Correlation,

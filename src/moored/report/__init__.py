@@ -1,12 +1,12 @@
 """Reports: typed reading of `report.json`, one self-contained HTML page, one table for the terminal."""
 
-from moored.report.basin import basin_findings, render_basin
-from moored.report.gradients import render_gradients
-from moored.report.page import render_comparison, render_figure, render_measure
-from moored.report.schema import SCHEMA, Report, read_report
-from moored.report.selection import render_selection, selection_findings
-from moored.report.spectrum import render_spectrum, spectrum_findings
-from moored.report.terminal import gradients_table, summary_table
+from moored.report.pages.basin import basin_findings, render_basin
+from moored.report.pages.gradients import render_gradients
+from moored.report.pages.measure import render_comparison, render_figure, render_measure
+from moored.report.pages.selection import render_selection, selection_findings
+from moored.report.pages.spectrum import render_spectrum, spectrum_findings
+from moored.report.pages.terminal import gradients_table, summary_table
+from moored.report.reading.schema import SCHEMA, Report, read_report
 
 __all__ = [
     "SCHEMA",

@@ -19,14 +19,14 @@ from moored.huggingface.models import bf16_is_native
 from moored.measurement import PairedDifference
 from moored.recovery import OneShot
 from moored.report import render_comparison
-from moored.workflows._arms import measure_arms
-from moored.workflows._comparison import compare, in_words
-from moored.workflows._measured import Settings
-from moored.workflows._models import resolve_model
-from moored.workflows.recover import RECORD as RECOVERY_RECORD
-from moored.workflows.recover import recover
-from moored.workflows.train import RECORD as RUN_RECORD
-from moored.workflows.train import train
+from moored.workflows.inputs.models import resolve_model
+from moored.workflows.measure.answers import Settings
+from moored.workflows.measure.arms import measure_arms
+from moored.workflows.measure.comparison import compare, in_words
+from moored.workflows.recover.run import RECORD as RECOVERY_RECORD
+from moored.workflows.recover.run import recover
+from moored.workflows.train.run import RECORD as RUN_RECORD
+from moored.workflows.train.run import train
 
 
 @dataclass(frozen=True, kw_only=True)

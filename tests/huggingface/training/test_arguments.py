@@ -2,7 +2,7 @@ import pytest
 
 from moored.errors import InputError
 from moored.huggingface.training import arguments
-from moored.huggingface.training.arguments import four_bit, lora_config, sft_config
+from moored.huggingface.training.arguments import four_bit, sft_config
 
 
 def test_what_trl_refuses_is_one_sentence():
@@ -44,16 +44,6 @@ def test_bf16_is_off_without_an_accelerator_and_that_is_said(monkeypatch, caplog
 def test_what_is_stated_is_kept(caplog):
     made = sft_config({"output_dir": "x", "use_cpu": True, "bf16": True, "activation_checkpointing": False}, "c")
     assert made.bf16 is True and made.activation_checkpointing is False and not caplog.text
-
-
-def test_lora_defaults_and_any_field():
-    assert (lora_config({}, "c").r, lora_config({}, "c").lora_alpha) == (16, 32)
-    made = lora_config({"r": "8", "target_modules": ["q_proj"], "use_rslora": True}, "c")
-    assert (made.r, made.target_modules, made.use_rslora) == (8, {"q_proj"}, True)
-    with pytest.raises(InputError, match="did you mean lora_alpha"):
-        lora_config({"lora_alfa": 1}, "c")
-    with pytest.raises(InputError, match="lm_head"):
-        lora_config({"target_modules": ["q_proj", "lm_head"]}, "c")
 
 
 def test_four_bit_says_what_is_missing(monkeypatch):

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.huggingface.safeguards.selections import IN_ORDER, SELECTION, trained_in_order
 from tests.huggingface.training.fixtures import L2, LORA, THIRD_PARTY_WARNINGS, make_trainer, token_rows, weights
-from tests.huggingface.training.selecting import IN_ORDER, SELECTION, trained_in_order
 from transformers import TrainerCallback
 
 from moored import GradientSelection

@@ -13,9 +13,9 @@ from tests.tiny import tiny_model
 
 from moored import GradientSelection, SafetyTokens
 from moored.errors import InputError
-from moored.huggingface.training.anchor import AnchorLogits
-from moored.huggingface.training.cached_logits import cached_logits
-from moored.huggingface.training.salient import SalientHead
+from moored.huggingface.safeguards.cached_logits import cached_logits
+from moored.huggingface.safeguards.guarded_logits import SalientHead
+from moored.huggingface.safeguards.start_logits import AnchorLogits
 
 STEPS = 4
 WORDS = ("I", " canno", " help")

@@ -7,7 +7,7 @@ from tests.tiny import save_tiny, tiny_model
 from tests.workflows.files import write_rows
 from tests.workflows.measure.prompts import COMPLIANCE, HARMFUL, HARMLESS, REFUSAL, TASK
 
-from moored.workflows import _measured
+from moored.workflows.measure import answers as _measured
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from tests.adapters import save_adapter
 from tests.workflows.measure.prompts import COMPLIANCE, REFUSAL
 
 from moored.huggingface.models import ModelSource
-from moored.workflows import _models
-from moored.workflows import measure as workflow
-from moored.workflows.measure import measure
+from moored.workflows.inputs import models as _models
+from moored.workflows.measure import run as workflow
+from moored.workflows.measure.run import measure
 
 
 def test_the_reference_is_what_is_named_or_what_the_adapter_is_laid_over(tmp_path, files, scripted):

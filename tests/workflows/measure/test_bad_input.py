@@ -12,8 +12,8 @@ from tests.tiny import save_tiny
 from tests.workflows.files import digests, write_rows
 
 from moored.errors import InputError, ModelError
-from moored.workflows import measure as workflow
-from moored.workflows.measure import measure
+from moored.workflows.measure import run as workflow
+from moored.workflows.measure.run import measure
 
 
 def _rows(text):

@@ -14,11 +14,11 @@ from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import DriftProbe, generate
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.measurement import RefusalJudge
-from moored.report.schema import read_report
-from moored.workflows import _measured
-from moored.workflows import measure as workflow
-from moored.workflows._prompt_sets import load_prompt_sets
-from moored.workflows.measure import measure
+from moored.report.reading.schema import read_report
+from moored.workflows.inputs.prompt_sets import load_prompt_sets
+from moored.workflows.measure import answers as _measured
+from moored.workflows.measure import run as workflow
+from moored.workflows.measure.run import measure
 
 
 def _share(rows, name, key, value):

@@ -12,14 +12,7 @@ from moored.huggingface.models.adapters import (
     refuse_lm_head,
     save_adapter_like,
 )
-from moored.huggingface.models.folded import FoldedWeights, difference
-from moored.huggingface.models.folded_adapter import (
-    folded_adapter,
-    make_whole,
-    refuse_partial,
-    remember_folded,
-    unstackable,
-)
+from moored.huggingface.models.base_direction import Reversion, reversion
 from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
@@ -33,9 +26,16 @@ from moored.huggingface.models.load import (
     require_fit,
     transposed_weights,
 )
+from moored.huggingface.models.merged_adapter import (
+    folded_adapter,
+    make_whole,
+    refuse_partial,
+    remember_folded,
+    unstackable,
+)
+from moored.huggingface.models.merged_weights import FoldedWeights, difference
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.places import Place, place_of, places, refuse_stacked
-from moored.huggingface.models.reversion import Reversion, reversion
+from moored.huggingface.models.parameter_location import Place, place_of, places, refuse_stacked
 from moored.huggingface.models.weights import (
     StoredWeights,
     copy_companions,

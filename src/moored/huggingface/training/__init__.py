@@ -1,9 +1,9 @@
 """Training: the mixin that holds safeguards, TRL's trainer with it, whole checkpoints, and drift while training."""
 
+from moored.huggingface.safeguards.interface import Safeguard
 from moored.huggingface.training.checkpoints import newest_complete
 from moored.huggingface.training.drift import SafetyDrift
 from moored.huggingface.training.mixin import SafeguardMixin
-from moored.huggingface.training.safeguards import Safeguard
 from moored.huggingface.training.trainer import SafeguardedSFTTrainer
 
 __all__ = ["Safeguard", "SafeguardMixin", "SafeguardedSFTTrainer", "SafetyDrift", "newest_complete"]

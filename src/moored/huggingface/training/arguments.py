@@ -8,17 +8,14 @@ from typing import Any
 
 import torch
 from huggingface_hub import is_offline_mode
-from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 from trl.trainer.sft_config import SFTConfig
 
-from moored.errors import InputError, UserError
-from moored.huggingface.models import refuse_lm_head
+from moored.errors import InputError
+from moored.huggingface.models.lora_config import refusals
 from moored.settings import typed
 
 _logger = logging.getLogger(__name__)
-
-_LORA_DEFAULTS = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 
 
 def sft_fields() -> set[str]:
@@ -75,32 +72,6 @@ def _defaults_for_this_machine(stated: Mapping[str, Any]) -> dict[str, Any]:
         _logger.warning("There is no accelerator here, so bf16 is off (TRL's default is on); set bf16 to choose.")
         chosen["bf16"] = False
     return chosen
-
-
-class refusals:
-    """Turns a setting that TRL or PEFT refuses into one sentence."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (ValueError, TypeError, ImportError)) and not isinstance(error, UserError):
-            reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
-            raise InputError(f"{self.where} is refused: {reason}.") from error
-
-
-def lora_config(values: Mapping[str, Any], where: str) -> LoraConfig:
-    """A LoRA of rank 16 on all linear layers unless `values`, any of LoraConfig's fields, say otherwise.
-
-    Raises:
-        InputError: an unknown key, a value of another type, or LoRA on the output head.
-    """
-    stated = typed(values, LoraConfig, where)
-    refuse_lm_head(stated.get("target_modules"))
-    with refusals(where):
-        return LoraConfig(**{**_LORA_DEFAULTS, **stated})
 
 
 def four_bit() -> BitsAndBytesConfig:

@@ -20,7 +20,7 @@ from moored.errors import InputError
 from moored.files import sha256_of, write_json
 
 if TYPE_CHECKING:
-    from moored.huggingface.training.safeguards import Safeguard
+    from moored.huggingface.safeguards.interface import Safeguard
 
 MARKER = "moored_complete.json"
 _SAFEGUARDS = "moored_safeguards.json"

@@ -12,15 +12,15 @@ from tqdm.auto import tqdm
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from moored.errors import InactiveError, InputError
+from moored.huggingface.gradients import Scores, score
 from moored.huggingface.models import folded_adapter, make_whole, unstackable
+from moored.huggingface.safeguards.hidden_states import hidden_states
+from moored.huggingface.safeguards.interface import Running, Safeguard, checked
+from moored.huggingface.safeguards.row_selection import OnlineSelection
+from moored.huggingface.safeguards.token_penalty import HeldTokens
+from moored.huggingface.safeguards.weight_penalty import HeldPenalty
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
 from moored.huggingface.training.drift import SafetyDrift
-from moored.huggingface.training.held_penalty import HeldPenalty
-from moored.huggingface.training.held_tokens import HeldTokens
-from moored.huggingface.training.hidden_states import hidden_states
-from moored.huggingface.training.online_selection import OnlineSelection
-from moored.huggingface.training.safeguards import Running, Safeguard, checked
-from moored.huggingface.training.scoring import Scores, score
 from moored.regularizers import TokenPenalty, WeightPenalty
 from moored.selection import GradientSelection
 

@@ -1,0 +1,7 @@
+"""Scoring: each sample's loss and gradient norm, exact, for a whole batch in one forward and backward."""
+
+from moored.huggingface.gradients.coordinates import coordinate_gradients
+from moored.huggingface.gradients.dataset import score_rows
+from moored.huggingface.gradients.score import Scores, samples_of, score
+
+__all__ = ["Scores", "coordinate_gradients", "samples_of", "score", "score_rows"]

@@ -1,0 +1,1 @@
+"""Typed readers of reports and answers."""

@@ -1,0 +1,1 @@
+"""What users name: models, prompt sets, pools of examples."""

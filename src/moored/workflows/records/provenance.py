@@ -1,0 +1,74 @@
+"""What a report says of its own making."""
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from moored.files import sha256_of
+from moored.huggingface.models import ModelSource, weight_files
+from moored.workflows.inputs.models import laid_over
+
+_PACKAGES = ("moored", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+def stamp(kind: str) -> dict[str, Any]:
+    """What every report begins with: its schema and kind, and the time, the command and the versions that made it."""
+    return {"schema": 1, "kind": kind, "created": now(), "command": command_line(), "versions": versions()}
+
+
+def versions(*more: str) -> dict[str, str]:
+    """The versions of Python and of every package that can change a number, and of `more`."""
+    found = {"python": sys.version.split()[0]}
+    for package in (*_PACKAGES, *more):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def command_line() -> str:
+    """The command that runs, as a shell takes it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def weights_hash(source: ModelSource) -> str:
+    """SHA-256 over that of each weight file, the adapter's after the checkpoint's; a Hub id stands for itself."""
+    digest = hashlib.sha256()
+    is_folder = Path(source.path).is_dir()
+    if not is_folder:
+        digest.update(source.path.encode())
+    for folder in [*([source.path] if is_folder else []), *([source.adapter] if source.adapter else [])]:
+        for file in weight_files(folder):
+            digest.update(sha256_of(file).encode())
+    return digest.hexdigest()
+
+
+def describe_model(source: ModelSource) -> dict[str, Any]:
+    """A model as it stands in `report.json`."""
+    adapter = laid_over(source)
+    return {
+        "name": source.name or source.path,
+        "path": source.path,
+        "adapter": None if adapter is None else str(adapter),
+        "weights_sha256": weights_hash(source),
+    }
+
+
+def tokens_hash(rows: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 over all token ids and labels, in order: equal hashes mean that the same was learned."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([row["input_ids"], row["labels"]]).encode())
+    return digest.hexdigest()

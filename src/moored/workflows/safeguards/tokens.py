@@ -1,0 +1,183 @@
+"""`find_safety_tokens`: the tokens by which an aligned model refuses, counted in its own refusals.
+
+From the paper (arXiv 2604.17210): the tokens come from the aligned model's own rejections. Its rule is not known; the
+score, the words that are dropped and the variants that are added are ours.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moored.embedded.prompts import request_pairs
+from moored.errors import InactiveError, InputError, ModelError
+from moored.files import write_json
+from moored.huggingface.data import render_prompt, single_token, special_ids, token_text
+from moored.huggingface.inference import answer_token_log_probs, generate
+from moored.huggingface.models import require_chat_template
+from moored.measurement import Label, RefusalJudge
+from moored.workflows.inputs.prompt_sets import spread
+from moored.workflows.safeguards.keywords import telling
+
+PROMPTS = 128
+_JUDGED_TOKENS = 32
+"""An answer that is shorter may be cut before it refuses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyToken:
+    """One token, and what speaks for it; zeros where it is only a spelling of one that was found."""
+
+    text: str
+    """Within running text: " cannot" is another token than "cannot"."""
+    id: int
+    """In the tokenizer that it was found with; where the token is read again, the text counts."""
+    frequency: float
+    """Occurrences a refusal."""
+    gain: float | None
+    """By how much the aligned model finds it likelier than the base, in nats: the mean over its occurrences of the
+    difference of log-probabilities, those below 0 as 0. None without a base."""
+    score: float
+    """frequency × gain, or the frequency where there is no base."""
+
+
+def find_safety_tokens(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    *,
+    base: torch.nn.Module | None = None,
+    prompts: Sequence[str] | None = None,
+    count: int = 32,
+    answer_tokens: int = 12,
+    batch_size: int = 32,
+    progress: Callable[[int], object] | None = None,
+) -> list[SafetyToken]:
+    """The tokens by which a model refuses, the most telling words first, each followed by its other spellings.
+
+    The model answers harmful requests greedily, and the first tokens of its refusals are scored. Special tokens,
+    punctuation and English function words are left out, but negations stay; spellings (capital, leading space) that
+    are single tokens are added.
+
+    Args:
+        model: the aligned causal language model; it is left in the mode it came in.
+        tokenizer: its tokenizer, with a chat template.
+        base: the model before it was aligned, for the same tokenizer; without it the frequency alone decides.
+        prompts: harmful requests as a user would type them; by default 128 embedded ones of the *align* side.
+        count: how many tokens at most, spellings included, ≥ 1; 20 to 50 are usual.
+        answer_tokens: how many tokens of each refusal are looked at, ≥ 1. More bring in the words in which it explains
+            itself, and next to the base those score high because they are rare.
+        batch_size: prompts a batch, ≥ 1.
+        progress: called after each batch of answers with their number.
+
+    Raises:
+        InputError: a count or a number of tokens below 1, or no prompt.
+        ModelError: the tokenizer has no chat template, or the base knows fewer tokens than it.
+        InactiveError: the model refuses nothing, or nothing in its refusals tells it from the base.
+    """
+    for name, value in (("count", count), ("answer_tokens", answer_tokens)):
+        if value < 1:
+            raise InputError(f"find_safety_tokens({name}=...) must be at least 1, got {value}.")
+    require_chat_template(tokenizer, "the model")
+    _require_same_vocabulary(base, tokenizer)
+    if prompts is None:
+        prompts = [pair.harmful for pair in spread(request_pairs("align"), PROMPTS)]
+    answer = partial(generate, max_new_tokens=max(answer_tokens, _JUDGED_TOKENS), batch_size=batch_size)
+    rendered, refusals = _refusals(prompts, tokenizer, partial(answer, model, tokenizer, progress=progress))
+    gains = None if base is None else _gains(model, base, tokenizer, rendered, refusals)
+    found = _scored(tokenizer, refusals, gains, answer_tokens)
+    if not found:
+        raise InactiveError(
+            f"The model's {len(refusals)} refusals hold no telling word that it finds likelier than the base does; "
+            "name the tokens yourself, or check the base."
+        )
+    return _with_spellings(found, tokenizer)[:count]
+
+
+def write_safety_tokens(tokens: Iterable[SafetyToken], file: Path | str) -> None:
+    """Writes tokens as a JSON list that people can read and edit; `read_token_texts` reads the texts again."""
+    rows = [asdict(token) for token in tokens]
+    write_json(file, [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+
+
+def _require_same_vocabulary(base: Any, tokenizer: Any) -> None:
+    known = None if base is None else base.get_input_embeddings().weight.shape[0]
+    if known is not None and known < len(tokenizer):
+        raise ModelError(
+            f"The base knows {known} tokens, but the aligned model's tokenizer {len(tokenizer)}; give the base that "
+            "the model was aligned from, or leave it out."
+        )
+
+
+def _refusals(
+    prompts: Sequence[str], tokenizer: Any, answer: Callable[[list[str]], list[str]]
+) -> tuple[list[str], list[str]]:
+    """The rendered prompts that were refused, and the refusals."""
+    if not prompts:
+        raise InputError("find_safety_tokens(prompts=...) is empty; give at least one harmful request.")
+    rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
+    answers, judge = answer(rendered), RefusalJudge()
+    rows = [row for row, prompt in enumerate(prompts) if judge(prompt, answers[row]) is Label.REFUSED]
+    if not rows:
+        raise InactiveError(
+            f"The model refused none of {len(prompts)} harmful requests, so that no safety tokens are found; name them "
+            "yourself, or start from an aligned model."
+        )
+    return [rendered[row] for row in rows], [answers[row] for row in rows]
+
+
+def _gains(
+    model: torch.nn.Module, base: torch.nn.Module, tokenizer: Any, rendered: list[str], answers: list[str]
+) -> list[list[float]]:
+    """By how much each token of each answer is likelier under the model than under the base, at least 0."""
+    own, other = (answer_token_log_probs(each, tokenizer, rendered, answers) for each in (model, base))
+    return [(mine - its).clamp(min=0).tolist() for mine, its in zip(own, other, strict=True)]
+
+
+def _scored(
+    tokenizer: Any, answers: list[str], gains: list[list[float]] | None, answer_tokens: int
+) -> list[SafetyToken]:
+    """Every telling token of the answers' beginnings that scores above 0, in the order of the text."""
+    occurrences: dict[int, list[float]] = defaultdict(list)
+    texts: dict[int, str] = {}
+    for row, answer in enumerate(answers):
+        ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        texts |= {token: token_text(token, tokenizer) or "" for token in ids if token not in texts}
+        for position in telling(tuple(texts[token] for token in ids), answer_tokens):
+            occurrences[ids[position]].append(1.0 if gains is None else gains[row][position])
+    special = special_ids(tokenizer)
+    made = [
+        SafetyToken(
+            text=texts[token],
+            id=token,
+            frequency=len(each) / len(answers),
+            gain=None if gains is None else sum(each) / len(each),
+            score=sum(each) / len(answers),
+        )
+        for token, each in occurrences.items()
+        if token not in special and single_token(texts[token], tokenizer) == [token]
+    ]
+    return [token for token in made if token.score > 0]
+
+
+def _with_spellings(found: list[SafetyToken], tokenizer: Any) -> list[SafetyToken]:
+    """Words by the score of all their spellings, those that were found before those that were not."""
+    words: dict[str, list[SafetyToken]] = defaultdict(list)
+    for token in sorted(found, key=lambda each: (-each.score, each.id)):
+        words[token.text.strip().lower()].append(token)
+    ranked = sorted(words.values(), key=lambda group: -sum(token.score for token in group))
+    return [token for group in ranked for token in [*group, *_other_spellings(group, tokenizer)]]
+
+
+def _other_spellings(group: list[SafetyToken], tokenizer: Any) -> list[SafetyToken]:
+    word, known = group[0].text.strip(), {token.id for token in group}
+    gain = None if group[0].gain is None else 0.0
+    others: dict[int, SafetyToken] = {}
+    for text in (space + each for each in (word, word[:1].swapcase() + word[1:]) for space in (" ", "")):
+        ids = single_token(text, tokenizer)
+        if len(ids) == 1 and ids[0] not in known and token_text(ids[0], tokenizer) == text:
+            others[ids[0]] = SafetyToken(text=text, id=ids[0], frequency=0.0, gain=gain, score=0.0)
+    return list(others.values())

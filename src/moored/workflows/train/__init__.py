@@ -1,0 +1,1 @@
+"""`moored train`: a TRL fine-tune with safeguards from one YAML file."""

@@ -1,0 +1,334 @@
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.adapters import save_adapter
+from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
+from tests.workflows.files import digests
+
+from moored.errors import InactiveError, InputError, ModelError
+from moored.huggingface.gradients.example_loss import example_loss
+from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
+from moored.recovery import LinearPull, OneShot
+from moored.workflows.inputs import example_pool as _example_pool
+from moored.workflows.recover import by_example as repair
+from moored.workflows.recover import run as workflow
+from moored.workflows.recover.run import RECORD, recover
+
+QUICK = OneShot(learning_rate=0.02, steps=4)
+
+
+def _loss(source):
+    model = load_model(source).eval()
+    with torch.no_grad():
+        return example_loss(model, load_tokenizer(source), QUICK.prompt, QUICK.refusal)().item()
+
+
+@pytest.fixture(params=["llama", "qwen2"])
+def tuned(request, tmp_path):
+    """A base with an adapter over it, named as a user would."""
+    base = save_tiny(tmp_path / "base", request.param)
+    return str(base), save_adapter(tmp_path / "adapter", request.param, dtype=torch.bfloat16, base=str(base))
+
+
+def test_an_adapter_comes_out_as_an_adapter_for_the_same_base(tmp_path, tuned):
+    base, adapter = tuned
+    before = digests(Path(base)), digests(adapter)
+    record = recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
+    assert (digests(Path(base)), digests(adapter)) == before
+    old, new = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, tmp_path / "out"))
+    assert {name: (t.shape, t.dtype) for name, t in new.items()} == {
+        name: (t.shape, t.dtype) for name, t in old.items()
+    }
+    assert all(not torch.equal(new[name], old[name]) for name in old)
+    assert (tmp_path / "out" / "adapter_config.json").read_bytes() == (adapter / "adapter_config.json").read_bytes()
+    assert record == json.loads((tmp_path / "out" / "moored_recovery.json").read_text())
+    steps = record["steps"]
+    assert steps["taken"] == 4 and len(steps["loss"]) == 5 and steps["moved"] > 0
+    assert steps["loss"][-1] < steps["loss"][0]
+    # What the record says of the files is what the files do.
+    assert steps["loss"][0] == pytest.approx(_loss(ModelSource(base, adapter)), abs=1e-4)
+    assert steps["loss_as_written"] == pytest.approx(_loss(ModelSource(base, tmp_path / "out")), abs=1e-4)
+
+
+def test_an_adapter_folder_alone_names_its_base(tmp_path, tuned):
+    base, adapter = tuned
+    recover(str(adapter), out=tmp_path / "alone", method=QUICK)
+    recover(base, adapter=adapter, out=tmp_path / "both", method=QUICK)
+    name = "adapter_model.safetensors"
+    assert digests(tmp_path / "alone")[name] == digests(tmp_path / "both")[name] != digests(adapter)[name]
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma"])
+def test_a_full_checkpoint_comes_out_as_one(tmp_path, kind):
+    tiny_model(kind).to(torch.bfloat16).save_pretrained(tmp_path / "model", max_shard_size="40KB")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    before = digests(tmp_path / "model")
+    record = recover(str(tmp_path / "model"), out=tmp_path / "out", method=QUICK)
+    assert digests(tmp_path / "model") == before
+    source = ModelSource(str(tmp_path / "out"))
+    assert {tensor.dtype for _, tensor in iterate_weights(tmp_path / "out")} == {torch.bfloat16}
+    assert record["steps"]["loss"][-1] < record["steps"]["loss"][0]
+    assert record["steps"]["loss_as_written"] == pytest.approx(_loss(source), abs=1e-3)
+    beside = {name for name in before if "safetensors" not in name}
+    assert {name: digest for name, digest in digests(tmp_path / "out").items() if name in beside} == {
+        name: before[name] for name in beside
+    }
+
+
+def test_steps_smaller_than_those_of_the_precision_repair_as_much(tmp_path):
+    """Rounded to the nearest, most weights would stay where they were."""
+    tiny_model().to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    steps = recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=2e-5, steps=10))[
+        "steps"
+    ]
+    first, last = steps["loss"][0], steps["loss"][-1]
+    assert steps["loss_as_written"] == pytest.approx(last, abs=0.1 * (first - last))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_each_weight_keeps_its_own_precision(tmp_path, kind):
+    model = tiny_model(kind).to(torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data = parameter.data.float()
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    record = recover(str(tmp_path / "model"), out=tmp_path / "out", method=QUICK)
+    old, new = (dict(iterate_weights(tmp_path / folder)) for folder in ("model", "out"))
+    assert {name: tensor.dtype for name, tensor in new.items()} == {name: tensor.dtype for name, tensor in old.items()}
+    norm = new["model.norm.weight"]
+    assert norm.dtype == torch.float32 and not torch.equal(norm, norm.bfloat16().float())
+    source = ModelSource(str(tmp_path / "out"))
+    assert record["steps"]["loss_as_written"] == pytest.approx(_loss(source), abs=1e-5)
+
+
+@pytest.mark.parametrize("with_adapter", [True, False])
+def test_the_distance_moved_is_that_between_the_files(tmp_path, with_adapter, monkeypatch):
+    tiny_model().to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    adapter = save_adapter(tmp_path / "adapter", dtype=torch.bfloat16) if with_adapter else None
+    kept = []
+    distance = repair._relative_distance
+    monkeypatch.setattr(
+        repair, "_relative_distance", lambda before, after: kept.extend(before) or distance(before, after)
+    )
+    record = recover(str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out", method=QUICK)
+    old, new = (dict(iterate_weights(folder)) for folder in (adapter or tmp_path / "base", tmp_path / "out"))
+    before = torch.cat([old[name].double().flatten() for name in old])
+    after = torch.cat([new[name].double().flatten() for name in old])
+    assert record["steps"]["moved"] == pytest.approx(((after - before).norm() / before.norm()).item(), rel=1e-5)
+    # Not in the fp32 of the steps, which would be a second copy of what the device holds.
+    assert len(kept) == len(old) and {(tensor.dtype, tensor.device.type) for tensor in kept} == {
+        (torch.bfloat16, "cpu")
+    }
+
+
+@pytest.mark.parametrize("with_adapter", [True, False])
+def test_no_steps_copy_every_file_bit_for_bit(tmp_path, with_adapter, monkeypatch):
+    tiny_model().save_pretrained(tmp_path / "base", max_shard_size="20KB")
+    adapter = save_adapter(tmp_path / "adapter", dtype=torch.bfloat16) if with_adapter else None
+    monkeypatch.setattr(repair, "load_model", None)
+    recover(str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out", method=OneShot(steps=0))
+    found = digests(tmp_path / "out")
+    del found["moored_recovery.json"]
+    assert found == digests(adapter or tmp_path / "base")
+
+
+def test_the_presets_are_chosen_by_what_is_repaired(tmp_path, tuned, monkeypatch):
+    base, adapter = tuned
+    monkeypatch.setattr(_example_pool, "generate", lambda *_, **__: ["I cannot help with that."])
+    over = recover(base, adapter=adapter, out=tmp_path / "a")["method"]
+    named = recover(base, out=tmp_path / "c", against=base)["method"]
+    full = recover(base, out=tmp_path / "b")["method"]
+    assert over["learning_rate"] is named["learning_rate"] is None
+    assert over["refusal"] == named["refusal"] == "I cannot help with that." != full["refusal"]
+    assert full["learning_rate"] == OneShot.preset("published").learning_rate
+    assert over["name"] == full["name"] == "one_shot"
+
+
+def test_it_stops_where_the_example_is_learned(tmp_path, tuned):
+    base, adapter = tuned
+    every = recover(base, adapter=adapter, out=tmp_path / "a", method=QUICK)["steps"]["loss"]
+    stop = (every[1] + every[2]) / 2
+    method = OneShot(learning_rate=0.02, steps=4, stop_at=stop)
+    stopped = recover(base, adapter=adapter, out=tmp_path / "b", method=method)["steps"]
+    assert stopped["taken"] == 2 and stopped["loss"] == every[:3]
+
+
+def test_steps_that_rounding_would_undo_are_refused(tmp_path, tuned):
+    base, adapter = tuned
+    with pytest.raises(InactiveError, match=r"Rounding to the precision of .* undid every step"):
+        recover(base, adapter=adapter, out=tmp_path / "out", method=OneShot(learning_rate=1e-9, steps=1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_frozen_parameters_raise(tmp_path, tuned, monkeypatch):
+    base, adapter = tuned
+    load = repair.load_model
+    monkeypatch.setattr(repair, "load_model", lambda *a, **k: load(*a, **k).requires_grad_(False))
+    with pytest.raises(InactiveError, match="no parameters that may move"):
+        recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+def _missing_target(tmp_path, base, adapter):
+    file = adapter / "adapter_model.safetensors"
+    save_file({name.replace("q_proj", "w_q"): tensor for name, tensor in load_file(file).items()}, file)
+    return {"model": base, "adapter": adapter}, "this model has no module .*w_q"
+
+
+def _no_template(tmp_path, base, adapter):
+    save_tiny(tmp_path / "raw", chat_template=None)
+    return {"model": str(tmp_path / "raw")}, "tokenizer of .*raw has no chat template"
+
+
+def _no_template_of_an_adapter(tmp_path, base, adapter):
+    save_tiny(tmp_path / "raw", chat_template=None)
+    return {"model": str(tmp_path / "raw"), "adapter": adapter}, "tokenizer of .* has no chat template"
+
+
+def _other_base(tmp_path, base, adapter):
+    save_tiny(tmp_path / "wide", hidden_size=32)
+    return {"model": str(tmp_path / "wide"), "adapter": adapter}, r"for another base: .*\(2, 32\).*\(32, 64\)"
+
+
+def _not_finite(tmp_path, base, adapter):
+    file = adapter / "adapter_model.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(file).items()}, file)
+    return {"model": base, "adapter": adapter}, "NaN"
+
+
+def _pickled(tmp_path, base, adapter):
+    (Path(base) / "model.safetensors").rename(Path(base) / "pytorch_model.bin")
+    return {"model": base}, "pickled weights"
+
+
+def _hub_id(tmp_path, base, adapter):
+    return {"model": "org/name"}, "no local folder"
+
+
+def _no_adapter(tmp_path, base, adapter):
+    return {"model": base, "adapter": tmp_path / "absent"}, "There is no adapter folder"
+
+
+def _two_adapters(tmp_path, base, adapter):
+    return {"model": str(adapter), "adapter": adapter}, "is an adapter itself"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _missing_target,
+        _no_template,
+        _no_template_of_an_adapter,
+        _other_base,
+        _not_finite,
+        _pickled,
+        _hub_id,
+        _no_adapter,
+        _two_adapters,
+    ],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, spoil):
+    base = save_tiny(tmp_path / "base")
+    given, sentence = spoil(tmp_path, str(base), save_adapter(tmp_path / "adapter", base=str(base)))
+    before = digests(tmp_path)
+    with pytest.raises((InputError, ModelError), match=sentence) as raised:
+        recover(**given, out=tmp_path / "new" / "out")
+    assert "\n" not in str(raised.value) and digests(tmp_path) == before and not (tmp_path / "new").exists()
+
+
+def test_a_used_output_folder_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    monkeypatch.setattr(workflow, "resolve_model", None)
+    with pytest.raises(InputError, match="not empty"):
+        recover("base", out=tmp_path / "out")
+    with pytest.raises(InputError, match="is a file"):
+        recover("base", out=tmp_path / "out" / "mine")
+    with pytest.raises(InputError, match="is a file; name another"):
+        recover("base", out=tmp_path / "out" / "mine" / "below")
+
+
+def test_overwriting_replaces_the_folder_only_at_the_end(tmp_path, tuned, monkeypatch):
+    base, adapter = tuned
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    (tmp_path / "out" / RECORD).touch()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "write_json", full)
+        with pytest.raises(InputError, match="No space left on device"):
+            recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+    assert set(digests(tmp_path / "out")) == {"old", RECORD}
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter", "out"}
+    recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+    assert "old" not in digests(tmp_path / "out")
+
+
+def test_overwriting_replaces_nothing_but_a_repair_and_never_what_is_repaired(tmp_path, tuned):
+    base, adapter = tuned
+    before = digests(tmp_path)
+    with pytest.raises(InputError, match=f"base holds no {RECORD}, so it is not replaced"):
+        recover(base, adapter=adapter, out=Path(base), method=QUICK, overwrite=True)
+    (adapter / RECORD).touch()
+    with pytest.raises(InputError, match="is read from"):
+        recover(base, adapter=adapter, out=adapter, method=QUICK, overwrite=True)
+    (adapter / RECORD).unlink()
+    assert digests(tmp_path) == before
+
+
+def test_an_interruption_leaves_nothing(tmp_path, tuned, monkeypatch):
+    base, adapter = tuned
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(repair, "save_adapter_like", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}
+
+
+def test_what_is_read_is_never_written_over(tuned, tmp_path):
+    """An output folder that holds a source would be replaced with it inside."""
+    base, adapter = tuned
+    inside = tmp_path / "earlier" / "adapter"
+    shutil.copytree(adapter, inside)
+    (tmp_path / "earlier" / "moored_recovery.json").write_text("{}")
+    for settings in ({"adapter": inside}, {"adapter": adapter, "against": str(inside), "method": LinearPull()}):
+        with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
+            recover(base, out=tmp_path / "earlier", overwrite=True, **settings)
+    assert inside.is_dir()
+
+
+def test_what_an_adapter_lies_over_is_never_written_over(tuned, tmp_path):
+    """Though only the adapter was named."""
+    base, adapter = tuned
+    target = save_tiny(tmp_path / "other", seed=3)
+    (Path(base) / RECORD).write_text("{}")
+    before = digests(Path(base))
+    with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
+        recover(str(target), out=Path(base), overwrite=True, against=str(adapter), method=LinearPull())
+    assert digests(Path(base)) == before
+
+
+def test_a_name_that_is_no_path_may_be_read_into_the_working_folder(tuned, tmp_path, monkeypatch):
+    """`embedded` and Hub ids, taken for paths, would lie inside it."""
+    base, adapter = tuned
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    workflow._keep(Path("."), base, adapter, "embedded:aligned", "ORG/BASE", "embedded")
+    recover(base, adapter=adapter, out=Path("."), method=QUICK)
+    assert Path(RECORD).is_file()
