@@ -5,6 +5,7 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
+from pathlib import Path
 from reprlib import Repr
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -79,9 +80,11 @@ def _as_it_is(value: Any, option: Any) -> Any:
 
 
 def _parsed(value: Any, option: Any) -> Any:
-    """An int where a float is due, numbers and truth values that YAML left as text, names of an enumeration."""
+    """An int where a float is due, paths, numbers and truth values that YAML left as text, names of an enumeration."""
     if option is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if option is Path and isinstance(value, str):
+        return Path(value)
     if option is bool and isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower(), _MISFIT)
     if isinstance(value, str) and option in (int, float):
@@ -112,6 +115,7 @@ _WORDS: dict[Any, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
     str: ("a text", "texts"),
+    Path: ("a path", "paths"),
     bool: ("true or false", "true or false"),
     type(None): ("null", "null"),
     dict: ("a mapping", "mappings"),

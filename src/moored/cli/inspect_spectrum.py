@@ -1,32 +1,21 @@
 """`moored inspect spectrum`."""
 
-from typing import Annotated
-
-from typer import Option
-
-from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
+from moored.cli._command import command
+from moored.cli._options import Console, quiet_libraries
+from moored.workflows.inspect.settings import SpectrumSettings
 
 
-def inspect_spectrum_command(
-    model: AnyModel,
-    out: ReportFolder,
-    adapter: OverlaidAdapter = None,
-    prompt: Annotated[str | None, Option(help="The harmful request of the safety example.", show_default=False)] = None,
-    refusal: Annotated[str | None, Option(help="The refusal to it.", show_default=False)] = None,
-    batch: Annotated[int, Option(help="Safety examples that it is compared with.")] = 16,
-    top: Annotated[int, Option(help="Singular vectors of which the overlap is taken.")] = 20,
-) -> None:
-    """How few directions the gradient of a safety example lives in, against a benign example of equal length."""
+def inspect_spectrum(settings: SpectrumSettings) -> None:
+    """Shows how few directions the gradient of a safety example has, compared with a benign example of equal length."""
     quiet_libraries()
     from moored.report import spectrum_findings
-    from moored.workflows.inspect.spectrum import inspect_spectrum
+    from moored.workflows.inspect import spectrum
 
-    console = Console()
-    given = {"prompt": prompt, "refusal": refusal}
-    example = {name: value for name, value in given.items() if value is not None}
-    report = inspect_spectrum(
-        model, out=out, adapter=adapter, batch=batch, top=top, console=Console(stderr=True), **example
-    )
+    report = spectrum.inspect_spectrum(settings, console=Console(stderr=True))
+    console = Console(highlight=False, soft_wrap=True)
     for sentence in spectrum_findings(report):
-        console.print(sentence, highlight=False)
-    console.print(f"Report: {out / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
+        console.print(sentence)
+    console.print(f"Report: {settings.out}/index.html", markup=False)
+
+
+inspect_spectrum_command = command(SpectrumSettings, inspect_spectrum)

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from moored.files import sha256_of
 from moored.huggingface.models import ModelSource, weight_files
+from moored.report.reading.record import ModelRecord
 from moored.workflows.inputs.models import laid_over
 
 _PACKAGES = ("moored", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
@@ -20,6 +21,19 @@ _PACKAGES = ("moored", "torch", "transformers", "trl", "peft", "accelerate", "da
 def stamp(kind: str) -> dict[str, Any]:
     """What every report begins with: its schema and kind, and the time, the command and the versions that made it."""
     return {"schema": 1, "kind": kind, "created": now(), "command": command_line(), "versions": versions()}
+
+
+class Origin(TypedDict):
+    """What made a report."""
+
+    created: str
+    command: str
+    versions: dict[str, str]
+
+
+def origin() -> Origin:
+    """Returns the time, the command and the versions of this run, as every report holds them."""
+    return Origin(created=now(), command=command_line(), versions=versions())
 
 
 def versions(*more: str) -> dict[str, str]:
@@ -64,6 +78,17 @@ def describe_model(source: ModelSource) -> dict[str, Any]:
         "adapter": None if adapter is None else str(adapter),
         "weights_sha256": weights_hash(source),
     }
+
+
+def model_record(source: ModelSource) -> ModelRecord:
+    """Describes a model as reports hold it."""
+    adapter = laid_over(source)
+    return ModelRecord(
+        name=source.name or source.path,
+        path=source.path,
+        adapter=None if adapter is None else str(adapter),
+        weights_sha256=weights_hash(source),
+    )
 
 
 def tokens_hash(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -1,0 +1,62 @@
+"""From a dataclass of settings to a command: one argument or option for each field, its docstring the help text."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from moored.verbs import Settings, has_default, meanings, positional
+
+Given = TypeVar("Given", bound=Settings)
+
+
+def command(kind: type[Given], run: Callable[[Given], None]) -> Callable[..., None]:
+    """Makes what typer takes for a command.
+
+    Args:
+        kind: the settings; a field without a default, and `out`, must be given on the command line.
+        run: what the command does with them; its docstring is the command's help.
+    """
+
+    def call(**given: Any) -> None:
+        run(kind(**given))
+
+    parameters = _parameters(kind)
+    call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    call.__doc__, call.__name__ = run.__doc__, run.__name__
+    return call
+
+
+def _parameters(kind: type[Settings]) -> list[inspect.Parameter]:
+    hints: dict[str, Any] = get_type_hints(kind)
+    help_texts, first = meanings(kind), positional(kind)
+    return [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default if _may_be_left_out(each) else inspect.Parameter.empty,
+            annotation=Annotated[_type(each, hints[each.name]), _info(each, help_texts[each.name], each.name in first)],
+        )
+        for each in sorted(fields(kind), key=lambda each: each.name not in first)
+    ]
+
+
+def _may_be_left_out(setting: Field) -> bool:
+    return has_default(setting) and setting.name != "out"
+
+
+def _type(setting: Field, hint: Any) -> Any:
+    """Only in Python may a report stay unwritten."""
+    return Path if setting.name == "out" else hint
+
+
+def _info(setting: Field, help_text: str, is_argument: bool) -> Any:
+    if is_argument:
+        return typer.Argument(help=help_text)
+    flag = f"--{setting.name.replace('_', '-')}"
+    # A default that is None is told in words by the help text itself.
+    return typer.Option(flag, help=help_text, show_default=setting.default is not None)

@@ -1,0 +1,162 @@
+"""What every report is: a typed record that is read and written in one place."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from moored.errors import InputError
+from moored.files import read_text, whole_folder, write_json
+from moored.report.reading.text import visible
+
+SCHEMA = 2
+FILE = "report.json"
+Kind = TypeVar("Kind", bound="Report")
+
+
+class Record:
+    """The base of reports and of the records inside them: no number is NaN or infinite, unknown keys are left alone."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False, extra="ignore")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord(Record):
+    """Which model was looked at."""
+
+    name: str
+    """The name as the user wrote it."""
+    path: str
+    adapter: str | None = None
+    weights_sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.adapter is None else f"{self.name} + {self.adapter}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Record):
+    """What one command found; `report.json` holds its fields, and what made them."""
+
+    kind: ClassVar[str]
+    """The command's name."""
+
+    created: str
+    """The time of writing in UTC, ISO 8601."""
+    command: str
+    versions: Mapping[str, str]
+    seconds: float | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The main table, one dictionary a row, as `pandas.DataFrame` takes it."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `report.json`."""
+        values = _adapter(type(self)).dump_python(self, mode="json", exclude=set(self.beside))
+        return {"schema": SCHEMA, "kind": self.kind, **values}
+
+    beside: ClassVar[Sequence[str]] = ()
+    """The fields that are written to files of their own, by `write_beside`."""
+
+    def write_beside(self, folder: Path) -> None:
+        """Writes what does not stand in `report.json` into the report's folder."""
+
+    def write(self, folder: Path) -> None:
+        """Writes all files of the report, and its page, into a folder that is there."""
+        write_json(folder / FILE, self.to_dict())
+        self.write_beside(folder)
+        if type(self) in _PAGES:
+            _PAGES[type(self)](folder)
+
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Writes the report folder, whole or not at all.
+
+        Args:
+            folder: where it is written; must be empty or absent unless `overwrite`.
+            overwrite: whether what is there may be replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: the folder is in use or cannot be written.
+        """
+        with whole_folder(folder, overwrite=overwrite) as temporary:
+            self.write(temporary)
+        return Path(folder)
+
+    def _repr_html_(self) -> str:
+        """The main table, as a notebook shows it."""
+        rows = self.rows()
+        if not rows:
+            return "<p>nothing was measured</p>"
+        head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+        body = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row.values())}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return escape(visible(f"{value:.4g}" if isinstance(value, float) else str(value)))
+
+
+_PAGES: dict[type[Report], Callable[[Path], Path]] = {}
+
+
+def page_of(kind: type[Report]) -> Callable[[Callable[[Path], Path]], Callable[[Path], Path]]:
+    """Registers the function that draws `index.html` from the folder of a kind of report."""
+
+    def register(draw: Callable[[Path], Path]) -> Callable[[Path], Path]:
+        _PAGES[kind] = draw
+        return draw
+
+    return register
+
+
+def read_record(kind: type[Kind], folder: Path | str) -> Kind:
+    """Reads `folder/report.json`.
+
+    Raises:
+        InputError: the file is missing, is not JSON, is another command's, was written by a newer moored, or holds a
+            value that the field cannot hold; the sentence names the file and the field.
+    """
+    path = Path(folder) / FILE
+    values = _object(path)
+    schema, found = values.get("schema"), values.get("kind")
+    if found != kind.kind:
+        raise InputError(f"{path} is a report of kind {found!r}, not of {kind.kind}; name another folder.")
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise InputError(f"{path} has the schema {schema!r} and this moored reads {SCHEMA}; update moored.")
+    try:
+        return _adapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first(error)}; run moored {kind.kind} again.") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); run the command that wrote it again.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is no report, since it holds no JSON object; name another folder.")
+    return values
+
+
+def _first(error: ValidationError) -> str:
+    """The first complaint, with the address of the value."""
+    complaint = error.errors()[0]
+    address = ".".join(str(part) for part in complaint["loc"])
+    return f"`{address}` is {visible(repr(complaint['input']))[:40]} ({complaint['msg']})"
+
+
+@cache
+def _adapter(kind: type) -> Any:
+    return TypeAdapter(kind)
