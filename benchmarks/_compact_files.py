@@ -87,6 +87,8 @@ def _in_few_lines(value: Any, indent: str = "") -> str:
         return flat
     deeper = f"{indent} "
     begin, end = "{}" if isinstance(value, dict) else "[]"
-    names = [f"{json.dumps(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
+    names = (
+        [f"{json.dumps(key, ensure_ascii=False)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
+    )
     lines = [f"{deeper}{name}{_in_few_lines(each, deeper)}" for name, each in zip(names, inside, strict=True)]
     return "\n".join([begin, ",\n".join(lines), f"{indent}{end}"])
