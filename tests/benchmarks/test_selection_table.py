@@ -78,3 +78,11 @@ def test_only_seeds_of_both_arms_are_compared_each_with_its_own(table):
 def test_where_nothing_differs_no_smallest_difference_is_made_up(table):
     sentence = _verdict(table, [20, 20], [20, 20])
     assert ": no difference showed: " in sentence and "would show" not in sentence
+
+
+def test_an_arm_has_its_own_runs_seed_by_seed_and_none_of_an_arm_that_begins_alike(benchmark):
+    runs_of = benchmark("_trial_table").runs_of
+    names = ("again/auto-seed0", "auto-seed1", "auto-small-seed0", "auto-seed0", "aligned")
+    arms = {name: {"name": name, "key": "now"} for name in names} | {"auto-seed2": {"name": "", "key": "before"}}
+    assert [run["name"] for run in runs_of(arms, "auto", "now")] == ["auto-seed0", "auto-seed1"]
+    assert [run["name"] for run in runs_of(arms, "aligned", "now")] == ["aligned"]
