@@ -32,7 +32,7 @@ def test_values_of_yaml_and_of_a_command_line_get_their_types():
 @pytest.mark.parametrize(
     ("stated", "sentence"),
     [
-        ({"learning_rate": "fast"}, "c: learning_rate is 'fast', but it must be a number"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast', but it must be a number"),
         ({"max_length": "long"}, "max_length is 'long', but it must be a whole number or null"),
         ({"packing": "perhaps"}, "packing is 'perhaps', but it must be true or false"),
         ({"seed": True}, "seed is True, but it must be a whole number"),
