@@ -6,7 +6,7 @@ from moored.huggingface.training.arguments import four_bit, sft_config
 
 
 def test_what_trl_refuses_is_one_sentence():
-    with pytest.raises(InputError, match="settings are refused: .*nowhere"):
+    with pytest.raises(InputError, match=r"settings are refused: .*nowhere"):
         sft_config({"output_dir": "x", "bf16": False, "lr_scheduler_type": "nowhere"})
 
 
