@@ -94,7 +94,7 @@ def _parsed(value: Any, option: Any) -> Any:
             return _MISFIT
     if isinstance(option, type) and issubclass(option, Enum):
         return value if value in [member.value for member in option] else _MISFIT
-    return _members(value, option) if isinstance(value, list) else _MISFIT
+    return _members([*value], option) if isinstance(value, list | tuple) else _MISFIT
 
 
 def _members(value: list[Any], option: Any) -> Any:

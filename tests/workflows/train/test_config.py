@@ -47,7 +47,7 @@ def test_the_command_line_lays_over_the_file(config):
         (LEAST + "learning_rat: 1", "unknown key learning_rat; did you mean learning_rate?"),
         (LEAST + "rendre: raw", "unknown key rendre; did you mean render?"),
         (LEAST + "drift: {stopp: 1}", "drift: unknown key stopp; did you mean stop?"),
-        (LEAST + "model_name_or_path: x", "model_name_or_path, which is called model here"),
+        (LEAST + "model_name_or_path: x", "the key model_name_or_path is called model here"),
         (LEAST + "lora_r: 8", r"the key lora_r is called lora: \{r: …\} here"),
         (LEAST + "render: chatty", "render is 'chatty', but it must be chat, raw"),
         (LEAST + "safeguards: [l2]", r"safeguards is \['l2'\], but it must be a list of mappings"),
