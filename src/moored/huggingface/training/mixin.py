@@ -21,6 +21,7 @@ from moored.huggingface.safeguards.token_penalty import HeldTokens
 from moored.huggingface.safeguards.weight_penalty import HeldPenalty
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
 from moored.huggingface.training.drift import SafetyDrift
+from moored.huggingface.training.readable import require_readable
 from moored.regularizers import TokenPenalty, WeightPenalty
 from moored.selection import GradientSelection
 
@@ -46,6 +47,7 @@ class SafeguardMixin(_Trainer):
 
     Raises:
         InputError: a safeguard that this trainer cannot supply, or two of one name.
+        ModelError: a safeguard that reads the output head or the rows' labels, and a model that is not causal.
         InactiveError: a safeguard that finds nothing to choose from or to guard or, while training, a penalty that
             stays at exactly zero although the weights that it guards have moved.
     """
@@ -95,6 +97,8 @@ class SafeguardMixin(_Trainer):
             )
         if self.args.fp16:
             raise InputError(f"Gradients too small for fp16 would distort {settings.name}; train in bf16 or fp32.")
+        assert self.model is not None
+        require_readable(self.model, head=settings.make_rule().scored)
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         packed = getattr(self, "padding_free", False)
         return OnlineSelection(settings, process=self.args.process_index, pool=None if packed else per_step)
