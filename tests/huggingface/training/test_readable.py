@@ -4,16 +4,21 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from tests.huggingface.gradients.models import padded, rows
-from tests.huggingface.training.fixtures import THIRD_PARTY_WARNINGS, token_rows
+from tests.huggingface.training.fixtures import THIRD_PARTY_WARNINGS, make_trainer, token_rows
 from tests.tiny import SIZES, tiny_model, tiny_tokenizer
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
@@ -22,9 +27,10 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from trl import GRPOConfig, GRPOTrainer
 
 from moored import GradientSelection, HarmfulDirection, SafetyTokens, UpdateNorm
-from moored.errors import ModelError
+from moored.errors import InputError, ModelError
 from moored.huggingface.gradients import score
 from moored.huggingface.training import SafeguardMixin
 from moored.huggingface.training.readable import require_readable
@@ -65,6 +71,10 @@ class _Trainer(SafeguardMixin, Trainer):
     """Any trainer."""
 
 
+class _Grpo(SafeguardMixin, GRPOTrainer):
+    """It makes its rows itself."""
+
+
 def _trainer(folder, model, *safeguards):
     arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none")
     return _Trainer(
@@ -99,6 +109,50 @@ def _scaled():
 def test_logits_of_an_unknown_kind_are_refused_at_construction(tmp_path, safeguard):
     with pytest.raises(ModelError, match="makes its logits in a way that is not known"):
         _trainer(tmp_path, _scaled(), SAFEGUARDS[safeguard])
+
+
+@pytest.mark.parametrize("strategy", ["bfd_split", "wrapped"])
+@pytest.mark.filterwarnings("ignore:.*(attention implementation|padding-free|max_length).*:UserWarning")
+def test_the_beginnings_of_answers_are_not_looked_for_where_answers_are_cut(tmp_path, strategy):
+    packed = {"packing": True, "packing_strategy": strategy, "max_length": 16, "rows": token_rows(8)}
+    tokens = {"strength": 1.0, "tokens": ["I", "S"], "reference": "model"}
+    with pytest.raises(InputError, match=f"packing_strategy: {strategy} cuts answers apart"):
+        make_trainer(tmp_path, safeguards=[SafetyTokens(**tokens, first=1)], **packed)
+    assert make_trainer(tmp_path, safeguards=[SafetyTokens(**tokens)], **packed)._tokens
+
+
+@pytest.mark.parametrize("safeguard", ["selection", "at_random", "tokens", "cached_tokens"])
+def test_a_trainer_that_generates_its_rows_is_refused_before_it_does(tmp_path, safeguard):
+    arguments = GRPOConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", activation_checkpointing=False,
+        per_device_train_batch_size=2, num_generations=2, max_completion_length=4,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="reads the tokens and labels of the batches, and _Grpo generates its own"):
+        _Grpo(
+            model=tiny_model().train(), args=arguments, train_dataset=Dataset.from_list([{"prompt": "Who?"}] * 4),
+            processing_class=tiny_tokenizer(), reward_funcs=lambda completions, **_: [0.0] * len(completions),
+            safeguards=[SAFEGUARDS[safeguard]],
+        )  # fmt: skip
+
+
+def test_sharded_weights_are_refused(tmp_path):
+    """As a model has that transformers loads with `distributed_config`."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = tiny_model()
+        shards = distribute_tensor(model.lm_head.weight.detach(), init_device_mesh("cpu", (1,)), [Shard(0)])
+        model.lm_head.weight = nn.Parameter(shards)
+        with pytest.raises(ModelError, match=r"LlamaForCausalLM are sharded, .* without distributed_config"):
+            require_readable(model, head=True)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_decoder_that_is_not_where_the_class_says_is_found():
+    sizes = {**SIZES, "intermediate_size_mlp": 32, "num_local_experts": 2, "max_position_embeddings": 64}
+    model = Llama4ForCausalLM(Llama4TextConfig(**sizes))
+    assert model.base_model is model
+    require_readable(model, head=True)
 
 
 def test_a_selection_at_random_looks_at_no_logits(tmp_path):

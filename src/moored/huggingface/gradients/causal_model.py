@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from moored.errors import ModelError
@@ -69,6 +70,11 @@ def split(model: nn.Module) -> CausalModel:
         raise ModelError(
             f"The output head of {type(whole).__name__} is no plain linear layer, as {_READERS} need one; take LoRA "
             "off the output head, or leave them out."
+        )
+    if any(isinstance(parameter, DTensor) for parameter in whole.parameters()):
+        raise ModelError(
+            f"The weights of {type(whole).__name__} are sharded, and {_READERS} need them whole; load the model "
+            "without distributed_config, or leave these safeguards out."
         )
     backbone = _backbone(whole)
     if backbone is None:

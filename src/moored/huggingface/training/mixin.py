@@ -21,7 +21,7 @@ from moored.huggingface.safeguards.token_penalty import HeldTokens
 from moored.huggingface.safeguards.weight_penalty import HeldPenalty
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
 from moored.huggingface.training.drift import SafetyDrift
-from moored.huggingface.training.readable import require_readable
+from moored.huggingface.training.readable import cuts_documents, require_labelled_rows, require_readable
 from moored.regularizers import TokenPenalty, WeightPenalty
 from moored.selection import GradientSelection
 
@@ -91,9 +91,11 @@ class SafeguardMixin(_Trainer):
                 )
 
     def _selecting(self, settings: GradientSelection) -> OnlineSelection:
-        if getattr(self.args, "packing", False) and getattr(self.args, "packing_strategy", None) == "wrapped":
+        require_labelled_rows(self, settings.name)
+        cut = cuts_documents(self.args)
+        if cut is not None:
             raise InputError(
-                f"{settings.name} keeps or drops whole documents, which packing_strategy: wrapped cuts apart; use bfd."
+                f"{settings.name} keeps or drops whole documents, which packing_strategy: {cut} cuts apart; use bfd."
             )
         if self.args.fp16:
             raise InputError(f"Gradients too small for fp16 would distort {settings.name}; train in bf16 or fp32.")
@@ -104,6 +106,13 @@ class SafeguardMixin(_Trainer):
         return OnlineSelection(settings, process=self.args.process_index, pool=None if packed else per_step)
 
     def _guarding(self, settings: Any) -> HeldTokens:
+        require_labelled_rows(self, settings.name)
+        cut = cuts_documents(self.args)
+        if cut is not None and settings.first is not None:
+            raise InputError(
+                f"{settings.name} with first looks for the beginning of each answer, and packing_strategy: {cut} cuts "
+                "answers apart; use bfd, or leave first out."
+            )
         if self.args.n_gpu > 1:
             raise InputError(f"{settings.name} needs one process for each GPU; start with accelerate launch.")
         if self._tokenizer is None:
