@@ -20,6 +20,7 @@ from moored.huggingface.safeguards.row_selection import OnlineSelection
 from moored.huggingface.safeguards.token_penalty import HeldTokens
 from moored.huggingface.safeguards.weight_penalty import HeldPenalty
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
+from moored.huggingface.training.divergence import Divergence
 from moored.huggingface.training.drift import SafetyDrift
 from moored.huggingface.training.readable import cuts_documents, require_labelled_rows, require_readable
 from moored.regularizers import TokenPenalty, WeightPenalty
@@ -50,12 +51,17 @@ class SafeguardMixin(_Trainer):
         ModelError: a safeguard that reads the output head or the rows' labels, and a model that is not causal.
         InactiveError: a safeguard that finds nothing to choose from or to guard or, while training, a penalty that
             stays at exactly zero although the weights that it guards have moved.
+        DivergedError: at a checkpoint or at the end of a training with a safeguard on, a loss or trained weights that
+            are not finite; set `refuse_divergence` to choose.
     """
 
     def __init__(self, *args: Any, safeguards: Sequence[Safeguard] = (), **kwargs: Any) -> None:
         active = checked(safeguards)
         super().__init__(*args, **kwargs)
         self.safeguards = tuple(safeguards)
+        # Without a safeguard the run is the plain one, which goes on.
+        self.refuse_divergence = bool(active)
+        self._divergence = Divergence()
         if active and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise InputError("Safeguards cannot read sharded weights yet; run without FSDP and DeepSpeed.")
         self._require_stackable()
@@ -145,7 +151,9 @@ class SafeguardMixin(_Trainer):
                     held.prepare(*batches)
         if self.safeguards:
             self.accelerator.print(self._summary())
+        self._divergence = Divergence()
         output = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._require_finite()
         if any(held.share is None for held in (*self._held, *self._tokens)):
             self._drained(output.training_loss)  # The run was too short to log its loss.
         for running in self._running():
@@ -260,6 +268,7 @@ class SafeguardMixin(_Trainer):
         loss = super().training_step(*args, **kwargs)
         if self._in_loss is not None:
             loss, self._in_loss = loss - self._in_loss.to(loss), None
+        self._divergence.watch(loss, self.state.global_step + 1)
         # DDP has averaged the gradients by now, and all processes have the same penalty.
         if self._held and self.accelerator.sync_gradients:
             scale = self._scale()
@@ -314,7 +323,13 @@ class SafeguardMixin(_Trainer):
         if below is not None and not _internal_call and self.args.should_save:
             make_whole(Path(folder), below)
 
+    def _require_finite(self) -> None:
+        if self.refuse_divergence:
+            assert self.model is not None
+            self._divergence.refuse(self.model, self.state.global_step, self._over_processes)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._require_finite()
         # Older checkpoints go only once the new one is marked: otherwise a crash in between would leave none.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ def train(
 
     The run's folder gets the adapter (or, with `lora: null`, the checkpoint), the tokenizer with its chat template,
     the checkpoints, and `moored_run.json`. Where the run starts from a base with an adapter, the new adapter is for
-    that base and holds both.
+    that base and holds both. A run that fails after its first step leaves no adapter, and the `error` in its record.
 
     Args:
         config: a flat YAML file; see `TrainConfig` for our keys, every other one is a field of TRL's SFTConfig.
@@ -53,7 +54,7 @@ def train(
         What is written to `moored_run.json`.
 
     Raises:
-        UserError: whatever the user can put right.
+        UserError: whatever the user can put right, a training that diverged among it; there is no result then.
     """
     started = time.perf_counter()
     settings = read_config(config, overrides)
@@ -103,13 +104,15 @@ def train(
             trainer.accelerator.print(f"Going on {whence}.")
         try:
             done = trainer.train(None if checkpoint is None else str(checkpoint))
-        except UserError:
+        except UserError as error:
             if main_process and not resume and not trainer.state.global_step:
                 # A run that took no step leaves nothing, so that its folder can be named again.
                 findings.forget()
                 (out / RECORD).unlink()
                 if not any(out.iterdir()):
                     out.rmdir()
+            elif main_process:
+                write_json(out / RECORD, {**record, "error": str(error)})
             raise
         _save(trainer, out)
         record |= {
@@ -192,6 +195,8 @@ def _tokens(settings: TrainConfig, name: str, split: str, tokenizer: Any, argume
 
 def _record(settings: TrainConfig, source: ModelSource, data: _Data, safeguards: Sequence[Any]) -> dict[str, Any]:
     stated = {key: value for key, value in asdict(settings).items() if key != "trl"} | dict(settings.trl)
+    # JSON has no number for a clipping at infinity.
+    stated = {key: str(value) if value in (inf, -inf) else value for key, value in stated.items()}
     is_start = settings.reference is None
     return {
         **stamp("train"),
