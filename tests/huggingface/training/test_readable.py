@@ -27,7 +27,8 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from moored import GradientSelection, HarmfulDirection, SafetyTokens, UpdateNorm
 from moored.errors import InputError, ModelError
@@ -53,7 +54,7 @@ _T5 = {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1,
 class _Bidirectional(LlamaForCausalLM):
     """Its head is a plain one, and every token sees all others."""
 
-    def forward(self, input_ids: Any = None, **more: Any) -> Any:
+    def forward(self, input_ids: Any = None, **more: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         mask = torch.zeros(1, 1, input_ids.shape[1], input_ids.shape[1])
         return super().forward(input_ids=input_ids, attention_mask=mask, **more)
 
@@ -137,7 +138,8 @@ def test_a_trainer_that_generates_its_rows_is_refused_before_it_does(tmp_path, s
 
 def test_sharded_weights_are_refused(tmp_path):
     """As a model has that transformers loads with `distributed_config`."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    store = torch.distributed.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         model = tiny_model()
         shards = distribute_tensor(model.lm_head.weight.detach(), init_device_mesh("cpu", (1,)), [Shard(0)])
