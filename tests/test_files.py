@@ -56,6 +56,14 @@ def test_a_folder_that_failed_leaves_nothing_not_even_its_parents(tmp_path, fail
     assert _names(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_json_is_refused_and_leaves_the_old_file(tmp_path, number):
+    write_json(tmp_path / "a.json", {"loss": 1.0})
+    with pytest.raises(InputError, match=r"a\.json is not written, since one of its numbers is NaN or infinite.*\.$"):
+        write_json(tmp_path / "a.json", {"deep": [{"loss": number}]})
+    assert _names(tmp_path) == ["a.json"] and json.loads((tmp_path / "a.json").read_text()) == {"loss": 1.0}
+
+
 def test_a_folder_appears_whole_with_ordinary_permissions(tmp_path):
     with whole_folder(tmp_path / "out") as temporary:
         (temporary / "inner").mkdir(mode=0o700)

@@ -233,9 +233,20 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes one JSON value, indented, whole or not at all."""
+    """Writes one JSON value, indented, whole or not at all.
+
+    Raises:
+        InputError: the value holds NaN or infinity, which JSON has no words for.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not written, since one of its numbers is NaN or infinite; check the settings and the weights "
+            "of the models."
+        ) from error
     with whole_file(path) as temporary:
-        _write(temporary, [json.dumps(value, indent=2, ensure_ascii=False)])
+        _write(temporary, [text])
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from tests.adapters import save_adapter
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 from tests.workflows.files import digests
 
-from moored.errors import InactiveError, InputError, ModelError
+from moored.errors import DivergedError, InactiveError, InputError, ModelError
 from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
 from moored.recovery import LinearPull, OneShot
@@ -54,6 +54,22 @@ def test_an_adapter_comes_out_as_an_adapter_for_the_same_base(tmp_path, tuned):
     # What the record says of the files is what the files do.
     assert steps["loss"][0] == pytest.approx(_loss(ModelSource(base, adapter)), abs=1e-4)
     assert steps["loss_as_written"] == pytest.approx(_loss(ModelSource(base, tmp_path / "out")), abs=1e-4)
+
+
+def test_a_repair_that_the_files_cannot_hold_is_refused(tmp_path):
+    """Steps of 10⁵ are finite in fp32, and infinite in the file's fp16."""
+    tiny_model().to(torch.float16).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    with pytest.raises(DivergedError, match=r"The repair diverged: .*; take a lower learning rate or fewer steps\.$"):
+        recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=1e5, steps=1))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_loss_that_is_not_finite_is_refused(tmp_path):
+    save_tiny(tmp_path / "model")
+    with pytest.raises(InputError, match="loss of the safety example is nan"):
+        recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=1e36, steps=3))
+    assert os.listdir(tmp_path) == ["model"]
 
 
 def test_an_adapter_folder_alone_names_its_base(tmp_path, tuned):

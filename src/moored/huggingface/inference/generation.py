@@ -98,6 +98,6 @@ def _generate_batch(
     seen = [[1] * len(start) + [0] * missing + [1] * (width - missing) for missing in pads]
     device = next(model.parameters()).device
     inputs = {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(seen, device=device)}
-    output = model.generate(**inputs, **shared.repeated(len(prompts)))
+    output = model.generate(**inputs, **shared.repeated(model, len(prompts)))
     texts = tokenizer.batch_decode(output[:, shared.length + width :], skip_special_tokens=True)
     return [text.strip() for text in texts]

@@ -1,5 +1,6 @@
 """Repair by steps on an example: the model is loaded, moved and written as its files were."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from moored.embedded.prompts import openings
-from moored.errors import InactiveError
+from moored.errors import DivergedError, InactiveError
 from moored.huggingface.data import render_prompt
 from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.inference import continuation_log_probs
@@ -103,6 +104,11 @@ def _take_steps(
         raise InactiveError(f"Rounding to the precision of {start} undid every step; take more or larger ones.")
     with torch.no_grad():
         written = loss().item()
+    if not (math.isfinite(written) and math.isfinite(moved)):
+        raise DivergedError(
+            f"The repair diverged: in the precision of {start} its weights or their loss are not finite; take a lower "
+            "learning rate or fewer steps."
+        )
     return {"taken": len(steps.loss) - 1, **asdict(steps), "loss_as_written": written, "moved": moved}
 
 
