@@ -46,8 +46,9 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     if source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file():
         place = str(source.adapter)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
+        _refuse_own_code(error, place)
         hint = "put its tokenizer files there" if os.path.isdir(place) else _NO_FOLDER
         raise ModelError(
             f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {_first_line(error)}."
@@ -126,13 +127,14 @@ def transposed_weights(path: str) -> set[str]:
 def _skeleton(path: str) -> PreTrainedModel:
     """The model of a checkpoint without its numbers."""
     with torch.device("meta"), _one_sentence(path):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def context_length(source: ModelSource) -> int | None:
     """The positions that a checkpoint was made for, or None where its configuration does not say."""
     with _one_sentence(source.path):
-        config = AutoConfig.from_pretrained(source.path)
+        config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
@@ -154,8 +156,18 @@ def _one_sentence(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+        _refuse_own_code(error, path)
         hint = "see its files" if os.path.isdir(path) else _NO_FOLDER
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
+
+
+def _refuse_own_code(error: Exception, path: str) -> None:
+    """Raises ModelError where transformers failed because it may not run the code that a checkpoint brings along."""
+    if "custom code" in str(error):
+        raise ModelError(
+            f"{path} needs program code of its own (auto_map in its files), which moored never runs; name a model whose "
+            "architecture and tokenizer are part of transformers."
+        ) from error
 
 
 def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
@@ -164,7 +176,7 @@ def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrai
     try:
         with _one_sentence(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, output_loading_info=True
+                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
         model, found = loaded
     except RuntimeError as error:
