@@ -36,6 +36,7 @@ from moored.huggingface.models.merged_adapter import (
 from moored.huggingface.models.merged_weights import FoldedWeights, difference
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.parameter_location import Place, place_of, places, refuse_stacked
+from moored.huggingface.models.stored_files import weight_files
 from moored.huggingface.models.weights import (
     StoredWeights,
     copy_companions,
@@ -45,7 +46,6 @@ from moored.huggingface.models.weights import (
     require_finite,
     rewrite_weights,
     stored_dtypes,
-    weight_files,
 )
 
 __all__ = [

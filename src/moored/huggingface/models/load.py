@@ -18,7 +18,8 @@ from transformers.pytorch_utils import Conv1D
 from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.weights import refuse_non_finite, require_finite, weight_files
+from moored.huggingface.models.stored_files import named_files, weight_files
+from moored.huggingface.models.weights import refuse_non_finite, require_finite
 
 _NO_FOLDER = "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
 
@@ -165,14 +166,13 @@ def _refuse_own_code(error: Exception, path: str) -> None:
     """Raises ModelError where transformers failed because it may not run the code that a checkpoint brings along."""
     if "custom code" in str(error):
         raise ModelError(
-            f"{path} needs program code of its own (auto_map in its files), which moored never runs; name a model whose "
-            "architecture and tokenizer are part of transformers."
+            f"{path} needs program code of its own (auto_map in its files), which moored never runs; name a model "
+            "whose architecture and tokenizer are part of transformers."
         ) from error
 
 
 def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
-    if os.path.isdir(path):
-        weight_files(path)
+    _require_loadable_names(path)
     try:
         with _one_sentence(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -189,6 +189,19 @@ def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrai
         raise ModelError(f"{path} lacks {len(found['missing_keys'])} weights ({some}, say); fetch it again.")
     refuse_non_finite(model.named_parameters(), path)
     return model
+
+
+def _require_loadable_names(path: str) -> None:
+    """Raises ModelError where transformers would read other files than those that are checked, an adapter's even."""
+    if os.path.isdir(path):
+        weight_files(path)
+        folder = Path(path)
+    else:
+        with _one_sentence(path):
+            folder = Path(snapshot_download(path, allow_patterns="*.json"))
+        named_files(folder)
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{path} is an adapter (it holds adapter_config.json); give its base as the model.")
 
 
 def best_device() -> torch.device:

@@ -17,6 +17,7 @@ from moored.settings import typed
 
 _logger = logging.getLogger(__name__)
 
+
 def sft_fields() -> set[str]:
     """The names of all settings that TRL's SFTConfig takes."""
     return {field.name for field in fields(SFTConfig) if field.init}
