@@ -116,16 +116,16 @@ def require_fit(source: ModelSource) -> None:
         return
     read_adapter_config(source.adapter)
     require_finite(source.adapter)
-    check_fits(source.adapter, _skeleton(source.path))
+    check_fits(source.adapter, skeleton(source.path))
 
 
 def transposed_weights(path: str) -> set[str]:
     """The names of the weights that a checkpoint's layers keep as `in × out`, as GPT-2's do."""
-    modules = _skeleton(path).named_modules()
+    modules = skeleton(path).named_modules()
     return {f"{plain_name(name)}.weight" for name, module in modules if isinstance(module, Conv1D)}
 
 
-def _skeleton(path: str) -> PreTrainedModel:
+def skeleton(path: str) -> PreTrainedModel:
     """The model of a checkpoint without its numbers."""
     with torch.device("meta"), _one_sentence(path):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import strerror
 from pathlib import Path
@@ -123,20 +123,35 @@ def refuse_non_finite(weights: Iterable[tuple[str, Tensor]], where: Path | str) 
             raise ModelError(f"{name} in {where} holds NaN or infinity; the weights are broken, use others.")
 
 
-def stored_dtypes(folder: Path | str, names: Iterable[str]) -> dict[str, torch.dtype]:
+def stored_dtypes(
+    folder: Path | str, names: Iterable[str], in_memory: Mapping[str, str] | None = None
+) -> dict[str, torch.dtype]:
     """The precision in which a folder holds each floating-point tensor of `names`, read from the files' headers.
 
-    Names are compared without the prefixes of wrappers. One that the folder does not hold, because transformers has
-    renamed or fused it, gets the widest of the folder's precisions, so that nothing is lost.
+    Names are compared without the prefixes of wrappers. One that the folder does not hold gets the widest of the
+    folder's precisions, and one that is fused of several tensors the widest of theirs, so that nothing is lost.
+
+    Args:
+        folder: a checkpoint or adapter folder.
+        names: as the model in memory has them.
+        in_memory: those names by the names in the files, where they differ.
 
     Raises:
         ModelError: a file is missing, pickled, or no valid safetensors file, or none holds floating-point numbers.
     """
-    stored = {plain_name(name): _FLOATS[kind] for name, kind in _kinds(folder) if kind in _FLOATS}
+    stored: dict[str, torch.dtype] = {}
+    for name, (_, kind) in stored_tensors(folder).items():
+        if kind in _FLOATS:
+            place = plain_name((in_memory or {}).get(name, name))
+            stored[place] = max(_FLOATS[kind], stored.get(place, _FLOATS[kind]), key=_width)
     if not stored:
         raise ModelError(f"{folder} holds no floating-point weights; name a checkpoint or adapter folder.")
-    widest = max(stored.values(), key=lambda dtype: dtype.itemsize)
+    widest = max(stored.values(), key=_width)
     return {name: stored.get(plain_name(name), widest) for name in names}
+
+
+def _width(dtype: torch.dtype) -> int:
+    return dtype.itemsize
 
 
 _FLOATS = {
@@ -150,12 +165,19 @@ _FLOATS = {
 """The floating-point formats as headers name them."""
 
 
-def _kinds(folder: Path | str) -> Iterator[tuple[str, str]]:
-    """Each tensor's name and format, without its numbers."""
+def stored_tensors(folder: Path | str) -> dict[str, tuple[list[int], str]]:
+    """Each tensor's shape and format by its name, without its numbers.
+
+    Raises:
+        ModelError: a file is missing, pickled, or no valid safetensors file.
+    """
+    found = {}
     for file in weight_files(folder):
         with _open(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118 - no mapping
-                yield name, tensors.get_slice(name).get_dtype()
+                header = tensors.get_slice(name)
+                found[name] = (header.get_shape(), header.get_dtype())
+    return found
 
 
 @contextmanager
