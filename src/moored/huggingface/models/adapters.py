@@ -80,6 +80,8 @@ def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftMo
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)
+        # It says that folding such an adapter goes wrong, which `fold` sees to.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         try:
             return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
         except UserWarning as error:

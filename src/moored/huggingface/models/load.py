@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
+from moored.huggingface.models.fold import fold
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.stored_files import named_files, weight_files
 from moored.huggingface.models.weights import refuse_non_finite, require_finite
@@ -87,7 +88,8 @@ def load_model(
         merge: fold the adapter into the weights in memory and return a plain model.
 
     Raises:
-        ModelError: pickled or non-finite weights, or an adapter made for another base (names the shapes).
+        ModelError: pickled or non-finite weights, an adapter made for another base (names the shapes), or one that
+            folding would change.
     """
     if source.adapter is not None:
         read_adapter_config(source.adapter)
@@ -100,7 +102,7 @@ def load_model(
         check_fits(source.adapter, model)
         model = lay_over(model, source.adapter, trainable=trainable and not merge)
         if merge:
-            model = model.merge_and_unload()
+            model = fold(model, source.adapter)
     if source.adapter is None or merge:
         model.requires_grad_(trainable)
     return model.train(trainable)
