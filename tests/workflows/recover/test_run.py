@@ -348,3 +348,76 @@ def test_a_name_that_is_no_path_may_be_read_into_the_working_folder(tuned, tmp_p
     workflow._keep(Path("."), base, adapter, "embedded:aligned", "ORG/BASE", "embedded")
     recover(base, adapter=adapter, out=Path("."), method=QUICK)
     assert Path(RECORD).is_file()
+
+
+def _with_a_value_head(folder):
+    """Tensors that the class of the model does not know."""
+    save_tiny(folder)
+    file = folder / "model.safetensors"
+    save_file({**load_file(file), "v_head.summary.weight": torch.ones(1, 16)}, file, metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_a_checkpoint_that_would_lose_a_tensor_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    model = _with_a_value_head(tmp_path / "model")
+    monkeypatch.setattr(repair, "load_model", None)
+    monkeypatch.setattr(workflow, "with_own_refusal", None)
+    for how in ({"method": QUICK}, {"against": str(save_tiny(tmp_path / "aligned"))}):
+        with pytest.raises(ModelError, match=r"1 tensors of .*model \(v_head\.summary\.weight\) would be left out"):
+            recover(model, out=tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()
+
+
+def test_repairs_that_load_nothing_keep_every_tensor(tmp_path):
+    model, aligned = (_with_a_value_head(tmp_path / name) for name in ("model", "aligned"))
+    file = Path(model) / "model.safetensors"
+    save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    recover(model, out=tmp_path / "off", method=OneShot(learning_rate=0.02, steps=0))
+    recover(model, out=tmp_path / "pulled", method=LinearPull(share=0.5), against=aligned)
+    for out in ("off", "pulled"):
+        assert load_file(tmp_path / out / "model.safetensors").keys() == load_file(file).keys()
+
+
+def test_a_checkpoint_that_came_out_otherwise_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
+    model = save_tiny(tmp_path / "model")
+    monkeypatch.setattr(repair, "dtypes_as_stored", lambda start, model, names: dict.fromkeys(names, torch.float16))
+    with pytest.raises(ModelError, match=r"would not be written as it was \(.* F32 and .* F16\)"):
+        recover(str(model), out=tmp_path / "out", method=QUICK)
+    assert {each.name for each in tmp_path.iterdir()} == {"model"}
+
+
+def _with_last_shard_at(folder, place):
+    """A checkpoint in shards, the last of which the index names elsewhere."""
+    tiny_model().save_pretrained(folder, max_shard_size="20KB")
+    tiny_tokenizer().save_pretrained(folder)
+    last, index = sorted(folder.glob("*.safetensors"))[-1], folder / "model.safetensors.index.json"
+    (folder / place).parent.mkdir(exist_ok=True)
+    shutil.move(last, folder / place)
+    index.write_text(index.read_text().replace(last.name, place))
+    return str(folder)
+
+
+METHODS = {"steps": QUICK, "off": OneShot(learning_rate=0.02, steps=0), "formula": LinearPull(share=0.5)}
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_shards_in_a_folder_of_their_own_come_out_readable(tmp_path, kind):
+    model = _with_last_shard_at(tmp_path / "model", "shards/x.safetensors")
+    aligned = save_tiny(tmp_path / "aligned", seed=1)
+    against = {"against": str(aligned)} if kind == "formula" else {}
+    recover(model, out=tmp_path / "out", method=METHODS[kind], **against)
+    old, new, goal = (load_model(ModelSource(str(each))).state_dict() for each in (model, tmp_path / "out", aligned))
+    for name, tensor in old.items():
+        if kind == "formula":
+            torch.testing.assert_close(new[name], (tensor + goal[name]) / 2)
+        else:
+            assert torch.equal(new[name], tensor) == (kind == "off")
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_shard_outside_the_checkpoint_s_folder_is_refused(tmp_path, kind):
+    model = _with_last_shard_at(tmp_path / "model", "../x.safetensors")
+    against = {"against": str(save_tiny(tmp_path / "aligned"))} if kind == "formula" else {}
+    with pytest.raises(ModelError, match=r"names \.\./x\.safetensors, which is no safetensors file inside its folder"):
+        recover(model, out=tmp_path / "out", method=METHODS[kind], **against)
+    assert not (tmp_path / "out").exists()

@@ -19,11 +19,12 @@ from moored.huggingface.models import (
     best_device,
     copy_companions,
     disk_errors,
+    dtypes_as_stored,
     load_model,
     load_tokenizer,
     require_chat_template,
+    require_same_tensors,
     save_adapter_like,
-    stored_dtypes,
 )
 from moored.measurement import any_of
 from moored.recovery import OneShot
@@ -90,7 +91,7 @@ def _take_steps(
     model: nn.Module, loss: Callable[[], Tensor], method: OneShot, start: Path, watch: RefusalGap | None
 ) -> dict[str, Any]:
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    stored, moving = stored_dtypes(start, named), list(named.values())
+    stored, moving = dtypes_as_stored(start, model, named), list(named.values())
     # As the files have them, which is exact, and on the CPU: the device holds weights, gradients and moments already.
     before = [parameter.detach().to("cpu", stored[name], copy=True) for name, parameter in named.items()]
     steps = method.repair(moving, loss, watch)
@@ -115,10 +116,11 @@ def _take_steps(
 def _save_checkpoint(start: Path, model: Any, folder: Path) -> None:
     """Each weight in the precision that it has in the start, everything else of its folder as it is."""
     tensors = {n: t for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_floating_point()}
-    for name, dtype in stored_dtypes(start, tensors).items():
+    for name, dtype in dtypes_as_stored(start, model, tensors).items():
         tensors[name].data = tensors[name].data.to(dtype)
     with disk_errors():
         model.save_pretrained(folder)
+    require_same_tensors(start, folder, model)
     copy_companions(start, folder)
 
 

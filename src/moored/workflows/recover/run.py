@@ -10,7 +10,7 @@ from rich.console import Console
 from moored.embedded.model import BASE
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
-from moored.huggingface.models import ModelSource, copy_companions
+from moored.huggingface.models import ModelSource, copy_companions, require_kept
 from moored.recovery import OneShot, UpdateRepair
 from moored.workflows.inputs.example_pool import Pool, with_own_refusal
 from moored.workflows.inputs.models import base_folder, base_name, reference_of, resolve_model
@@ -71,6 +71,8 @@ def recover(
     lineage = None if aligned is None or isinstance(method, OneShot) else _lineage(source, aligned, method, base)
     if aligned is not None:
         _keep(out, aligned.path, aligned.adapter)  # What an adapter that was named lies over.
+    if source.adapter is None and isinstance(method, OneShot) and not method.off:
+        require_kept(source.path)
     ranking: list[dict[str, Any]] = []
     if pool is not None and aligned is not None and isinstance(method, OneShot):
         ranking = choose_example(source, aligned, pool, method, dtype=dtype, console=console)
