@@ -164,3 +164,17 @@ def test_overwriting_replaces_nothing_but_a_report(tmp_path, files, scripted):
     with pytest.raises(InputError, match=r"base holds no report\.json, so it is not replaced"):
         measure(base, out=Path(base), overwrite=True, **sets)
     assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize("spoilt", ["measured", "reference"])
+def test_logits_that_are_not_finite_are_an_error_that_names_the_model(tmp_path, files, spoilt):
+    """Finite weights can overflow: every answer would be empty, and the model would look safe."""
+    base, _, sets = files
+    broken = save_tiny(tmp_path / "broken", "qwen2")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["lm_head.weight"][:] = 3e38
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    model, against = (str(broken), base) if spoilt == "measured" else (base, str(broken))
+    with pytest.raises(ModelError, match=r"^The logits of .*broken are NaN or infinite"):
+        measure(model, against=against, out=tmp_path / "out", **sets)
+    assert not (tmp_path / "out").exists()
