@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moored.errors import InputError
+from moored.outputs import OwnOutput
 
 _THE_PLACE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -44,15 +45,20 @@ def whole_file(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_folder(path: Path | str, *, overwrite: bool = False, own: OwnOutput | None = None) -> Iterator[Path]:
     """Yields a temporary folder beside `path` and renames it to `path` only when the block succeeds.
+
+    Args:
+        path: the folder.
+        overwrite: whether what is there may be replaced.
+        own: the only kind of output that is replaced; None takes any.
 
     Raises:
         InputError: `path` is there already and not empty (unless `overwrite`), cannot be written, or the disk
             is full.
     """
     path = Path(path).absolute()
-    require_place(path, overwrite=overwrite)
+    require_place(path, overwrite=overwrite, own=own)
     with _as_user_error(path), _parents(path):
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
@@ -108,13 +114,13 @@ def _parents(path: Path) -> Iterator[None]:
         raise
 
 
-def require_place(folder: Path | str, *, overwrite: bool = False, record: str | None = None) -> None:
+def require_place(folder: Path | str, *, overwrite: bool = False, own: OwnOutput | None = None) -> None:
     """Finds out before long work whether a folder can be written at its end.
 
     Args:
         folder: where something is to be written.
         overwrite: whether what is there may be replaced.
-        record: a file that tells what may be replaced from folders that nobody wants to lose; None takes any.
+        own: the only kind of output that is replaced; None takes any.
 
     Raises:
         InputError: `folder` is there already and not empty (unless `overwrite`), is a file, or cannot be made.
@@ -122,8 +128,8 @@ def require_place(folder: Path | str, *, overwrite: bool = False, record: str | 
     folder = Path(folder).absolute()
     if not overwrite or not folder.is_dir():
         refuse_non_empty(folder)
-    elif record is not None and any(folder.iterdir()) and not (folder / record).is_file():
-        raise InputError(f"{folder} holds no {record}, so it is not replaced; name another folder or empty it first.")
+    elif own is not None and any(folder.iterdir()):
+        own.require(folder)
     above = next((parent for parent in folder.parents if parent.exists()), folder)
     if not above.is_dir():
         raise InputError(f"Cannot write {folder}: {above} is a file; name another folder.")

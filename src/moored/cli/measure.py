@@ -36,7 +36,7 @@ def measure_command(
     quiet_libraries()
     import torch
 
-    from moored.report import render_measure, summary_table
+    from moored.report import summary_table
     from moored.workflows.measure.run import measure
 
     console = Console()
@@ -57,14 +57,13 @@ def measure_command(
         overwrite=overwrite,
         console=Console(stderr=True),
     )
-    page = render_measure(out)
     console.print(summary_table({"this model": out}))
     compared = report["against"]
     if compared is not None:
         console.print(compared["verdict"][0].upper() + compared["verdict"][1:], highlight=False)
         if compared["next"]:
             console.print(f"Next: {compared['next']}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Report: {out / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _none(text: str) -> str | None:

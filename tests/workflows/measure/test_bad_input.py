@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.tiny import save_tiny
 from tests.workflows.files import digests, write_rows
 
 from moored.errors import InputError, ModelError
+from moored.files import write_json
 from moored.workflows.measure import run as workflow
 from moored.workflows.measure.run import measure
 
@@ -155,15 +157,56 @@ def test_overwriting_replaces_the_report(tmp_path, files, scripted):
     base, adapter, sets = files
     measure(base, adapter=adapter, out=tmp_path / "out", **sets)
     measure(base, out=tmp_path / "out", overwrite=True, **sets)
-    assert set(digests(tmp_path / "out")) == {"report.json", "answers.jsonl"}
+    assert set(digests(tmp_path / "out")) == {"report.json", "answers.jsonl", "index.html"}
 
 
 def test_overwriting_replaces_nothing_but_a_report(tmp_path, files, scripted):
     base, _, sets = files
+    other = tmp_path / "other"
+    other.mkdir()
+    write_json(other / "report.json", {"kind": "select"})
     before = digests(tmp_path)
-    with pytest.raises(InputError, match=r"base holds no report\.json, so it is not replaced"):
-        measure(base, out=Path(base), overwrite=True, **sets)
+    for out in (Path(base), other):
+        with pytest.raises(InputError, match=r"holds no report\.json that this command wrote, so it is not replaced"):
+            measure(base, out=out, overwrite=True, **sets)
     assert digests(tmp_path) == before
+
+
+def test_overwriting_deletes_no_file_that_a_measurement_did_not_write(tmp_path, files, scripted):
+    base, _, sets = files
+    out = tmp_path / "out"
+    measure(base, out=out, **sets)
+    (out / "notes").write_text("dear")
+    with pytest.raises(InputError, match=r"out is not replaced, since it holds notes, which"):
+        measure(base, out=out, overwrite=True, **sets)
+    assert (out / "notes").read_text() == "dear"
+
+
+@pytest.mark.parametrize("role", ["model", "adapter", "against", "against_adapter", "harmful", "task"])
+def test_what_is_read_is_never_written_over(tmp_path, files, scripted, role):
+    """Wherever it came from: here it has the names that a measurement writes."""
+    base, adapter, sets = files
+    given = {"model": base, "against": base, **sets}
+    out = tmp_path / "out"
+    measure(base, out=out, **sets)
+    source = {"model": base, "adapter": adapter, "against": base, "against_adapter": adapter, **sets}[role]
+    inside = out / "answers.jsonl"
+    inside.unlink()
+    (shutil.copytree if Path(source).is_dir() else shutil.copyfile)(source, inside)
+    given[role] = str(inside) if isinstance(source, str) else inside
+    before = digests(out)
+    with pytest.raises(InputError, match=r"answers\.jsonl is read from, and .*out would be written over it"):
+        measure(**given, out=out, overwrite=True)
+    assert digests(out) == before
+
+
+def test_a_measurement_that_is_killed_while_its_page_is_drawn_leaves_no_report(tmp_path, files, scripted, monkeypatch):
+    """A report without its page could not be completed by any command."""
+    base, _, sets = files
+    monkeypatch.setattr(workflow, "render_measure", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(base, out=tmp_path / "out", **sets)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("spoilt", ["measured", "reference"])
