@@ -17,6 +17,7 @@ from moored.outputs import OwnOutput
 _THE_PLACE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY),
+    errno.ENOTEMPTY,
 }
 """What can be wrong with the place where something is written; other failures are none of the user's."""
 
@@ -57,16 +58,23 @@ def whole_folder(path: Path | str, *, overwrite: bool = False, own: OwnOutput | 
         InputError: `path` is there already and not empty (unless `overwrite`), cannot be written, or the disk
             is full.
     """
-    path = Path(path).absolute()
+    path = _led(Path(path).absolute())
     require_place(path, overwrite=overwrite, own=own)
     with _as_user_error(path), _parents(path):
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             yield temporary
             _share(temporary)
-            _install(temporary, path)
+            # What has come meanwhile is nobody's to delete, either.
+            require_place(path, overwrite=overwrite, own=own)
+            _install(temporary, path, replace=overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _led(path: Path) -> Path:
+    """Where a link leads, often to another disk; a folder must not take the place of the link."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _share(folder: Path) -> None:
@@ -77,7 +85,7 @@ def _share(folder: Path) -> None:
             inside.chmod(0o755 if inside.is_dir() else 0o644)
 
 
-def _install(temporary: Path, path: Path) -> None:
+def _install(temporary: Path, path: Path, *, replace: bool) -> None:
     """Renames a finished folder into place; a mount or the working folder has to stay, so it is filled instead."""
     if path.is_dir() and (path.is_mount() or path.samefile(Path.cwd())):
         _empty(path)
@@ -85,8 +93,9 @@ def _install(temporary: Path, path: Path) -> None:
             shutil.move(inside, path / inside.name)
         return
     old = temporary.with_name(f"{temporary.name}.old")
-    if path.is_dir():
+    if replace and path.is_dir():
         path.replace(old)
+    # The system itself refuses to rename a folder over one that is not empty.
     temporary.replace(path)
     shutil.rmtree(old, ignore_errors=True)
 
