@@ -4,6 +4,7 @@ from typing import Annotated
 
 from typer import Option
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
 
 
@@ -17,6 +18,7 @@ def inspect_spectrum_command(
     top: Annotated[int, Option(help="Singular vectors of which the overlap is taken.")] = 20,
 ) -> None:
     """How few directions the gradient of a safety example lives in, against a benign example of equal length."""
+    stay_offline_unless_named(model)
     quiet_libraries()
     from moored.report import spectrum_findings
     from moored.workflows.inspect.spectrum import inspect_spectrum

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
 
 
@@ -33,6 +34,7 @@ def measure_command(
     overwrite: Annotated[bool, Option(help="Replace a report that is there.")] = False,
 ) -> None:
     """Attack success, over-refusal, coherence, utility and drift of a model or an adapter, with intervals."""
+    stay_offline_unless_named(model, against, harmful, harmless, ordinary, task)
     quiet_libraries()
     import torch
 

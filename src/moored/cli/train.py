@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from moored.cli._network import stay_offline_unless_configured
 from moored.cli._options import Console, quiet_libraries
 
 
@@ -16,6 +17,7 @@ def train_command(
     resume: Annotated[bool, Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
 ) -> None:
     """A TRL fine-tune with safeguards; `accelerate launch` runs it on many devices."""
+    stay_offline_unless_configured(config, overrides or [])
     quiet_libraries()
     from moored.workflows.train.run import train
 

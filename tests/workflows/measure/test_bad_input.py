@@ -67,7 +67,7 @@ def _csv(tmp_path, given):
 
 BAD = {
     "missing file": (lambda tmp_path, given: {"harmful": str(tmp_path / "absent.jsonl")}, "There is no file"),
-    "missing set of the Hub": (lambda *_: {"harmful": "nobody/nothing"}, "neither a file here nor a dataset"),
+    "missing set of the Hub": (lambda *_: {"harmful": "nobody/nothing"}, "neither a file here .*HF_HUB_OFFLINE=1"),
     "empty file": (_rows(""), "is empty"),
     "blank file": (_rows("\n\n"), "holds no rows"),
     "broken line": (_rows('{"prompt": "a"}\n{"prompt": \n'), "line 2 is not valid JSON"),
@@ -81,7 +81,7 @@ BAD = {
     "limit": (lambda *_: {"limit": 0}, "limit of prompts must be at least 1"),
     "batch size": (lambda *_: {"batch_size": 0}, "must be at least 1"),
     "tokens": (lambda *_: {"max_new_tokens": 0}, "must be at least 1"),
-    "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "no folder here, not in the Hub"),
+    "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "no folder here, and no name"),
     "missing adapter": (lambda tmp_path, given: {"adapter": tmp_path / "absent"}, "There is no adapter folder"),
     "empty adapter": (lambda tmp_path, given: {"adapter": tmp_path}, r"holds no adapter_config\.json"),
     "two adapters": (lambda tmp_path, given: {"model": str(given["adapter"])}, "is an adapter itself"),

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import is_offline_mode, snapshot_download
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,8 +20,6 @@ from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.weights import refuse_non_finite, require_finite, weight_files
-
-_NO_FOLDER = "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError, KeyError) as error:
-        hint = "put its tokenizer files there" if os.path.isdir(place) else _NO_FOLDER
+        hint = "put its tokenizer files there" if os.path.isdir(place) else _not_here(place)
         raise ModelError(
             f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {_first_line(error)}."
         ) from error
@@ -140,7 +139,7 @@ def checkpoint_folder(path: str) -> Path:
     """The folder of a checkpoint; that of a Hub id lies in the Hub cache.
 
     Raises:
-        ModelError: no folder, and not in the cache (or, with HF_HUB_OFFLINE=0, not on the Hub).
+        ModelError: no folder, and neither in the Hub cache nor, unless HF_HUB_OFFLINE=1 is set, on the Hub.
     """
     if os.path.isdir(path):
         return Path(path)
@@ -154,8 +153,19 @@ def _one_sentence(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
-        hint = "see its files" if os.path.isdir(path) else _NO_FOLDER
+        hint = "see its files" if os.path.isdir(path) else _not_here(path)
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
+
+
+def _not_here(name: str) -> str:
+    """Why a name that is no folder leads to nothing."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return "no folder here, and no name that the Hub could know"
+    if is_offline_mode():
+        return "no folder here, not in the Hub cache, and HF_HUB_OFFLINE=1 forbids a download"
+    return "no folder here, and not to be had from the Hub"
 
 
 def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
