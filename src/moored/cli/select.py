@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import Console, quiet_libraries
 
 
@@ -36,6 +37,7 @@ def select_command(
     resume: Annotated[bool, Option("--resume", help="Go on after an interruption, with the same settings.")] = False,
 ) -> None:
     """Chooses the rows to train on, once and before training, by their gradients at a model; nothing is trained."""
+    stay_offline_unless_named(data, model)
     quiet_libraries()
     from moored.workflows.select.run import select
     from moored.workflows.select.settings import SelectSettings

@@ -12,8 +12,10 @@ from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 from tests.workflows.files import digests
 
 from moored.errors import DivergedError, InactiveError, InputError, ModelError
+from moored.files import write_json
 from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
+from moored.outputs import keep_inputs
 from moored.recovery import LinearPull, OneShot
 from moored.workflows.inputs import example_pool as _example_pool
 from moored.workflows.recover import by_example as repair
@@ -278,7 +280,7 @@ def test_overwriting_replaces_the_folder_only_at_the_end(tmp_path, tuned, monkey
     base, adapter = tuned
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    (tmp_path / "out" / RECORD).touch()
+    write_json(tmp_path / "out" / RECORD, {"kind": "recovery", "files": ["old"]})
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -296,13 +298,27 @@ def test_overwriting_replaces_the_folder_only_at_the_end(tmp_path, tuned, monkey
 def test_overwriting_replaces_nothing_but_a_repair_and_never_what_is_repaired(tmp_path, tuned):
     base, adapter = tuned
     before = digests(tmp_path)
-    with pytest.raises(InputError, match=f"base holds no {RECORD}, so it is not replaced"):
+    with pytest.raises(InputError, match=f"base holds no {RECORD} that this command wrote, so it is not replaced"):
         recover(base, adapter=adapter, out=Path(base), method=QUICK, overwrite=True)
-    (adapter / RECORD).touch()
+    _as_a_repair(adapter)
     with pytest.raises(InputError, match="is read from"):
         recover(base, adapter=adapter, out=adapter, method=QUICK, overwrite=True)
     (adapter / RECORD).unlink()
     assert digests(tmp_path) == before
+
+
+def _as_a_repair(folder):
+    write_json(folder / RECORD, {"kind": "recovery", "files": [each.name for each in folder.iterdir()]})
+
+
+def test_overwriting_deletes_no_file_that_a_repair_did_not_write(tmp_path, tuned):
+    base, adapter = tuned
+    recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
+    recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+    (tmp_path / "out" / "notes.json").write_text("dear")
+    with pytest.raises(InputError, match=r"out is not replaced, since it holds notes\.json"):
+        recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+    assert (tmp_path / "out" / "notes.json").read_text() == "dear"
 
 
 def test_an_interruption_leaves_nothing(tmp_path, tuned, monkeypatch):
@@ -322,7 +338,7 @@ def test_what_is_read_is_never_written_over(tuned, tmp_path):
     base, adapter = tuned
     inside = tmp_path / "earlier" / "adapter"
     shutil.copytree(adapter, inside)
-    (tmp_path / "earlier" / "moored_recovery.json").write_text("{}")
+    _as_a_repair(tmp_path / "earlier")
     for settings in ({"adapter": inside}, {"adapter": adapter, "against": str(inside), "method": LinearPull()}):
         with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
             recover(base, out=tmp_path / "earlier", overwrite=True, **settings)
@@ -333,7 +349,7 @@ def test_what_an_adapter_lies_over_is_never_written_over(tuned, tmp_path):
     """Though only the adapter was named."""
     base, adapter = tuned
     target = save_tiny(tmp_path / "other", seed=3)
-    (Path(base) / RECORD).write_text("{}")
+    _as_a_repair(Path(base))
     before = digests(Path(base))
     with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
         recover(str(target), out=Path(base), overwrite=True, against=str(adapter), method=LinearPull())
@@ -345,7 +361,7 @@ def test_a_name_that_is_no_path_may_be_read_into_the_working_folder(tuned, tmp_p
     base, adapter = tuned
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    workflow._keep(Path("."), base, adapter, "embedded:aligned", "ORG/BASE", "embedded")
+    keep_inputs(Path("."), base, adapter, "embedded:aligned", "ORG/BASE", "embedded")
     recover(base, adapter=adapter, out=Path("."), method=QUICK)
     assert Path(RECORD).is_file()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import is_offline_mode, snapshot_download
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -21,8 +22,6 @@ from moored.huggingface.models.fold import fold
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.stored_files import named_files, weight_files
 from moored.huggingface.models.weights import refuse_non_finite, require_finite
-
-_NO_FOLDER = "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         _refuse_own_code(error, place)
-        hint = "put its tokenizer files there" if os.path.isdir(place) else _NO_FOLDER
+        hint = "put its tokenizer files there" if os.path.isdir(place) else _not_here(place)
         raise ModelError(
             f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {_first_line(error)}."
         ) from error
@@ -145,7 +144,7 @@ def checkpoint_folder(path: str) -> Path:
     """The folder of a checkpoint; that of a Hub id lies in the Hub cache.
 
     Raises:
-        ModelError: no folder, and not in the cache (or, with HF_HUB_OFFLINE=0, not on the Hub).
+        ModelError: no folder, and neither in the Hub cache nor, unless HF_HUB_OFFLINE=1 is set, on the Hub.
     """
     if os.path.isdir(path):
         return Path(path)
@@ -160,8 +159,19 @@ def _one_sentence(path: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         _refuse_own_code(error, path)
-        hint = "see its files" if os.path.isdir(path) else _NO_FOLDER
+        hint = "see its files" if os.path.isdir(path) else _not_here(path)
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
+
+
+def _not_here(name: str) -> str:
+    """Why a name that is no folder leads to nothing."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return "no folder here, and no name that the Hub could know"
+    if is_offline_mode():
+        return "no folder here, not in the Hub cache, and HF_HUB_OFFLINE=1 forbids a download"
+    return "no folder here, and not to be had from the Hub"
 
 
 def _refuse_own_code(error: Exception, path: str) -> None:
