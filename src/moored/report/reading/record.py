@@ -137,7 +137,7 @@ def read_record(kind: type[Kind], folder: Path | str) -> Kind:
     try:
         return _adapter(kind).validate_python(values)
     except ValidationError as error:
-        raise InputError(f"{path}: {_first(error)}; run moored {kind.kind} again.") from None
+        raise InputError(f"{path}: {complaint(error)}; run moored {kind.kind} again.") from None
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -150,11 +150,11 @@ def _object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _first(error: ValidationError) -> str:
-    """The first complaint, with the address of the value."""
-    complaint = error.errors()[0]
-    address = ".".join(str(part) for part in complaint["loc"])
-    return f"`{address}` is {visible(repr(complaint['input']))[:40]} ({complaint['msg']})"
+def complaint(error: ValidationError) -> str:
+    """The first thing that is wrong, with the address of the value."""
+    first = error.errors()[0]
+    address = ".".join(str(part) for part in first["loc"])
+    return f"`{address}` is {visible(repr(first['input']))[:40]} ({first['msg']})"
 
 
 @cache
