@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moored.files import read_jsonl, whole_file, write_json, write_jsonl
+from _compact_files import write_table
+from moored.files import read_jsonl, whole_file, write_jsonl
 from moored.measurement import MEASURES
 from moored.report import read_measure, render_figure
 from moored.workflows.demo import demo, story
@@ -88,7 +89,7 @@ def main() -> None:
     rates = {name: _rates(folder) for name, folder in arms.items()}
     about: Row = {"command": command_line(), "created": now(), "versions": versions(), "took": took}
     about |= {"plan": json.loads((options.run / "plan.json").read_text(encoding="utf-8")), "story": story(arms)}
-    write_json(options.out / "table.json", {**about, "arms": rates})
+    write_table(options.out / "table.json", {**about, "arms": rates})
     write_jsonl(options.out / "labels.jsonl", labels(arms))
     with whole_file(options.out / "table.md") as temporary:
         temporary.write_text(markdown(rates, about["story"], about), encoding="utf-8")

@@ -21,13 +21,13 @@ from moored.recovery import OneShot
 from moored.report import render_comparison
 from moored.report.reading.answers import Answer, read_answers
 from moored.report.reading.measure import ANSWERS
+from moored.report.reading.train import TrainReport
 from moored.report.words.outcomes import clause
 from moored.workflows.inputs.models import resolve_model
 from moored.workflows.measure.arms import measure_arms
 from moored.workflows.measure.settings import MeasureSettings
 from moored.workflows.recover.run import RECORD as RECOVERY_RECORD
 from moored.workflows.recover.run import recover
-from moored.workflows.train.run import RECORD as RUN_RECORD
 from moored.workflows.train.run import train
 
 
@@ -155,7 +155,7 @@ def _claim(out: Path, plan: Plan) -> None:
 
 def _fine_tune(out: Path, attack: str, plan: Plan, console: Console | None) -> Path:
     run = out / attack
-    if _finished(run / RUN_RECORD):
+    if _finished(run / TrainReport.file):
         return run
     data, config = out / f"{attack}.jsonl", out / f"{attack}.yaml"
     write_jsonl(data, training_rows(plan, poisoned=attack == "poisoned"))

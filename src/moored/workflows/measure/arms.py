@@ -10,7 +10,7 @@ from rich.console import Console
 
 from moored.huggingface.models import ModelSource
 from moored.measurement import judge_named
-from moored.report.reading.record import FILE
+from moored.report.reading.measure import MeasureReport
 from moored.workflows.inputs.prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows.measure.kept_answers import partial_folder
 from moored.workflows.measure.measured import Measured, measure_model
@@ -40,7 +40,7 @@ def measure_arms(
         console: where progress is shown; None is silent.
     """
     folders = {name: out / f"{position}-{_slug(name)}" for position, name in enumerate(arms)}
-    missing = [name for name, folder in folders.items() if not (folder / FILE).is_file()]
+    missing = [name for name, folder in folders.items() if not (folder / MeasureReport.file).is_file()]
     if not missing:
         return folders
     first = next(iter(arms))

@@ -10,7 +10,6 @@ from moored.files import require_place
 from moored.huggingface.models import ModelSource, require_fit
 from moored.measurement import judge_named
 from moored.report.reading.measure import ANSWERS, REFERENCE_ANSWERS, MeasureReport
-from moored.report.reading.record import FILE
 from moored.verbs import verb
 from moored.workflows.inputs.models import reference_of, resolve_model
 from moored.workflows.inputs.prompt_sets import load_prompt_sets
@@ -34,7 +33,7 @@ def measure(settings: MeasureSettings, *, console: Console | None = None) -> Mea
         UserError: Something the user can put right; no report is written then.
     """
     if settings.out is not None:
-        require_place(settings.out, overwrite=settings.overwrite, record=FILE)
+        require_place(settings.out, overwrite=settings.overwrite, record=MeasureReport.file)
     started = time.perf_counter()
     judge, (source, reference_source) = judge_named(settings.judge), _sources(settings)
     prompts = _prompts(settings, source, reference_source)
