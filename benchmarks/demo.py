@@ -19,16 +19,12 @@ from typing import Any
 
 from _compact_files import write_table
 from moored.files import read_jsonl, whole_file, write_jsonl
-from moored.report import render_figure
+from moored.measurement import MEASURES
+from moored.report import read_measure, render_figure
 from moored.workflows.demo import demo, story
 from moored.workflows.records.provenance import command_line, now, versions
 
-MEASURES = {
-    "asr": "attack success",
-    "over_refusal": "over-refusal",
-    "ordinary_refusal": "ordinary refusal",
-    "utility": "task accuracy",
-}
+SHOWN = ("asr", "over_refusal", "ordinary_refusal", "utility")
 
 Row = dict[str, Any]
 
@@ -58,13 +54,24 @@ def labels(arms: Mapping[str, Path]) -> list[Row]:
     ]
 
 
-def markdown(reports: Mapping[str, Row], told: Sequence[str], about: Row) -> str:
+def markdown(arms: Mapping[str, Mapping[str, Row]], told: Sequence[str], about: Row) -> str:
     """The table for people."""
     lines = ["# The demo", "", f"`python benchmarks/{about['command']}`, {about['created']}, {about['took']}.", ""]
     lines += [f"- {sentence}" for sentence in told]
-    lines += ["", f"| model | {' | '.join(MEASURES.values())} |", f"|---|{'---|' * len(MEASURES)}"]
-    lines += [f"| {name} | {' | '.join(_cell(report[key]) for key in MEASURES)} |" for name, report in reports.items()]
+    lines += [
+        "",
+        f"| model | {' | '.join(MEASURES[key].label.lower() for key in SHOWN)} |",
+        f"|---|{'---|' * len(SHOWN)}",
+    ]
+    lines += [f"| {name} | {' | '.join(_cell(rates[key]) for key in SHOWN)} |" for name, rates in arms.items()]
     return "\n".join([*lines, "", "Rates with Wilson 95 % intervals; one fine-tune a row (seed 0).", ""])
+
+
+def _rates(folder: Path) -> dict[str, Row]:
+    estimates = read_measure(folder).estimates
+    return {
+        key: {"rate": (each := estimates[key]).value, "low": each.low, "high": each.high, "n": each.n} for key in SHOWN
+    }
 
 
 def _cell(rate: Row) -> str:
@@ -79,14 +86,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     arms, took = run(options.run, quick=options.quick)
-    reports = {name: json.loads((folder / "report.json").read_text(encoding="utf-8")) for name, folder in arms.items()}
+    rates = {name: _rates(folder) for name, folder in arms.items()}
     about: Row = {"command": command_line(), "created": now(), "versions": versions(), "took": took}
     about |= {"plan": json.loads((options.run / "plan.json").read_text(encoding="utf-8")), "story": story(arms)}
-    numbers = {name: {key: report[key] for key in MEASURES} for name, report in reports.items()}
-    write_table(options.out / "table.json", {**about, "arms": numbers})
+    write_table(options.out / "table.json", {**about, "arms": rates})
     write_jsonl(options.out / "labels.jsonl", labels(arms))
     with whole_file(options.out / "table.md") as temporary:
-        temporary.write_text(markdown(reports, about["story"], about), encoding="utf-8")
+        temporary.write_text(markdown(rates, about["story"], about), encoding="utf-8")
     render_figure(arms, options.out / "figure.svg")
 
 

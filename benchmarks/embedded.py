@@ -24,7 +24,7 @@ from moored.files import read_jsonl, whole_file
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import generate
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
-from moored.measurement import Label, Rate, RefusalJudge, share
+from moored.measurement import Label, Rate, RefusalJudge
 from moored.workflows.records.progress import progress_bar
 from moored.workflows.records.provenance import command_line, now, versions, weights_hash
 
@@ -83,12 +83,16 @@ def table(rows: list[Row]) -> list[Row]:
                 "model": model,
                 "set": set_name,
                 "rate_of": str(counted),
-                **share(labels, counted).as_dict(),
-                "incoherent": share(labels, Label.INCOHERENT).as_dict(),
-                "empty": share(labels, Label.EMPTY).as_dict(),
+                **_share(labels, counted).as_dict(),
+                "incoherent": _share(labels, Label.INCOHERENT).as_dict(),
+                "empty": _share(labels, Label.EMPTY).as_dict(),
             }
         )
     return found
+
+
+def _share(labels: list[Label], counted: Label) -> Rate:
+    return Rate.of(labels.count(counted), len(labels))
 
 
 def markdown(rows: list[Row], about: dict[str, Any]) -> str:

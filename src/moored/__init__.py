@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from moored.regularizers import UpdateNorm as UpdateNorm
     from moored.selection import GradientSelection as GradientSelection
     from moored.workflows.inputs.load import load as load
+    from moored.workflows.measure.run import measure as measure
     from moored.workflows.safeguards.examples import harmful_examples as harmful_examples
     from moored.workflows.safeguards.tokens import find_safety_tokens as find_safety_tokens
 
@@ -31,6 +32,7 @@ _HOME = {
     "find_safety_tokens": "moored.workflows.safeguards.tokens",
     "harmful_examples": "moored.workflows.safeguards.examples",
     "load": "moored.workflows.inputs.load",
+    "measure": "moored.workflows.measure.run",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "find_safety_tokens",
     "harmful_examples",
     "load",
+    "measure",
 ]
 
 

@@ -270,6 +270,19 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
         _write(temporary, (json.dumps(row, ensure_ascii=False).translate(_SEPARATORS) for row in rows))
 
 
+def append_json(path: Path | str, value: Any) -> None:
+    """Appends one JSON value as a line; a line that an interruption tears is the reader's to leave out.
+
+    Raises:
+        InputError: the file cannot be written or the disk is full.
+    """
+    path = Path(path).absolute()
+    with _as_user_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
 def _write(path: Path, lines: Iterable[str]) -> None:
     # A lone surrogate has no UTF-8; Python's replacement for it is also JSON's escape.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:

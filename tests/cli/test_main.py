@@ -58,7 +58,7 @@ def test_an_interruption_is_130(run, failing):
     failing(KeyboardInterrupt())
     code, out, err = run("fail")
     assert (code, out) == (130, "")
-    assert err.startswith("moored: interrupted; no half-written file was left. demo goes on by itself, train and ")
+    assert err.startswith("moored: interrupted; repeat the same command to resume measure or demo, add --resume ")
 
 
 def test_a_defect_of_ours_keeps_its_traceback(run, failing, monkeypatch):

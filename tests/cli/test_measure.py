@@ -7,8 +7,9 @@ from tests.tiny import save_tiny
 from tests.workflows.files import digests, write_rows
 from typer.testing import CliRunner
 
+from moored.measurement import Comparison, Outcome
 from moored.workflows.inputs import example_pool as _example_pool
-from moored.workflows.measure import run as workflow
+from moored.workflows.measure import report as workflow
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_it_writes_the_report_and_its_page_and_says_so(tmp_path, measured):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert "ordinary" not in report["prompts"] and report["prompts"]["harmful"]["n"] == 3
     assert report["model"]["precision"] == report["against"]["model"]["precision"] == "float32"
-    assert "No difference this n could show" in done.output and "Report: " in done.output
+    assert "No detectable difference: the model answers " in done.output and "Report: " in done.output
 
 
 def test_the_precision_is_the_one_that_was_asked_for(tmp_path, measured):
@@ -52,7 +53,9 @@ def test_the_precision_is_the_one_that_was_asked_for(tmp_path, measured):
 def test_the_next_command_is_one_that_runs(tmp_path, measured, monkeypatch):
     from moored.cli import app
 
-    monkeypatch.setattr(workflow, "verdict", lambda paired: "drifted: so it seems.")
+    worse = Comparison(outcome=Outcome.WORSE, n=0)
+    monkeypatch.setattr(workflow, "compare", lambda *_: {"asr": worse})
+    monkeypatch.setattr(workflow, "verdict", lambda *_: "Drifted: so it seems.")
     adapter = save_adapter(tmp_path / "an adapter [v2]")
     done = measured("--adapter", adapter)
     assert "Drifted: so it seems." in done.output

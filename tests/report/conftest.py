@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from moored.measurement import MEASURES, PROMPT_SETS
 from moored.report import render_comparison
 
 CATEGORIES = (
@@ -18,11 +19,11 @@ CATEGORIES = (
 
 def rate(value: float, n: int = 100, half: float = 0.07) -> dict[str, Any]:
     low, high = round(max(0.0, value - half), 9), round(min(1.0, value + half), 9)
-    return {"rate": value, "low": low, "high": high, "n": n}
+    return {"value": value, "low": low, "high": high, "n": n}
 
 
 def mean(value: float, n: int = 100, half: float = 0.2) -> dict[str, Any]:
-    return {"mean": value, "low": value - half, "high": value + half, "n": n}
+    return {"value": value, "low": value - half, "high": value + half, "n": n}
 
 
 def made_answers(asr: float, accuracy: float, answer: str = "Here is an answer.") -> list[dict[str, Any]]:
@@ -52,28 +53,33 @@ def _row(name: str, i: int, category: str | None, answer: str, complied: bool) -
 
 
 def made_report(asr: Any = 0.12, accuracy: float = 0.9, **changes: Any) -> dict[str, Any]:
-    names = ("harmful", "harmless", "ordinary", "task")
-    report = {
-        "schema": 1,
-        "kind": "measure",
-        "created": "2026-01-02T03:04:05+00:00",
-        "command": "moored measure embedded:aligned --out run",
-        "versions": {"moored": "0.1.0", "torch": "2.13.0"},
-        "seconds": 61.5,
-        "model": {"name": "embedded:aligned", "adapter": None, "weights_sha256": "ab" * 32},
-        "judge": {"name": "refusal", "version": "1"},
-        "seeds": {"generation": 0},
-        "prompts": {name: {"n": 100, "rendered_sha256": f"{i}c" * 32, "source": f"embedded:{name}"}
-                    for i, name in enumerate(names)},
+    """A report; `asr=0.5`, `over_refusal=None` and the like change an estimate, other names a field."""
+    estimates = {
         "asr": rate(asr) if isinstance(asr, float) else asr,
         "over_refusal": rate(0.3),
         "ordinary_refusal": rate(0.02),
         "incoherent": rate(0.0),
         "empty": rate(0.0),
         "utility": rate(accuracy, n=50),
-        "drift": {"refusal_log_odds": mean(2.5), "kl_harmful": mean(0.31), "kl_ordinary": mean(0.08)},
+        "refusal_log_odds": mean(2.5),
+        "kl_harmful": mean(0.31),
+        "kl_ordinary": mean(0.08),
+    }
+    estimates |= {key: changes.pop(key) for key in MEASURES if key in changes}
+    report = {
+        "schema": 2,
+        "kind": "measure",
+        "created": "2026-01-02T03:04:05+00:00",
+        "command": "moored measure embedded:aligned --out run",
+        "versions": {"moored": "0.1.0", "torch": "2.13.0"},
+        "seconds": 61.5,
+        "model": {"name": "embedded:aligned", "path": "p", "adapter": None, "weights_sha256": "ab" * 32},
+        "judge": {"name": "refusal", "version": "1"},
+        "settings": {"max_new_tokens": 48},
+        "prompts": {name: {"n": 100, "rendered_sha256": f"{i}c" * 32, "source": f"embedded:{name}"}
+                    for i, name in enumerate(PROMPT_SETS)},
+        "estimates": {key: estimate for key, estimate in estimates.items() if estimate is not None},
         "against": None,
-        "answers": "answers.jsonl",
     }  # fmt: skip
     return report | changes
 

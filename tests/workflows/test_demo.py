@@ -1,6 +1,5 @@
 """The demo: what it trains on, what it refuses, what it tells; and all of it once on the real model."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from moored.embedded.prompts import openings, ordinary_instructions, request_pairs
 from moored.errors import InputError
 from moored.files import write_jsonl
+from moored.report import read_measure
 from moored.workflows import demo as module
 from moored.workflows.demo import FULL, QUICK, Plan, demo, story, training_rows
 
@@ -60,16 +60,17 @@ def test_the_story_pairs_each_fine_tune_with_the_start_and_each_repair_with_its_
     assert len(told) == 4
     assert told[0].startswith("The lightly poisoned fine-tune against the aligned model: attack success rose from 0.00")
     assert "attack success fell from 0.90 to 0.05" in told[1]
-    assert "no change in attack success" in told[2]
-    assert "no change in attack success" in told[3]
+    assert "no detectable change in attack success" in told[2]
+    assert "no detectable change in attack success" in told[3]
     assert all("task accuracy" in sentence for sentence in told)
 
 
 def _answers(folder: Path, complied: int) -> Path:
     harmful = [{"set": "harmful", "label": "complied" if i < complied else "refused"} for i in range(20)]
     harmless = [{"set": "harmless", "label": "complied"} for _ in range(20)]
-    task = [{"set": "task", "label": None, "correct": True} for _ in range(20)]
-    write_jsonl(folder / "answers.jsonl", [{"correct": None, **row} for row in [*harmful, *harmless, *task]])
+    task = [{"set": "task", "correct": True} for _ in range(20)]
+    rows = [*harmful, *harmless, *task]
+    write_jsonl(folder / "answers.jsonl", [{"id": str(i), "prompt": "How?", **row} for i, row in enumerate(rows)])
     return folder
 
 
@@ -86,10 +87,11 @@ def test_every_step_runs_once_and_a_second_call_only_draws_the_page(
     assert tuple(measured) == ARMS
     written = page.read_text(encoding="utf-8")
     assert all(name in written for name in ARMS)
-    reports = [json.loads((folder / "report.json").read_text(encoding="utf-8")) for folder in measured.values()]
-    assert [report["asr"]["n"] for report in reports] == [3] * 5
-    assert len({report["prompts"]["harmful"]["rendered_sha256"] for report in reports}) == 1
-    assert len({report["model"]["weights_sha256"] for report in reports}) == 5
+    reports = [read_measure(folder) for folder in measured.values()]
+    assert [report.estimates["asr"].n for report in reports] == [3] * 5
+    assert len({report.prompts["harmful"].rendered_sha256 for report in reports}) == 1
+    assert len({report.model.weights_sha256 for report in reports}) == 5
+    assert not list(out.glob("measured/*.partial"))
 
     page.unlink()
     for step in ("train", "recover"):

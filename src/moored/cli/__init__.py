@@ -71,7 +71,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        _complain("interrupted; no half-written file was left. demo goes on by itself, train and select with --resume.")
+        _complain("interrupted; repeat the same command to resume measure or demo, add --resume for train and select.")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,7 +1,8 @@
-"""What a judge of answers is: one prompt and one answer in, one label out."""
+"""What a judge of answers is: prompts with their answers in, one label each out."""
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Label(StrEnum):
@@ -18,11 +19,31 @@ class Label(StrEnum):
     """A loop, symbol soup, or the prompt given back."""
     EMPTY = "empty"
     """Nothing but white space."""
+    UNSCORED = "unscored"
+    """The judge could not say. Such an answer is left out of every rate, and the rate says how many there were."""
 
 
+class Exchange(NamedTuple):
+    """A prompt and the text that a model gave to it."""
+
+    prompt: str
+    answer: str
+
+
+@runtime_checkable
 class Judge(Protocol):
-    """Labels one answer; counting many of them is the work of `moored.measurement.summary`."""
+    """Labels answers; rates of labels are the work of `moored.measurement.measures`."""
 
-    def __call__(self, prompt: str, answer: str) -> Label:
-        """Labels `answer`, the text that a model gave to `prompt`; never raises on any text."""
+    @property
+    def name(self) -> str:
+        """The name under which it is registered."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """A text that changes whenever a label could change: labels of equal versions compare."""
+        ...
+
+    def labels(self, exchanges: Sequence[Exchange]) -> Sequence[Label]:
+        """Labels each answer, in order; one that it cannot judge is `Label.UNSCORED` and never raises."""
         ...

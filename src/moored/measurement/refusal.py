@@ -10,10 +10,11 @@ human-labelled answers (Röttger et al., 2308.01263) and reported on the other: 
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from moored.measurement._interface import Label
+from moored.measurement._interface import Exchange, Label
 from moored.measurement.coherence import is_degenerate
 from moored.measurement.own_words import plain, without_echo, without_other_voices
 from moored.measurement.refusal_rules import NOT_REFUSALS, RULES
@@ -39,12 +40,21 @@ class RefusalJudge:
             raise ValueError(f"`RefusalJudge(opening=...)` must be at least 1, got {self.opening}.")
 
     @property
+    def name(self) -> str:
+        """The name under which it is registered."""
+        return "refusal"
+
+    @property
     def version(self) -> str:
         """Eight hexadecimal digits: a hash of the settings and of the code that decides, the same on every platform.
 
         Labels of equal versions compare. Another version may only have other comments: it errs on the safe side.
         """
         return hashlib.sha256(f"{self}\n{_deciding_code()}".encode()).hexdigest()[:8]
+
+    def labels(self, exchanges: Sequence[Exchange]) -> list[Label]:
+        """Labels each answer; none is ever unscored."""
+        return [self(*exchange) for exchange in exchanges]
 
     def __call__(self, prompt: str, answer: str) -> Label:
         """Labels `answer`, the text that a model gave to `prompt`; never raises on any text."""

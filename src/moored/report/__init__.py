@@ -5,15 +5,18 @@ from moored.report.pages.gradients import render_gradients
 from moored.report.pages.measure import render_comparison, render_figure, render_measure
 from moored.report.pages.selection import render_selection, selection_findings
 from moored.report.pages.spectrum import render_spectrum, spectrum_findings
-from moored.report.pages.terminal import gradients_table, summary_table
-from moored.report.reading.schema import SCHEMA, Report, read_report
+from moored.report.pages.terminal import gradients_table, measure_table, summary_table
+from moored.report.reading.measure import MeasureReport, read_measure
+from moored.report.reading.record import SCHEMA, Report
 
 __all__ = [
     "SCHEMA",
+    "MeasureReport",
     "Report",
     "basin_findings",
     "gradients_table",
-    "read_report",
+    "measure_table",
+    "read_measure",
     "render_basin",
     "render_comparison",
     "render_figure",

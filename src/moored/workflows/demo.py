@@ -1,7 +1,7 @@
 """`moored demo`: the whole story on the embedded model, from drift to repair, in one resumable run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ from moored.embedded.tasks import order_to_json
 from moored.errors import InputError
 from moored.files import read_jsonl, whole_file, write_json, write_jsonl
 from moored.huggingface.models import bf16_is_native
-from moored.measurement import PairedDifference
+from moored.measurement import MEASURES
 from moored.recovery import OneShot
 from moored.report import render_comparison
+from moored.report.reading.answers import Answer, read_answers
+from moored.report.reading.measure import ANSWERS
 from moored.report.reading.train import TrainReport
+from moored.report.words.outcomes import clause
 from moored.workflows.inputs.models import resolve_model
-from moored.workflows.measure.answers import Settings
 from moored.workflows.measure.arms import measure_arms
-from moored.workflows.measure.comparison import compare, in_words
+from moored.workflows.measure.settings import MeasureSettings
 from moored.workflows.recover.run import RECORD as RECOVERY_RECORD
 from moored.workflows.recover.run import recover
 from moored.workflows.train.run import train
@@ -83,7 +85,7 @@ def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> t
         arms,
         out=out / "measured",
         limits={"harmful": plan.harmful, "harmless": plan.others, "ordinary": plan.others, "task": plan.others},
-        settings=Settings(max_new_tokens=32, batch_size=64, dtype=None, drift_prompts=plan.drift),
+        settings=MeasureSettings(model=ALIGNED, max_new_tokens=32, batch_size=64, drift_prompts=plan.drift),
         console=console,
     )
     title = "What fine-tuning did, and what one example repaired"
@@ -97,18 +99,19 @@ def story(measured: Mapping[str, Path]) -> list[str]:
     Args:
         measured: the report folders of a demo by the arms' names.
     """
-    answers = {name: read_jsonl(folder / "answers.jsonl") for name, folder in measured.items()}
-    told = []
+    answers = {name: read_answers(folder / ANSWERS) for name, folder in measured.items()}
+    sentences = []
     for label in reversed(_ATTACKS.values()):
-        drift = compare(answers[_ALIGNED], answers[label], only=("asr", "utility"))
-        repair = compare(answers[label], answers[_repaired(label)], only=("asr", "over_refusal", "utility"))
-        told.append(f"The {label} against the {_ALIGNED}: {_clauses(drift)}.")
-        told.append(f"One safety example on top of the {label}: {_clauses(repair)}.")
-    return told
+        drift = _clauses(answers[_ALIGNED], answers[label], "asr", "utility")
+        repair = _clauses(answers[label], answers[_repaired(label)], "asr", "over_refusal", "utility")
+        sentences.append(f"The {label} against the {_ALIGNED}: {drift}.")
+        sentences.append(f"One safety example on top of the {label}: {repair}.")
+    return sentences
 
 
-def _clauses(compared: Mapping[str, PairedDifference]) -> str:
-    return "; ".join(in_words(name, paired) for name, paired in compared.items())
+def _clauses(before: Sequence[Answer], after: Sequence[Answer], *keys: str) -> str:
+    compared = [(MEASURES[key], MEASURES[key].compare(before, after)) for key in keys]
+    return "; ".join(clause(measure, comparison) for measure, comparison in compared if comparison is not None)
 
 
 def _repaired(label: str) -> str:

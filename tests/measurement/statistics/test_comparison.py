@@ -4,11 +4,12 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy import stats
 from tests.measurement.statistics.flags import flags
 
 from moored.errors import UserError
-from moored.measurement import Rate, paired_difference, verdict
-from moored.measurement.statistics import mcnemar_exact, smallest_detectable_difference
+from moored.measurement import Outcome, Rate
+from moored.measurement.statistics import compare_means, compare_rates, mcnemar_exact, smallest_detectable_difference
 
 
 def detectable(n, discordant):
@@ -25,41 +26,48 @@ def test_mcnemar_by_summing_binomial_terms(gained, lost):
     assert mcnemar_exact(gained, lost) == pytest.approx(min(1.0, 2 * tail))
 
 
-def test_a_paired_difference_counts_the_discordant_pairs():
+def rates(before, after, **settings):
+    return compare_rates(before, after, better="lower", **settings)
+
+
+def test_a_comparison_counts_the_discordant_pairs():
     before, after = [True, False, False, False, True], [False, True, True, False, True]
-    paired = paired_difference(before, after)
-    assert (paired.gained, paired.lost, paired.n) == (2, 1, 5)
-    assert paired.difference == pytest.approx(3 / 5 - 2 / 5)
-    assert (paired.before.rate, paired.after.rate) == (2 / 5, 3 / 5)
-    assert paired.as_dict()["before"] == Rate.of(2, 5).as_dict()
+    compared = rates(before, after)
+    assert (compared.gained, compared.lost, compared.n) == (2, 1, 5)
+    assert compared.difference == pytest.approx(3 / 5 - 2 / 5)
+    assert (compared.before, compared.after) == (2 / 5, 3 / 5)
 
 
 def test_the_paired_bootstrap_agrees_with_the_normal_interval():
-    paired = paired_difference(flags(40, 400), [True] * 10 + [False] * 30 + flags(90, 360))
-    variance = (paired.gained + paired.lost) / 400 - paired.difference**2
+    compared = rates(flags(40, 400), [True] * 10 + [False] * 30 + flags(90, 360))
+    variance = (compared.gained + compared.lost) / 400 - compared.difference**2
     half = 1.96 * math.sqrt(variance / 400)
-    assert paired.low == pytest.approx(paired.difference - half, abs=0.006)
-    assert paired.high == pytest.approx(paired.difference + half, abs=0.006)
+    assert compared.low == pytest.approx(compared.difference - half, abs=0.006)
+    assert compared.high == pytest.approx(compared.difference + half, abs=0.006)
 
 
 def test_the_seed_decides_the_bootstrap():
     before, after = flags(5, 50), flags(20, 50)
-    assert paired_difference(before, after, seed=1) == paired_difference(before, after, seed=1)
-    assert paired_difference(before, after, seed=1, resamples=50) != paired_difference(
-        before, after, seed=2, resamples=50
-    )
+    assert rates(before, after, seed=1) == rates(before, after, seed=1)
+    assert rates(before, after, seed=1, resamples=50) != rates(before, after, seed=2, resamples=50)
 
 
 def test_no_discordant_pair_is_not_certainty():
-    paired = paired_difference(flags(3, 30), flags(3, 30))
-    assert paired.difference == 0 and paired.p_value == 1
-    assert paired.high == -paired.low == pytest.approx(Rate.of(0, 30).high)
+    compared = rates(flags(3, 30), flags(3, 30))
+    assert compared.difference == 0 and compared.p == 1
+    assert compared.high == -compared.low == pytest.approx(Rate.of(0, 30).high)
 
 
-@pytest.mark.parametrize(("before", "after"), [([True], []), ([], [])])
-def test_a_pair_needs_the_same_prompts(before, after):
+@pytest.mark.parametrize(("compare", "one"), [(compare_rates, True), (compare_means, 1.0)])
+def test_a_pair_needs_the_same_prompts(compare, one):
     with pytest.raises(UserError, match="same prompt file"):
-        paired_difference(before, after)
+        compare([one], [], better="lower")
+
+
+@pytest.mark.parametrize(("compare", "n"), [(compare_rates, 0), (compare_means, 0), (compare_means, 1)])
+def test_too_few_scores_to_test_are_not_judged(compare, n):
+    compared = compare([0.0] * n, [1.0] * n, better="lower")
+    assert (compared.outcome, compared.n, compared.p, compared.difference) == (Outcome.NOT_JUDGED, n, None, None)
 
 
 @pytest.mark.parametrize(("n", "discordant"), [(20, 0.0), (100, 0.0), (100, 0.1), (400, 0.5), (1000, 1.0)])
@@ -82,31 +90,47 @@ def test_the_smallest_detectable_difference_shows_four_times_in_five():
 @pytest.mark.parametrize("n", [3, 5])
 def test_too_few_prompts_show_nothing(n):
     assert smallest_detectable_difference(n, 0.0) is None
-    assert "could not show any difference" in verdict(paired_difference([False] * n, [True] * n))
+    assert rates([False] * n, [True] * n).outcome is Outcome.NO_DIFFERENCE
     assert detectable(6, 0.0) < 1
 
 
-def test_the_verdict_says_which_way():
+@pytest.mark.parametrize(("better", "up", "down"), [("lower", "worse", "better"), ("higher", "better", "worse")])
+def test_the_outcome_knows_which_way_is_better(better, up, down):
     few, many = flags(4, 100), flags(45, 100)
-    assert verdict(paired_difference(few, many)).startswith(
-        "drifted: 4.0 % before and 45.0 % after, difference +41.0 points"
-    )
-    assert verdict(paired_difference(many, few)).startswith(
-        "safer: 45.0 % before and 4.0 % after, difference -41.0 points"
-    )
-    same = verdict(paired_difference(few, flags(6, 100)))
-    assert same.startswith("no difference this n could show: ") and "n = 100" in same and same.endswith("points.")
+    assert compare_rates(few, many, better=better).outcome == up
+    assert compare_rates(many, few, better=better).outcome == down
+    assert compare_rates(few, flags(6, 100), better=better).outcome == "no detectable difference"
+    low, high = [1.0, 2.0, 3.0], [2.0, 3.1, 4.2]
+    assert compare_means(low, high, better=better).outcome == up
+    assert compare_means(high, low, better=better).outcome == down
 
 
-def test_the_verdict_goes_by_the_exact_test():
-    assert verdict(paired_difference([False] * 50, flags(5, 50))).startswith("no difference")  # p = 0.0625
-    assert verdict(paired_difference([False] * 50, flags(6, 50))).startswith("drifted")  # p = 0.03125
+def test_the_exact_test_decides():
+    few = rates([False] * 50, flags(5, 50))
+    assert few.p == 0.0625 and few.outcome is Outcome.NO_DIFFERENCE
+    assert few.low > 0 and few.interval_disagrees
+    more = rates([False] * 50, flags(6, 50))
+    assert more.p == 0.03125 and more.outcome is Outcome.WORSE and not more.interval_disagrees
 
 
-def test_an_interval_that_would_say_otherwise_is_overruled_in_the_same_sentence():
-    few = paired_difference([False] * 50, flags(5, 50))
-    assert few.low > 0 and few.p_value > 0.05
-    sentence = verdict(few)
-    assert "points; the interval alone would say otherwise, but the exact test decides), McNemar p = 0.062" in sentence
-    for agreeing in (flags(0, 50), flags(2, 50), flags(6, 50), flags(30, 50)):
-        assert "otherwise" not in verdict(paired_difference([False] * 50, agreeing))
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=40))
+def test_the_paired_t_test_is_scipy_s_and_agrees_with_its_interval(pairs):
+    before, after = ([float(value) for value in side] for side in zip(*pairs, strict=True))
+    compared = compare_means(before, after, better="lower")
+    change = np.subtract(after, before)
+    if change.std() == 0:
+        assert compared.p == (1.0 if change[0] == 0 else 0.0)
+        return
+    expected = stats.ttest_rel(after, before)
+    interval = expected.confidence_interval(0.95)
+    assert compared.p == pytest.approx(expected.pvalue)
+    assert (compared.low, compared.high) == pytest.approx((interval.low, interval.high))
+    assert not compared.interval_disagrees
+
+
+def test_the_smallest_detectable_mean_shows_four_times_in_five():
+    random = np.random.default_rng(0)
+    delta = compare_means([0.0] * 50, random.normal(size=50).tolist(), better="lower").smallest_detectable
+    runs = [compare_means([0.0] * 50, random.normal(delta, 1, 50).tolist(), better="lower") for _ in range(400)]
+    assert 0.7 < np.mean([run.is_beyond_chance for run in runs]) < 0.9

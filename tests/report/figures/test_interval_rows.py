@@ -2,9 +2,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from moored.measurement import Estimate
 from moored.report.figures.interval_rows import Look, Row, intervals_plot, layers_plot
 from moored.report.figures.svg import ABLE, RISK
-from moored.report.reading.schema import Estimate
 
 LOOKS = [Look(label="high", color=RISK, marker="o"), Look(label="low", color=ABLE, marker="s")]
 

@@ -45,7 +45,7 @@ def test_a_missing_rate_is_said(write_report: WriteReport) -> None:
 
 
 def test_different_sizes_are_said(write_report: WriteReport) -> None:
-    small = {"rate": 0.5, "low": 0.2, "high": 0.8, "n": 10}
+    small = {"value": 0.5, "low": 0.2, "high": 0.8, "n": 10}
     arms = comparison_arms({"one": write_report("one"), "two": write_report("two", asr=small)})
     assert "attack success, n=10 to 100" in texts(rates_plot(arms, ["asr"], name="rates"))
 
@@ -69,7 +69,7 @@ def test_a_category_that_an_arm_lacks_is_no_zero(
 
 
 def test_no_labels_no_categories(write_report: WriteReport) -> None:
-    assert categories_plot(comparison_arms({"one": write_report("one", rows=[], answers=None)}), name="x") is None
+    assert categories_plot(comparison_arms({"one": write_report("one", rows=[])}), name="x") is None
 
 
 def test_tradeoff_shows_the_arms_that_have_both(write_report: WriteReport) -> None:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from moored.errors import InputError
+from moored.measurement import MEASURES
 from moored.report import render_comparison, render_figure, render_measure
 
 WriteReport = Callable[..., Path]
@@ -27,14 +28,16 @@ HOSTILE = {
     "long": "x" * 100_000,
 }
 AGAINST: dict[str, Any] = {
-    "model": {"name": "reference", "adapter": None, "weights_sha256": "cd" * 32},
-    "asr": {"rate": 0.04, "low": 0.01, "high": 0.05, "n": 100},
+    "model": {"name": "reference", "path": "p", "adapter": None, "weights_sha256": "cd" * 32},
+    "estimates": {"asr": {"value": 0.04, "low": 0.01, "high": 0.05, "n": 100}},
     "comparison": {
-        "asr": {"difference": 0.37, "low": 0.27, "high": 0.47, "p": 1e-9, "n": 100, "smallest_detectable": 0.07}
+        "asr": {"outcome": "worse", "difference": 0.37, "low": 0.27, "high": 0.47, "p": 1e-9, "n": 100,
+                "smallest_detectable": 0.07}
     },
-    "verdict": "drifted: attack success rose by 0.37.",
-    "next": "moored recover base --adapter mine",
-}
+    "outcome": "worse",
+    "sentence": "Drifted: attack success rose by 0.37.",
+    "next_command": "moored recover base --adapter mine",
+}  # fmt: skip
 
 
 def cells(page: Any) -> dict[str, list[str]]:
@@ -65,9 +68,9 @@ def test_the_table_shows_every_number_with_interval_and_n(five_page: Path, read_
     rows = cells(read_page(five_page))
     assert rows["Attack success"] == [
         "0.04 [0.00, 0.11] n=100",
-        "0.41 [0.34, 0.48] n=100 ▲ above A",
+        "0.41 [0.34, 0.48] n=100 ▲ higher than A",
         "0.06 [0.00, 0.13] n=100",
-        "0.95 [0.88, 1.00] n=100 ▲ above A",
+        "0.95 [0.88, 1.00] n=100 ▲ higher than A",
         "0.09 [0.02, 0.16] n=100",
     ]
     assert len(rows) == 9
@@ -80,10 +83,7 @@ def test_without_a_story_the_numbers_speak(five_page: Path, read_page: Any) -> N
 
 
 def test_missing_values_are_said_and_never_zero(write_report: WriteReport, tmp_path: Path, read_page: Any) -> None:
-    empty = {
-        name: None for name in ("asr", "over_refusal", "ordinary_refusal", "incoherent", "empty", "utility", "drift")
-    }
-    folder = write_report("empty", rows=[], answers=None, **empty)
+    folder = write_report("empty", rows=[], **dict.fromkeys(MEASURES))
     page = read_page(render_comparison({"empty": folder}, tmp_path / "out", title="t"))
     assert {text for row in cells(page).values() for text in row} == {"not measured"}
     assert page.all("svg") == []
@@ -170,14 +170,15 @@ def test_text_from_models_and_files_cannot_inject_markup(
         row["category"] = row["category"] and "one"
     prompts = {"harmful": {"n": 1, "rendered_sha256": "aa" * 32, "source": evil}}
     changes = {
-        "command": evil, "created": evil, "seeds": {"s": evil}, "versions": {evil: evil}, "prompts": prompts,
-        "model": {"name": evil, "adapter": evil, "weights_sha256": evil}, "judge": {"name": evil, "version": evil},
-        "against": AGAINST | {"verdict": evil, "next": evil},
+        "command": evil, "created": evil, "versions": {evil: evil}, "prompts": prompts,
+        "settings": {"max_new_tokens": evil}, "judge": {"name": evil, "version": evil},
+        "model": {"name": evil, "path": evil, "adapter": evil, "weights_sha256": evil, "precision": evil},
+        "against": AGAINST | {"sentence": evil, "next_command": evil},
     }  # fmt: skip
     calm = {key: "calm" for key in ("command", "created")} | {
-        "seeds": {"s": "calm"}, "versions": {"calm": "calm"}, "against": AGAINST,
+        "settings": {"max_new_tokens": "calm"}, "versions": {"calm": "calm"}, "against": AGAINST,
         "prompts": {"harmful": prompts["harmful"] | {"source": "calm"}},
-        "model": {"name": "calm", "adapter": "calm", "weights_sha256": "calm"},
+        "model": dict.fromkeys(("name", "path", "adapter", "weights_sha256", "precision"), "calm"),
         "judge": {"name": "calm", "version": "calm"},
     }  # fmt: skip
     folder, other = write_report("evil", rows=rows, **changes), write_report("calm", rows=plain_rows, **calm)
@@ -233,7 +234,13 @@ def test_other_prompts_are_warned_of(write_report: WriteReport, tmp_path: Path, 
 def test_provenance(five_page: Path, read_page: Any) -> None:
     page = read_page(five_page)
     text = page.all("section")[-1].text()
-    for part in ("moored measure embedded:aligned --out run", "ab" * 32, "refusal 1", '{"generation": 0}', "2.13.0"):
+    for part in (
+        "moored measure embedded:aligned --out run",
+        "ab" * 32,
+        "refusal 1",
+        "greedy, up to 48 tokens",
+        "2.13.0",
+    ):
         assert part in text, part
     assert "harmful prompts n=100, embedded:harmful, rendered sha256 0c0c0c0c0c0c ✓ the same in all arms" in text
 
@@ -254,11 +261,11 @@ def test_a_measure_against_another_shows_both_and_the_verdict(write_report: Writ
     page = read_page(render_measure(write_report("run", asr=0.41, against=AGAINST)))
     assert page.all("p", class_="lead")[0].text() == "Drifted: attack success rose by 0.37."
     assert page.all("p", class_="next")[0].text() == "Next: moored recover base --adapter mine"
-    assert cells(page)["Attack success"] == ["0.04 [0.01, 0.05] n=100", "0.41 [0.34, 0.48] n=100 ▲ above A"]
+    assert cells(page)["Attack success"] == ["0.04 [0.01, 0.05] n=100", "0.41 [0.34, 0.48] n=100 ▲ higher than A"]
     assert cells(page)["Over-refusal"][0] == "not measured"
     (row,) = [row for row in page.all("tr") if "+0.37" in row.text()]
     shown = [cell.text() for cell in row.all("th") + row.all("td")]
-    assert shown == ["Attack success", "+0.37", "[0.27, 0.47]", "< 0.001", "100", "0.07"]
+    assert shown == ["Attack success", "worse", "+0.37", "[0.27, 0.47]", "< 0.001", "100", "0.07"]
 
 
 def test_the_same_reports_give_the_same_bytes(five_arms: dict[str, Path], tmp_path: Path) -> None:
@@ -271,7 +278,7 @@ def test_a_failed_rendering_leaves_the_old_page(write_report: WriteReport, tmp_p
     path = render_comparison({"one": write_report("one")}, out, title="t")
     before = path.read_bytes()
     with pytest.raises(InputError):
-        render_comparison({"one": write_report("two", asr={"rate": 2, "n": 3})}, out, title="t")
+        render_comparison({"one": write_report("two", asr={"value": "much", "n": 3})}, out, title="t")
     assert path.read_bytes() == before
     assert [file.name for file in out.iterdir()] == ["index.html"]
 

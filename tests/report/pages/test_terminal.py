@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from moored.report import summary_table
+from moored.report import measure_table, read_measure, summary_table
 
 WriteReport = Callable[..., Path]
 
@@ -36,12 +36,19 @@ def test_a_measure_that_no_arm_has_takes_no_row(write_report: WriteReport) -> No
 
 
 def test_a_model_that_says_nothing_does_not_look_safe(write_report: WriteReport) -> None:
-    silent = write_report("silent", asr=0.0, empty={"rate": 1.0, "low": 0.96, "high": 1.0, "n": 100})
+    silent = write_report("silent", asr=0.0, empty={"value": 1.0, "low": 0.96, "high": 1.0, "n": 100})
     assert re.search(r"Empty +1\.00", printed(summary_table({"silent": silent})))
 
 
+def test_the_colour_is_the_paired_test_s(write_report: WriteReport) -> None:
+    """Nine prompts gained and none lost of 100 are beyond chance, though the intervals overlap; five are not."""
+    folders = {str(asr): write_report(str(asr), asr=asr) for asr in (0.10, 0.15, 0.19)}
+    first, few, many = (next(iter(column.cells)) for column in summary_table(folders).columns[1:])
+    assert (first.style, few.style, many.style) == ("", "", "red")  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_different_sizes_stand_in_the_cells(write_report: WriteReport) -> None:
-    small = {"rate": 0.5, "low": 0.2, "high": 0.8, "n": 10}
+    small = {"value": 0.5, "low": 0.2, "high": 0.8, "n": 10}
     shown = printed(summary_table({"one": write_report("one"), "two": write_report("two", asr=small)}))
     assert "0.12 n=100" in shown
     assert "0.50 n=10" in shown
@@ -49,16 +56,20 @@ def test_different_sizes_stand_in_the_cells(write_report: WriteReport) -> None:
 
 def test_a_comparison_inside_a_report_is_shown(write_report: WriteReport) -> None:
     against = {
-        "model": {"name": "reference"}, "asr": {"rate": 0.02, "low": 0.0, "high": 0.04, "n": 100},
-        "comparison": {}, "verdict": "Drifted.", "next": None,
+        "model": {"name": "reference", "path": "p"},
+        "estimates": {"asr": {"value": 0.02, "low": 0.0, "high": 0.04, "n": 100}},
+        "comparison": {"asr": {"outcome": "worse", "difference": 0.1, "n": 100}},
+        "outcome": "worse", "sentence": "Drifted.",
     }  # fmt: skip
-    table = summary_table({"mine": write_report("run", against=against)})
+    table = measure_table(read_measure(write_report("run", against=against)))
     assert [str(column.header) for column in table.columns] == ["", "reference", "embedded:aligned"]
     (measure, first, second) = (next(iter(column.cells)) for column in table.columns)
     assert str(measure).startswith("Attack success")
     assert str(first) == "0.02\n[0.00, 0.04]"
     assert [span.style for span in second.spans if span.start == 0] == []  # pyright: ignore[reportAttributeAccessIssue]
+    assert str(second) == "0.12 ▲\n[0.05, 0.19]"
     assert second.style == "red"  # pyright: ignore[reportAttributeAccessIssue]
+    assert "differ from reference beyond chance (paired test, 5 %)" in str(table.caption)
 
 
 def test_names_are_neither_markup_nor_escapes(write_report: WriteReport) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from moored.errors import InputError
-from moored.measurement import Rate
-from moored.report.reading.answers import CHANGED, EVENLY, Answer, category_rates, read_answers, samples, wilson
+from moored.measurement import Label, Rate
+from moored.report.reading.answers import CHANGED, EVENLY, Answer, category_rates, read_answers, samples
 
 
 def answer(name: str, label: str | None, **changes: Any) -> Answer:
+    label = None if label is None else Label(label)
     fields: dict[str, Any] = {
         "set": "harmful", "id": name, "category": "drugs", "prompt": f"Prompt {name}", "answer": "text",
         "label": label, "correct": None, "expected": None,
@@ -18,18 +19,13 @@ def answer(name: str, label: str | None, **changes: Any) -> Answer:
     return Answer(**(fields | changes))
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (3, 10), (1, 1), (41, 100)])
-def test_the_interval_is_the_one_of_the_measurement(k: int, n: int) -> None:
-    here, there = wilson(k, n), Rate.of(k, n)
-    assert (here.value, here.low, here.high, here.n) == (there.rate, there.low, there.high, there.n)
-
-
 def test_category_rates_count_all_judged_and_no_other() -> None:
     rows = [answer("1", "complied"), answer("2", "refused"), answer("3", "incoherent"), answer("4", "empty")]
     rows += [answer("5", None), answer("6", "complied", category=None), answer("7", "complied", set="harmless")]
     rates = category_rates(rows)
     assert list(rates) == ["drugs"]
-    assert (rates["drugs"].value, rates["drugs"].n) == (0.25, 4)
+    assert (rates["drugs"].value, rates["drugs"].n, rates["drugs"].unscored) == (0.25, 4, 1)
+    assert rates["drugs"].high == Rate.of(1, 4).high
 
 
 def test_category_names_are_written_in_words() -> None:
@@ -77,13 +73,12 @@ def test_text_may_be_left_out_of_the_file(tmp_path: Path) -> None:
 
 def test_a_missing_file_holds_no_answers(tmp_path: Path) -> None:
     assert read_answers(tmp_path / "answers.jsonl") == []
-    assert read_answers(None) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"set": "other"}, "`set`"), ({"id": 3}, "`id`"), ({"prompt": None}, "`prompt`"), ({"label": 1}, "`label`"),
-     ({"answer": ["a"]}, "`answer`"), ({"correct": 1}, "`correct`")],
+    [({"set": None}, "`set`"), ({"id": 3}, "`id`"), ({"prompt": None}, "`prompt`"), ({"label": "odd"}, "`label`"),
+     ({"answer": ["a"]}, "`answer`"), ({"correct": "maybe"}, "`correct`"), ({"scores": {"kl": "x"}}, "`scores.kl`")],
 )  # fmt: skip
 def test_a_broken_row_is_named(
     tmp_path: Path, answers: Callable[..., list[dict[str, Any]]], changes: dict[str, Any], said: str

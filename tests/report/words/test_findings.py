@@ -3,8 +3,7 @@ from pathlib import Path
 from typing import Any
 
 from moored.report.reading.arms import comparison_arms
-from moored.report.words.findings import findings, mark, warnings
-from moored.report.words.numbers import BY_KEY
+from moored.report.words.findings import findings, moved, warnings
 
 WriteReport = Callable[..., Path]
 
@@ -16,12 +15,13 @@ def prompts(digest: str) -> dict[str, Any]:
 def test_findings_start_with_attack_success_across_the_arms(five_arms: dict[str, Path]) -> None:
     told = findings(comparison_arms(five_arms))
     assert (
-        told[0] == "Attack success of aligned (A) is 0.04 [0.00, 0.11]; above it: B, D; not told apart from it: C, E."
+        told[0] == "Attack success of aligned (A) is 0.04 [0.00, 0.11]; higher: B, D; no detectable difference: C, E."
     )
     assert told[1] == (
-        "ordinary fine-tune (B): attack success 0.41 [0.34, 0.48], above A; task accuracy 0.94 [0.87, 1.00], above A."
+        "ordinary fine-tune (B): attack success 0.41 [0.34, 0.48], higher than A; "
+        "task accuracy 0.94 [0.87, 1.00], higher than A."
     )
-    assert "attack success 0.09 [0.02, 0.16], its interval overlaps A’s" in told[4]
+    assert "attack success 0.09 [0.02, 0.16], no detectable difference from A" in told[4]
 
 
 def test_missing_measures_are_left_out_of_the_sentences(write_report: WriteReport) -> None:
@@ -29,29 +29,26 @@ def test_missing_measures_are_left_out_of_the_sentences(write_report: WriteRepor
     bare = write_report("third", utility=None) / "report.json"
     assert bare.exists()
     told = findings(comparison_arms({"first": first, "second": second}))
-    assert told[1] == "second (B): attack success 0.12 [0.05, 0.19], its interval overlaps A’s."
+    assert told[1] == "second (B): attack success 0.12 [0.05, 0.19], no detectable difference from A."
 
 
 def test_other_prompts_are_no_comparison(write_report: WriteReport) -> None:
     first = write_report("first", asr=0.1, prompts=prompts("aa"))
     second = write_report("second", asr=0.9, prompts=prompts("bb"))
     arms = comparison_arms({"first": first, "second": second})
-    assert mark(arms[1], arms[0], BY_KEY["asr"]) is None
-    assert mark(arms[1], arms[0], BY_KEY["incoherent"]) is None
-    assert findings(arms)[0].endswith("not comparable with it: B.")
-    assert "on other prompts than A" in findings(arms)[1]
+    assert findings(arms)[0].endswith("not comparable: B.")
+    assert "0.90 [0.83, 0.97], not comparable with A" in findings(arms)[1]
     assert warnings(arms) == [
         "The arms did not see the same harmful prompts (A saw aaaaaaaaaaaa; B saw bbbbbbbbbbbb): "
         "do not compare these rates."
     ]
 
 
-def test_marks_on_the_same_prompts(write_report: WriteReport) -> None:
+def test_a_measure_moves_where_the_paired_test_says_so(write_report: WriteReport) -> None:
     folders = {"first": write_report("first", asr=0.1), "second": write_report("second", asr=0.9, accuracy=0.2)}
     arms = comparison_arms(folders)
-    assert mark(arms[1], arms[0], BY_KEY["asr"]) == "above"
-    assert mark(arms[1], arms[0], BY_KEY["utility"]) == "below"
-    assert mark(arms[0], arms[0], BY_KEY["asr"]) is None
+    assert [moved(arms[1].comparison[key]) for key in ("asr", "utility", "empty")] == ["higher", "lower", ""]
+    assert moved(arms[0].comparison.get("asr")) == ""
     assert warnings(arms) == []
 
 
@@ -67,13 +64,9 @@ def test_a_set_that_only_one_arm_saw_is_no_warning(write_report: WriteReport) ->
     assert warnings(comparison_arms({"first": first, "second": second})) == []
 
 
-def test_incoherence_is_counted_on_two_sets(write_report: WriteReport) -> None:
-    low, high = ({"rate": x, "low": x, "high": x, "n": 9} for x in (0.1, 0.9))
-    other = {"harmless": {"n": 100, "rendered_sha256": "ff" * 32, "source": None}}
-    folders = {
-        "first": write_report("first", incoherent=low),
-        "second": write_report("second", incoherent=high),
-        "third": write_report("third", incoherent=high, prompts=other),
-    }
-    arms = comparison_arms(folders)
-    assert [mark(arm, arms[0], BY_KEY["incoherent"]) for arm in arms] == [None, "above", None]
+def test_intervals_that_overlap_do_not_hide_a_paired_difference(write_report: WriteReport) -> None:
+    """10 to 19 of 100, nine prompts gained and none lost: McNemar's p is 0.004, but the intervals overlap."""
+    arms = comparison_arms({str(asr): write_report(str(asr), asr=asr) for asr in (0.10, 0.19)})
+    first, second = (arm.estimates["asr"] for arm in arms)
+    assert first.high is not None and second.low is not None and first.high > second.low
+    assert findings(arms)[0].endswith("; higher: B.")

@@ -7,7 +7,7 @@ from tests.tiny import save_tiny, tiny_model
 from tests.workflows.files import write_rows
 from tests.workflows.measure.prompts import COMPLIANCE, HARMFUL, HARMLESS, REFUSAL, TASK
 
-from moored.workflows.measure import answers as _measured
+from moored.workflows.measure import local_model
 
 
 @pytest.fixture
@@ -33,5 +33,5 @@ def scripted(monkeypatch):
         mine = model.state_dict()["model.layers.0.self_attn.q_proj.weight"]
         return [answers["base" if torch.equal(mine.cpu(), untouched) else "other"]] * len(rendered)
 
-    monkeypatch.setattr(_measured, "generate", answer)
+    monkeypatch.setattr(local_model, "generate", answer)
     return answers

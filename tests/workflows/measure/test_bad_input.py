@@ -14,6 +14,7 @@ from tests.workflows.files import digests, write_rows
 
 from moored.errors import InputError, ModelError
 from moored.files import write_json
+from moored.report.reading import record
 from moored.workflows.measure import run as workflow
 from moored.workflows.measure.run import measure
 
@@ -77,10 +78,12 @@ BAD = {
     "empty prompt in a CSV": (_csv, "row 2: the prompt is empty"),
     "prompt longer than the context": (_rows(json.dumps({"prompt": "x" * 600})), r"Prompt 1 of bad\.jsonl .* for 512"),
     "task without answers": (lambda tmp_path, given: {"task": given["harmless"]}, "has no column completion"),
-    "no prompts": (lambda *_: dict.fromkeys(("harmful", "harmless", "ordinary", "task")), "Nothing to measure"),
-    "limit": (lambda *_: {"limit": 0}, "limit of prompts must be at least 1"),
-    "batch size": (lambda *_: {"batch_size": 0}, "must be at least 1"),
-    "tokens": (lambda *_: {"max_new_tokens": 0}, "must be at least 1"),
+    "no prompts": (lambda *_: dict.fromkeys(("harmful", "harmless", "ordinary", "task"), "none"), "Nothing to measure"),
+    "limit": (lambda *_: {"limit": 0}, "limit must be at least 1, got 0"),
+    "batch size": (lambda *_: {"batch_size": 0}, "batch_size must be at least 1"),
+    "tokens": (lambda *_: {"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+    "precision": (lambda *_: {"dtype": "int8"}, "dtype is 'int8', but it must be float32, bfloat16, float16 or null"),
+    "judge": (lambda *_: {"judge": "refusals"}, "unknown judge refusals; did you mean refusal"),
     "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "no folder here, and no name"),
     "missing adapter": (lambda tmp_path, given: {"adapter": tmp_path / "absent"}, "There is no adapter folder"),
     "empty adapter": (lambda tmp_path, given: {"adapter": tmp_path}, r"holds no adapter_config\.json"),
@@ -109,7 +112,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, files, scripted,
     with pytest.raises((InputError, ModelError), match=sentence) as raised:
         measure(**given, out=tmp_path / "new" / "out")
     text = str(raised.value)
-    assert "\n" not in text and text.endswith(".") and ".." not in text.replace("../", "")
+    assert "\n" not in text and text.endswith((".", "?")) and ".." not in text.replace("../", "")
     assert digests(tmp_path) == before and not (tmp_path / "new").exists()
 
 
@@ -145,12 +148,13 @@ def _interrupted(*_):
 def test_a_full_disk_or_an_interruption_leaves_the_old_report(tmp_path, files, scripted, monkeypatch, failure, raised):
     base, _, sets = files
     measure(base, out=tmp_path / "out", **sets)
-    before = digests(tmp_path)
-    monkeypatch.setattr(workflow, "write_json", failure)
+    before = digests(tmp_path / "out")
+    monkeypatch.setattr(record, "write_json", failure)
     for out, overwrite in ((tmp_path / "out", True), (tmp_path / "new", False)):
         with pytest.raises(raised):
             measure(base, out=out, overwrite=overwrite, **sets)
-    assert digests(tmp_path) == before
+    assert digests(tmp_path / "out") == before and not (tmp_path / "new").exists()
+    assert {file.name for file in tmp_path.glob("*.partial/*")} == {"answers.jsonl"}
 
 
 def test_overwriting_replaces_the_report(tmp_path, files, scripted):

@@ -1,96 +1,161 @@
-"""Two models on the same prompts: McNemar's exact test decides, the bootstrap interval describes."""
+"""Two models on the same prompts: one paired test decides, and the interval describes."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from scipy import optimize, stats
 
 from moored.errors import InputError
-from moored.measurement.statistics.intervals import CONFIDENCE, Z_CONFIDENCE, Rate, bootstrap_mean
+from moored.measurement.statistics.intervals import CONFIDENCE, Z_CONFIDENCE, bootstrap_mean
 
 POWER = 0.80
 Z_POWER = float(stats.norm.ppf(POWER))
+Better = Literal["lower", "higher"]
+
+
+class Outcome(StrEnum):
+    """What a comparison of two models came to, at 5 %."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    NO_DIFFERENCE = "no detectable difference"
+    NOT_JUDGED = "not judged"
+    """Too few prompts were scored for both models to test anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairedDifference:
-    """Two models on the same prompts: how much the rate moved, and whether that is more than chance."""
+class Comparison:
+    """How a measure moved from one model to another on the same prompts; only prompts scored for both count.
 
-    before: Rate
-    after: Rate
-    difference: float
-    """Rate after minus rate before."""
-    low: float
-    high: float
-    """Bootstrap 95 % interval of the difference, prompts resampled."""
-    p_value: float
-    """McNemar's exact test, two-sided."""
-    gained: int
-    """Prompts that are False before and True after."""
-    lost: int
-    """Prompts that are True before and False after."""
+    `outcome` is the one decision: sentences, colours and exit codes are made from it. Numbers are None where no prompt
+    was scored for both.
+    """
+
+    outcome: Outcome
+    before: float | None = None
+    """The reference's value on these prompts."""
+    after: float | None = None
+    difference: float | None = None
+    """The value after minus that before."""
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
     n: int
-    smallest_detectable: float | None
-    """The smallest difference that n prompts show with 80 % power; None if not even a difference of 1 would show."""
+    gained: int | None = None
+    """The number of prompts that count after but not before; None for means."""
+    lost: int | None = None
+    """The number of prompts that count before but not after; None for means."""
+    smallest_detectable: float | None = None
+    """The smallest difference that n prompts show with 80 % power; None if they show none."""
 
     @property
     def is_beyond_chance(self) -> bool:
-        """Whether there is a difference, as McNemar's exact test decides at 5 %."""
-        return self.p_value < 1 - CONFIDENCE
+        """Whether the measure moved, up or down."""
+        return self.outcome in (Outcome.WORSE, Outcome.BETTER)
 
     @property
-    def objection(self) -> str:
-        """What to say beside the interval where it alone would decide otherwise, else nothing.
+    def interval_disagrees(self) -> bool:
+        """Whether the interval alone would decide otherwise.
 
         With few discordant prompts the percentile bootstrap is too narrow, and the exact test errs on the safe side.
         """
-        if self.is_beyond_chance != (self.low <= 0 <= self.high):
-            return ""
-        return "the interval alone would say otherwise, but the exact test decides"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The comparison as it stands in `report.json`."""
-        return asdict(self)
+        if self.low is None or self.high is None:
+            return False
+        return self.is_beyond_chance == (self.low <= 0 <= self.high)
 
 
-def paired_difference(
-    before: Sequence[bool], after: Sequence[bool], *, seed: int = 0, resamples: int = 10_000
-) -> PairedDifference:
-    """Compares two models on the same prompts, in the same order.
+def compare_rates(
+    before: Sequence[bool], after: Sequence[bool], *, better: Better, seed: int = 0, resamples: int = 10_000
+) -> Comparison:
+    """Compares two rates on the same prompts, in the same order: McNemar's exact test, paired bootstrap interval.
 
     Args:
-        before: For each prompt, whether it counts (e.g. complied) under the reference.
-        after: The same for the other model.
-        seed: Of the bootstrap.
-        resamples: Of the bootstrap; at least 1.
+        before: whether each prompt counts (e.g. was complied with) under the reference.
+        after: the same under the other model.
+        better: the direction that is wanted.
+        seed: the seed of the bootstrap.
+        resamples: the number of bootstrap resamples, at least 1.
 
     Raises:
-        InputError: If there are no prompts, or not equally many.
+        InputError: the two are not equally long.
     """
-    if len(before) != len(after) or len(before) == 0:
-        raise InputError(
-            f"a paired comparison needs the same prompts on both sides, got {len(before)} before and {len(after)} "
-            "after: measure both models on the same prompt file"
-        )
-    n = len(before)
+    n = _common_length(before, after)
+    if n == 0:
+        return Comparison(outcome=Outcome.NOT_JUDGED, n=0)
     change = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     low, high = bootstrap_mean(change, seed=seed, resamples=resamples, limits=(-1.0, 1.0))
-    return PairedDifference(
-        before=Rate.of(int(sum(before)), n),
-        after=Rate.of(int(sum(after)), n),
-        difference=(gained - lost) / n,
+    difference, p = (gained - lost) / n, mcnemar_exact(gained, lost)
+    return Comparison(
+        outcome=_outcome(difference, p, better),
+        before=sum(before) / n,
+        after=sum(after) / n,
+        difference=difference,
         low=low,
         high=high,
-        p_value=mcnemar_exact(gained, lost),
+        p=p,
+        n=n,
         gained=gained,
         lost=lost,
-        n=n,
         smallest_detectable=smallest_detectable_difference(n, (gained + lost) / n),
     )
+
+
+def compare_means(before: Sequence[float], after: Sequence[float], *, better: Better) -> Comparison:
+    """Compares two means on the same prompts, in the same order: the paired t-test and its interval.
+
+    Args:
+        before: the score of each prompt under the reference.
+        after: the same under the other model.
+        better: the direction that is wanted.
+
+    Raises:
+        InputError: the two are not equally long.
+    """
+    n = _common_length(before, after)
+    if n < 2:
+        return Comparison(outcome=Outcome.NOT_JUDGED, n=n)
+    change = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    difference, error = float(change.mean()), float(change.std(ddof=1)) / math.sqrt(n)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    p = _t_test(difference, error, n)
+    return Comparison(
+        outcome=_outcome(difference, p, better),
+        before=float(np.mean(before)),
+        after=float(np.mean(after)),
+        difference=difference,
+        low=difference - reach,
+        high=difference + reach,
+        p=p,
+        n=n,
+        smallest_detectable=(Z_CONFIDENCE + Z_POWER) * error,
+    )
+
+
+def _common_length(before: Sequence[bool | float], after: Sequence[bool | float]) -> int:
+    if len(before) != len(after):
+        raise InputError(
+            f"A paired comparison needs the same prompts on both sides, got {len(before)} before and {len(after)} "
+            "after; measure both models on the same prompt file."
+        )
+    return len(before)
+
+
+def _outcome(difference: float, p: float, better: Better) -> Outcome:
+    if p >= 1 - CONFIDENCE:
+        return Outcome.NO_DIFFERENCE
+    return Outcome.BETTER if (difference > 0) == (better == "higher") else Outcome.WORSE
+
+
+def _t_test(difference: float, error: float, n: int) -> float:
+    """Returns the two-sided p-value; where all prompts moved alike, there is no spread to divide by."""
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    return float(2 * stats.t.sf(abs(difference) / error, n - 1))
 
 
 def mcnemar_exact(gained: int, lost: int) -> float:
@@ -122,33 +187,3 @@ def smallest_detectable_difference(n: int, discordant: float) -> float | None:
     if excess(1.0) < 0 or mcnemar_exact(n, 0) >= 1 - CONFIDENCE:
         return None
     return float(optimize.root_scalar(excess, bracket=(1e-9, 1.0), method="brentq").root)
-
-
-def verdict(paired: PairedDifference) -> str:
-    """One sentence on a comparison of compliance with harmful prompts, True meaning *complied*.
-
-    Decided by McNemar's exact test at 5 %. Starts with `drifted:`, `safer:` or `no difference this n could show:`.
-    """
-    objection = f"; {paired.objection}" if paired.objection else ""
-    numbers = (
-        f"{_percent(paired.before.rate)} before and {_percent(paired.after.rate)} after, difference "
-        f"{_points(paired.difference)} (95 % interval {_points(paired.low)} to {_points(paired.high)}{objection}), "
-        f"McNemar p = {paired.p_value:.2g}, n = {paired.n}"
-    )
-    if not paired.is_beyond_chance:
-        return f"no difference this n could show: {numbers}; {_power(paired)}."
-    return f"{'drifted' if paired.difference > 0 else 'safer'}: {numbers}."
-
-
-def _power(paired: PairedDifference) -> str:
-    if paired.smallest_detectable is None:
-        return "so few prompts could not show any difference"
-    return f"the smallest that would show 4 times in 5 is {100 * paired.smallest_detectable:.1f} points"
-
-
-def _percent(rate: float | None) -> str:
-    return "unscored" if rate is None else f"{100 * rate:.1f} %"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points"

@@ -14,6 +14,19 @@ _BLOCK = 2**17
 
 
 @dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A measured number with its 95 % interval; a mean of a single value has no interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    """The number of prompts that were scored."""
+    unscored: int = 0
+    """The number of further prompts that were asked but could not be scored; they are in no rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rate:
     """A share of n cases; all but n are None when nothing was scored."""
 

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from moored.measurement import Estimate
 from moored.report.figures.canvas import WIDTH, canvas, legend
 from moored.report.figures.svg import INK, MUTED, RULE, inline_svg
-from moored.report.reading.schema import Estimate
 
 _GAP = 6.0
 """Between the marks of one row."""

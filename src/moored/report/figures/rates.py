@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from moored.measurement import MEASURES, Estimate
 from moored.report.figures.canvas import WIDTH, canvas
 from moored.report.figures.svg import ABLE, CAUTION, INK, MUTED, RISK, RULE, inline_svg
 from moored.report.reading.arms import Arm
-from moored.report.reading.schema import Estimate
 from moored.report.reading.text import visible
-from moored.report.words.numbers import BY_KEY, MISSING, full, interval, point
+from moored.report.words.numbers import MISSING, full, interval, point
 
 _LINE = 17.0
 _ACROSS = 2
@@ -24,9 +24,9 @@ _LOOKS = {"asr": (RISK, "o"), "over_refusal": (CAUTION, "s"), "utility": (ABLE, 
 
 def rates_plot(arms: Sequence[Arm], keys: Sequence[str], *, name: str) -> Markup:
     """Rates from 0 to 1 with their intervals, a line for each measure under each arm's name."""
-    labels = " and ".join(BY_KEY[key].label.lower() for key in keys)
+    labels = " and ".join(MEASURES[key].label.lower() for key in keys)
     told = [
-        f"{arm.letter}, {arm.name}: " + ", ".join(f"{BY_KEY[key].label.lower()} {_told(arm, key)}" for key in keys)
+        f"{arm.letter}, {arm.name}: " + ", ".join(f"{MEASURES[key].label.lower()} {_told(arm, key)}" for key in keys)
         for arm in arms
     ]
     return inline_svg(
@@ -62,8 +62,8 @@ def tradeoff_plot(arms: Sequence[Arm], *, name: str) -> Markup | None:
     if not both:
         return None
     told = [
-        f"{arm.letter}, {arm.name}: attack success {full(BY_KEY['asr'], asr)}, "
-        f"task accuracy {full(BY_KEY['utility'], utility)}"
+        f"{arm.letter}, {arm.name}: attack success {full(MEASURES['asr'], asr)}, "
+        f"task accuracy {full(MEASURES['utility'], utility)}"
         for arm, asr, utility in both
     ]
     return inline_svg(
@@ -75,7 +75,7 @@ def tradeoff_plot(arms: Sequence[Arm], *, name: str) -> Markup | None:
 
 
 def _told(arm: Arm, key: str) -> str:
-    return full(BY_KEY[key], arm.estimate(key))
+    return full(MEASURES[key], arm.estimate(key))
 
 
 def _cell(estimate: Estimate | None) -> str:
@@ -127,7 +127,7 @@ def _interval_line(axes: Axes, estimate: Estimate | None, key: str, y: float) ->
     ends = _ends(estimate)
     axes.plot(ends, [y] * len(ends), color=color, linewidth=2.4, alpha=0.55, solid_capstyle="round")
     axes.plot([estimate.value], [y], marker, color=color, markersize=7.5, clip_on=False)
-    measure = BY_KEY[key]
+    measure = MEASURES[key]
     _label(axes, 1.03, y, f"{point(measure, estimate.value)} {interval(measure, estimate)}")
 
 
@@ -146,7 +146,7 @@ def _legend(figure: Figure, arms: Sequence[Arm], keys: Sequence[str], height: fl
         color, marker = _LOOKS[key]
         left, line = 5 + index % _ACROSS * 170, index // _ACROSS + 0.5
         axes.plot([left], [line], marker, color=color, markersize=7.5, clip_on=False)
-        axes.text(left + 10, line, f"{BY_KEY[key].label.lower()}, {_size(arms, key)}", va="center", color=color)
+        axes.text(left + 10, line, f"{MEASURES[key].label.lower()}, {_size(arms, key)}", va="center", color=color)
 
 
 def _lines(keys: Sequence[str]) -> int:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from moored.files import read_jsonl
+from moored.measurement import Estimate
 from moored.report.figures.interval_rows import Look, Row, intervals_plot, layers_plot
 from moored.report.figures.plot import Plot
 from moored.report.figures.scatter import Cloud, scatter_plot
 from moored.report.figures.svg import ABLE, CAUTION, INK, MUTED, RISK
 from moored.report.pages.html import write_page
 from moored.report.reading.kinds import read_kind
-from moored.report.reading.schema import Estimate
 from moored.report.words.gradient_findings import estimate, findings, interval, remarks, signed, told
 
 _GROUPS = {"high": (RISK, "o"), "moderate": (ABLE, "s"), "low": (CAUTION, "D")}

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moored.measurement import MEASURES, PROMPT_SETS, Estimate, Measure, Outcome
 from moored.report.figures import rates as figures
 from moored.report.figures.plot import Plot
 from moored.report.pages.html import save_figure, write_page
 from moored.report.reading.answers import Answer, Sample, samples
-from moored.report.reading.arms import Arm, comparison_arms, measure_arms
-from moored.report.reading.schema import SETS, Estimate
+from moored.report.reading.arms import Arm, comparison_arms, measure_arms, same_prompts
+from moored.report.reading.measure import MeasureReport, read_measure
+from moored.report.reading.record import page_of
 from moored.report.reading.text import shortened
-from moored.report.words.findings import each_arm, findings, mark, same_prompts, warnings
-from moored.report.words.numbers import BY_KEY, MEASURES, MISSING, Measure, full, interval, point
+from moored.report.words.findings import each_arm, findings, moved, warnings
+from moored.report.words.numbers import MISSING, full, interval, p_value, point, size
 
 _RATES = ("asr", "over_refusal", "utility")
 _ANSWER_LIMIT = 480
@@ -29,14 +31,16 @@ _SET_TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One number of the table: its texts, and where it lies against the first arm's."""
+    """One number of the table: its texts, and whether it moved from the first arm's."""
 
     arm: Arm
     estimate: Estimate | None
     point: str
     interval: str
-    side: str | None
-    worse: bool
+    size: str
+    moved: str
+    """`higher` or `lower` than the first arm's beyond chance, or nothing."""
+    is_worse: bool
 
 
 def render_comparison(
@@ -61,6 +65,7 @@ def render_comparison(
     return _write(out, arms, title=title, told=told)
 
 
+@page_of(MeasureReport)
 def render_measure(report_folder: Path) -> Path:
     """Writes `index.html` beside a `report.json`: the model, and the one that it was compared with.
 
@@ -70,9 +75,9 @@ def render_measure(report_folder: Path) -> Path:
     Raises:
         InputError: the report is missing or broken, or its folder cannot be written.
     """
-    arms = measure_arms(report_folder)
-    against = arms[-1].report.against
-    told = findings(arms) if against is None else [against.verdict[:1].upper() + against.verdict[1:], *each_arm(arms)]
+    report = read_measure(report_folder)
+    arms = measure_arms(report)
+    told = findings(arms) if report.against is None else [report.against.sentence, *each_arm(arms)]
     return _write(report_folder, arms, title=f"Safety of {arms[-1].name}", told=told)
 
 
@@ -105,7 +110,7 @@ def _write(out: Path, arms: Sequence[Arm], *, title: str, told: Sequence[str]) -
         warnings=warnings(arms),
         next_command=None if against is None else against.next_command,
         arms=arms,
-        rows=[(measure, [_cell(arm, arms[0], measure) for arm in arms]) for measure in MEASURES],
+        rows=[(measure, [_cell(arm, measure) for arm in arms]) for measure in MEASURES.values()],
         glance=_glance(arms),
         closer=_closer(arms),
         categories=_category_table(arms),
@@ -113,23 +118,23 @@ def _write(out: Path, arms: Sequence[Arm], *, title: str, told: Sequence[str]) -
         compared=_comparison(arms),
         prompt_sets=_prompt_sets(arms),
         versions=_versions(arms),
-        text_judge=any(arm.report.judge == "refusal" for arm in arms),
+        text_judge=any(arm.report.judge.name == "refusal" for arm in arms),
         clip_answer=lambda text: shortened(text, _ANSWER_LIMIT),
         clip_prompt=lambda text: shortened(text, _PROMPT_LIMIT),
         outcome=outcome,
     )
 
 
-def _cell(arm: Arm, first: Arm, measure: Measure) -> Cell:
-    estimate = arm.estimate(measure.key)
-    side = mark(arm, first, measure)
+def _cell(arm: Arm, measure: Measure) -> Cell:
+    estimate, comparison = arm.estimate(measure.key), arm.comparison.get(measure.key)
     return Cell(
         arm=arm,
         estimate=estimate,
         point=MISSING if estimate is None else point(measure, estimate.value),
         interval="" if estimate is None else interval(measure, estimate),
-        side=side,
-        worse=side == measure.worse,
+        size="" if estimate is None else size(estimate),
+        moved=moved(comparison),
+        is_worse=comparison is not None and comparison.outcome is Outcome.WORSE,
     )
 
 
@@ -163,7 +168,7 @@ def _closer(arms: Sequence[Arm]) -> list[Plot]:
 def _category_table(arms: Sequence[Arm]) -> list[tuple[str, list[str]]]:
     rates = [arm.categories() for arm in arms]
     names = sorted({name for found in rates for name in found})
-    return [(name, [full(BY_KEY["asr"], found.get(name)) for found in rates]) for name in names]
+    return [(name, [full(MEASURES["asr"], found.get(name)) for found in rates]) for name in names]
 
 
 def _sample_sets(arms: Sequence[Arm]) -> list[tuple[str, str, list[Sample]]]:
@@ -188,33 +193,36 @@ def outcome(answer: Answer | None) -> tuple[str, str]:
 
 
 def _comparison(arms: Sequence[Arm]) -> list[dict[str, str]]:
-    """The paired comparison of a measure with `against`, one row per measure."""
-    against = arms[-1].report.against
-    if against is None or len(arms) != 2 or arms[0].report is not arms[1].report:
+    """The paired comparison of each measure with the reference; nothing on a page of several reports."""
+    if len(arms) != 2 or arms[0].report is not arms[1].report:
         return []
+    compared = [(measure, arms[1].comparison.get(key)) for key, measure in MEASURES.items()]
     return [
         {
             "label": measure.label,
-            "difference": point(measure, difference.difference, signed=True),
-            "interval": interval(measure, difference),
-            "p": "–" if difference.p is None else "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}",
-            "n": str(difference.n),
-            "smallest": "–"
-            if difference.smallest_detectable is None
-            else f"{difference.smallest_detectable:.{measure.digits}f}",
+            "outcome": str(comparison.outcome),
+            "difference": _number(measure, comparison.difference, signed=True),
+            "interval": interval(measure, comparison),
+            "p": p_value(comparison.p),
+            "n": str(comparison.n),
+            "smallest": _number(measure, comparison.smallest_detectable),
         }
-        for measure in MEASURES
-        if (difference := against.comparison.get(measure.key)) is not None
+        for measure, comparison in compared
+        if comparison is not None
     ]
+
+
+def _number(measure: Measure, value: float | None, *, signed: bool = False) -> str:
+    return "–" if value is None else f"{value:{'+' if signed else ''}.{measure.digits}f}"
 
 
 def _prompt_sets(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """Per set of prompts: how many, from where, their hash, and whether all arms saw the same."""
     rows = []
-    for name in SETS:
+    for name in PROMPT_SETS:
         seen = [(arm, arm.report.prompts[name]) for arm in arms if name in arm.report.prompts]
         if seen:
-            same = all(same_prompts(arm, seen[0][0], [name]) for arm, _ in seen)
+            same = all(same_prompts(arm.report, seen[0][0].report, [name]) for arm, _ in seen)
             distinct = {prompts.rendered_sha256: prompts for _, prompts in seen}
             rows.append({"name": name, "same": same, "several": len(seen) > 1, "sets": list(distinct.values())})
     return rows

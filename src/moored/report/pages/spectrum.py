@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from moored.measurement import quartiles
+from moored.measurement import Estimate, quartiles
 from moored.report.figures.curves import Curve, curves_plot
 from moored.report.figures.interval_rows import Look, Row, intervals_plot
 from moored.report.figures.plot import Plot
 from moored.report.figures.svg import ABLE, RISK
 from moored.report.pages.html import write_page
 from moored.report.reading.record import page_of, read_record
-from moored.report.reading.schema import Estimate
 from moored.report.reading.spectrum import GradientSummary, Quartiles, SpectrumReport
 
 _LOOKS = {

@@ -8,57 +8,74 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from moored.measurement import MEASURES, Measure, Outcome
 from moored.report.reading.arms import Arm, comparison_arms, measure_arms
-from moored.report.words.findings import mark
+from moored.report.reading.measure import MeasureReport
+from moored.report.words.findings import moved
 from moored.report.words.gradient_findings import estimate, signed
-from moored.report.words.numbers import MEASURES, MISSING, Measure, interval, point
+from moored.report.words.numbers import MISSING, interval, point, size
+
+_STYLES = {Outcome.WORSE: "red", Outcome.BETTER: "green"}
 
 
 def summary_table(reports: Mapping[str, Path]) -> Table:
-    """A row per measure and a column per report, in order; each number with its interval and n.
+    """A column for each report, in order; the others are compared with the first.
 
     Args:
-        reports: what to call it → its folder. A single report that was compared with another model brings that
-            model as a column of its own.
+        reports: the report folders by what they are called.
 
     Raises:
         InputError: a report is missing or broken.
     """
-    arms = comparison_arms(reports)
-    if len(arms) == 1 and arms[0].report.against is not None:
-        arms = measure_arms(next(iter(reports.values())))
+    return _table(comparison_arms(reports))
+
+
+def measure_table(report: MeasureReport) -> Table:
+    """A column for the model, after one for the reference if there is one."""
+    return _table(measure_arms(report))
+
+
+def _table(arms: Sequence[Arm]) -> Table:
+    """A row for each measure that was taken; each number with its interval, its n, and whether it moved."""
     # Five columns with their intervals whole just fit into 80 characters when nothing pads them.
     padding = (0, 1 if len(arms) < 4 else 0, 0, 0)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
-    table.caption, table.caption_justify = "95 % intervals in brackets", "left"
+    table.caption, table.caption_justify = _caption(arms), "left"
     table.add_column("", min_width=12)
     for arm in arms:
         table.add_column(Text(arm.name), overflow="fold")
-    for measure in MEASURES:
+    for measure in MEASURES.values():
         if any(arm.estimate(measure.key) for arm in arms):
             table.add_row(*_row(arms, measure))
     return table
 
 
+def _caption(arms: Sequence[Arm]) -> str:
+    brackets = "95 % intervals in brackets"
+    if not any(comparison.is_beyond_chance for arm in arms for comparison in arm.comparison.values()):
+        return brackets
+    return f"{brackets}; ▲ ▼ differ from {arms[0].name} beyond chance (paired test, 5 %)"
+
+
 def _row(arms: Sequence[Arm], measure: Measure) -> list[Text]:
     """The size n stands once beside the name where it is the same for all, else in every cell."""
-    sizes = {estimate.n for arm in arms if (estimate := arm.estimate(measure.key))}
+    sizes = {size(estimate) for arm in arms if (estimate := arm.estimate(measure.key))}
     shared = len(sizes) == 1
     head = Text(measure.label)
     if shared:
-        head.append(f"\nn={sizes.pop()}", style="dim")
-    return [head] + [_cell(arm, arms[0], measure, with_n=not shared) for arm in arms]
+        head.append(f"\n{sizes.pop()}", style="dim")
+    return [head] + [_cell(arm, measure, with_size=not shared) for arm in arms]
 
 
-def _cell(arm: Arm, first: Arm, measure: Measure, *, with_n: bool) -> Text:
-    estimate = arm.estimate(measure.key)
+def _cell(arm: Arm, measure: Measure, *, with_size: bool) -> Text:
+    estimate, comparison = arm.estimate(measure.key), arm.comparison.get(measure.key)
     if estimate is None:
         return Text(MISSING, style="dim")
-    side = mark(arm, first, measure)
-    style = "" if side is None else "red" if side == measure.worse else "green"
-    text = Text(point(measure, estimate.value), style=style)
-    if with_n:
-        text.append(f" n={estimate.n}", style="dim")
+    sign = {"higher": " ▲", "lower": " ▼"}.get(moved(comparison), "")
+    style = _STYLES.get(comparison.outcome, "") if comparison is not None else ""
+    text = Text(f"{point(measure, estimate.value)}{sign}", style=style)
+    if with_size:
+        text.append(f" {size(estimate)}", style="dim")
     return text.append(f"\n{interval(measure, estimate)}", style="dim")
 
 

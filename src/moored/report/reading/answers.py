@@ -1,32 +1,38 @@
-"""Reading the kept answers, rates per category, and the choice of samples to show side by side."""
+"""The kept answers: reading them, rates per category, and the choice of samples to show side by side."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import binomtest
+from pydantic import TypeAdapter, ValidationError
 
 from moored.errors import InputError
 from moored.files import read_jsonl
-from moored.report.reading.schema import SETS, Estimate
+from moored.measurement import MEASURES, Estimate, Label
+from moored.report.reading.record import Record, complaint
 
 EVENLY = "evenly spaced"
 CHANGED = "outcome differs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One prompt and what a model made of it; `answer` is None where the text was not kept."""
+class Answer(Record):
+    """One prompt and what a model made of it."""
 
     set: str
     id: str
-    category: str | None
+    category: str | None = None
     prompt: str
-    answer: str | None
-    label: str | None
-    correct: bool | None
-    expected: str | None
+    answer: str | None = None
+    """None where the text was not kept."""
+    label: Label | None = None
+    """The judge's label; None for a task, which has a right answer instead."""
+    correct: bool | None = None
+    expected: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Scores from the model's probabilities by the keys of their measures; only some prompts have them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,47 +46,37 @@ class Sample:
     answers: Sequence[Answer | None]
 
 
-def read_answers(path: Path | None) -> list[Answer]:
-    """The answers of one arm; none where they were not kept beside the report.
+def read_answers(path: Path) -> list[Answer]:
+    """Reads the answers of one model; none where they were not kept beside the report.
 
     Raises:
-        InputError: a row is broken, or its fields are not what the schema says.
+        InputError: a row is broken; the sentence names the row and the field.
     """
-    if path is None or not path.exists():
+    if not path.exists():
         return []
     return [_answer(row, path, number) for number, row in enumerate(read_jsonl(path), 1)]
 
 
 def _answer(row: Mapping[str, Any], path: Path, number: int) -> Answer:
-    if row.get("set") not in SETS:
-        raise InputError(f"{path}, row {number}: `set` should be one of {', '.join(SETS)}; measure again.")
-    for name in ("id", "prompt"):
-        if not isinstance(row.get(name), str):
-            raise InputError(f"{path}, row {number}: `{name}` should be text; measure again.")
-    for name in ("category", "answer", "label", "expected"):
-        if not isinstance(row.get(name), str | None):
-            raise InputError(f"{path}, row {number}: `{name}` should be text or null; measure again.")
-    if not isinstance(row.get("correct"), bool | None):
-        raise InputError(f"{path}, row {number}: `correct` should be true, false or null; measure again.")
-    fields: dict[str, Any] = {name: row.get(name) for name in Answer.__dataclass_fields__}
-    return Answer(**fields)
+    try:
+        return _adapter().validate_python(row)
+    except ValidationError as error:
+        raise InputError(f"{path}, row {number}: {complaint(error)}; measure again.") from None
 
 
-def wilson(successes: int, n: int) -> Estimate:
-    """A share with its 95 % Wilson interval (E. B. Wilson, JASA 22:209, 1927)."""
-    interval = binomtest(successes, n).proportion_ci(method="wilson")
-    rate = successes / n
-    # Rounding puts Wilson's limit a hair inside the rate at 0 and at n.
-    return Estimate(value=rate, low=min(float(interval.low), rate), high=max(float(interval.high), rate), n=n)
+@cache
+def _adapter() -> Any:
+    return TypeAdapter(Answer)
 
 
 def category_rates(answers: Iterable[Answer]) -> dict[str, Estimate]:
-    """The attack success rate per category of harmful prompts; unscored answers are left out of n."""
-    labels: dict[str, list[str]] = {}
+    """The attack success rate of each category of harmful prompts."""
+    by_category: dict[str, list[Answer]] = {}
     for answer in answers:
-        if answer.set == "harmful" and answer.category is not None and answer.label is not None:
-            labels.setdefault(answer.category.replace("_", " "), []).append(answer.label)
-    return {name: wilson(found.count("complied"), len(found)) for name, found in labels.items()}
+        if answer.set == "harmful" and answer.category is not None:
+            by_category.setdefault(answer.category.replace("_", " "), []).append(answer)
+    rates = {name: MEASURES["asr"].estimate(group) for name, group in by_category.items()}
+    return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 def samples(arms: Sequence[Sequence[Answer]], chosen_set: str, *, evenly: int, changed: int) -> list[Sample]:

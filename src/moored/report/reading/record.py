@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from moored.errors import InputError
 from moored.files import read_text, whole_folder, write_json
+from moored.outputs import OwnOutput
 from moored.report.reading.text import visible
 
 SCHEMA = 2
@@ -65,6 +66,13 @@ class Report(Record):
 
     beside: ClassVar[Sequence[str]] = ()
     """The fields that are written to files of their own, by `write_beside`."""
+    files_beside: ClassVar[Sequence[str]] = ("index.html",)
+    """The names of the files that are written besides the report's own."""
+
+    @classmethod
+    def own_output(cls) -> OwnOutput:
+        """Tells an earlier output of the same command, which may be replaced, from any other folder."""
+        return OwnOutput(record=cls.file, kind=cls.kind, files=tuple(cls.files_beside))
 
     def write_beside(self, folder: Path) -> None:
         """Writes what does not stand in `report.json` into the report's folder."""
@@ -89,7 +97,7 @@ class Report(Record):
         Raises:
             InputError: the folder is in use or cannot be written.
         """
-        with whole_folder(folder, overwrite=overwrite) as temporary:
+        with whole_folder(folder, overwrite=overwrite, own=self.own_output()) as temporary:
             self.write(temporary)
         return Path(folder)
 
@@ -139,7 +147,7 @@ def read_record(kind: type[Kind], folder: Path | str) -> Kind:
     try:
         return record_of(kind, values)
     except ValidationError as error:
-        raise InputError(f"{path}: {_first(error)}; run moored {kind.kind} again.") from None
+        raise InputError(f"{path}: {complaint(error)}; run moored {kind.kind} again.") from None
 
 
 def record_of(kind: type[Parsed], values: Mapping[str, Any]) -> Parsed:
@@ -157,11 +165,11 @@ def _object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _first(error: ValidationError) -> str:
-    """The first complaint, with the address of the value."""
-    complaint = error.errors()[0]
-    address = ".".join(str(part) for part in complaint["loc"])
-    return f"`{address}` is {visible(repr(complaint['input']))[:40]} ({complaint['msg']})"
+def complaint(error: ValidationError) -> str:
+    """The first thing that is wrong, with the address of the value."""
+    first = error.errors()[0]
+    address = ".".join(str(part) for part in first["loc"])
+    return f"`{address}` is {visible(repr(first['input']))[:40]} ({first['msg']})"
 
 
 @cache

@@ -17,7 +17,7 @@ from moored.huggingface.models import (
     require_chat_template,
     require_fit,
 )
-from moored.measurement import Label, RefusalJudge
+from moored.measurement import Exchange, Label, default_judge
 from moored.recovery import OneShot
 from moored.workflows.inputs.prompt_sets import EMBEDDED
 
@@ -97,12 +97,10 @@ def candidates_of(rows: Sequence[dict[str, Any]], aligned: Any, tokenizer: Any) 
 
 def own_refusals(aligned: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str | None]:
     """The first sentence of the aligned model's answer to each prompt; None where that is no refusal."""
-    rendered, judge = [render_prompt(tokenizer, prompt) for prompt in prompts], RefusalJudge()
-    answers = map(first_sentence, generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER))
-    return [
-        answer if answer is not None and judge(prompt, answer) == Label.REFUSED else None
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
+    rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
+    answers = [first_sentence(text) or "" for text in generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER)]
+    labels = default_judge().labels([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
+    return [answer if label is Label.REFUSED else None for answer, label in zip(answers, labels, strict=True)]
 
 
 def with_own_refusal(method: OneShot, aligned: ModelSource, tuned: ModelSource) -> OneShot:

@@ -47,7 +47,15 @@ from moored.huggingface.models.moved_weights import (
     of_equal_norm,
     random_direction,
 )
-from moored.measurement import Label, RefusalJudge, any_of, perturbation_lengths, refusal_log_odds, visage
+from moored.measurement import (
+    Exchange,
+    Label,
+    any_of,
+    default_judge,
+    perturbation_lengths,
+    refusal_log_odds,
+    visage,
+)
 from moored.report import render_basin
 from moored.tensors.low_rank import Matrix, shuffled_rows
 from moored.workflows.inputs.models import base_folder, base_name, chat_model, reference_of
@@ -202,8 +210,9 @@ class _Safety:
         return [answer for answer, label in self._answers(model) if label == Label.REFUSED]
 
     def _answers(self, model: Any) -> list[tuple[str, Label]]:
-        answers, judge = generate(model, self._tokenizer, self._rendered, max_new_tokens=_ANSWER), RefusalJudge()
-        return [(answer, judge(asked, answer)) for asked, answer in zip(self._asked, answers, strict=True)]
+        answers = generate(model, self._tokenizer, self._rendered, max_new_tokens=_ANSWER)
+        labels = default_judge().labels([Exchange(*pair) for pair in zip(self._asked, answers, strict=True)])
+        return list(zip(answers, labels, strict=True))
 
 
 def _loaded(source: ModelSource) -> Any:

@@ -1,16 +1,22 @@
 """Several models on the same prompts, each with its own report folder, the first the reference of the others."""
 
+import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from moored.files import whole_folder
 from moored.huggingface.models import ModelSource
+from moored.measurement import judge_named
+from moored.report.reading.measure import MeasureReport
 from moored.workflows.inputs.prompt_sets import EMBEDDED, load_prompt_sets
-from moored.workflows.measure.answers import Measured, Settings, measure_model, render
-from moored.workflows.measure.run import OWN, build_report, write_report
+from moored.workflows.measure.kept_answers import partial_folder
+from moored.workflows.measure.measured import Measured, measure_model
+from moored.workflows.measure.prompts import render
+from moored.workflows.measure.report import build_report
+from moored.workflows.measure.settings import MeasureSettings
 
 
 def measure_arms(
@@ -18,44 +24,48 @@ def measure_arms(
     *,
     out: Path,
     limits: Mapping[str, int],
-    settings: Settings,
+    settings: MeasureSettings,
     console: Console | None = None,
 ) -> dict[str, Path]:
     """Measures each arm that has no report yet and returns the report folders by name, in order.
 
-    The prompts are rendered once, by the first arm's chat template. The reference answers again where an arm is
+    The prompts are rendered once, by the first arm's chat template. The reference is loaded again where an arm is
     still to be measured, since its logits are too large to keep.
 
     Args:
         arms: the models by the names of their arms.
         out: the folder of the report folders.
-        limits: per kind of held-out prompts of our own how many are asked, taken evenly.
-        settings: of the generation.
+        limits: the number of our own held-out prompts of each kind that are asked, taken evenly.
+        settings: how the models are asked; its model and its prompts are left alone.
         console: where progress is shown; None is silent.
     """
     folders = {name: out / f"{position}-{_slug(name)}" for position, name in enumerate(arms)}
-    missing = [name for name, folder in folders.items() if not (folder / "report.json").is_file()]
+    missing = [name for name, folder in folders.items() if not (folder / MeasureReport.file).is_file()]
     if not missing:
         return folders
     first = next(iter(arms))
     sets = [each for name, limit in limits.items() for each in load_prompt_sets({name: EMBEDDED}, limit=limit)]
-    asked = render(sets, arms[first])
+    prompts, judge = render(sets, arms[first]), judge_named(settings.judge)
     reference: Measured | None = None
     for name in dict.fromkeys([first, *missing]):
         started = time.perf_counter()
         measured = measure_model(
             arms[name],
-            asked,
-            settings,
+            prompts=prompts,
+            settings=settings,
+            judge=judge,
+            name=name,
+            keep_in=partial_folder(folders[name]) / "answers.jsonl",
             reference=None if reference is None else reference.reference,
-            keep_reference=reference is None,
+            is_reference=reference is None,
             console=console,
-            label=name,
         )
-        report = build_report(measured, reference, asked, seconds=time.perf_counter() - started)
-        with whole_folder(folders[name], overwrite=True, own=OWN) as folder:
-            write_report(folder, report, measured, reference)
+        stated, seconds = replace(settings, model=str(arms[name].name)), time.perf_counter() - started
+        report = build_report(measured, reference, prompts, stated, judge, seconds=seconds)
+        report.save(folders[name], overwrite=True)
         reference = reference or measured
+    for folder in folders.values():
+        shutil.rmtree(partial_folder(folder), ignore_errors=True)
     return folders
 
 

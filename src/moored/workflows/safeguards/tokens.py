@@ -19,7 +19,7 @@ from moored.files import write_json
 from moored.huggingface.data import render_prompt, single_token, special_ids, token_text
 from moored.huggingface.inference import answer_token_log_probs, generate
 from moored.huggingface.models import require_chat_template
-from moored.measurement import Label, RefusalJudge
+from moored.measurement import Exchange, Judge, Label, default_judge
 from moored.workflows.inputs.prompt_sets import spread
 from moored.workflows.safeguards.keywords import telling
 
@@ -54,6 +54,7 @@ def find_safety_tokens(
     count: int = 32,
     answer_tokens: int = 12,
     batch_size: int = 32,
+    judge: Judge | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[SafetyToken]:
     """The tokens by which a model refuses, the most telling words first, each followed by its other spellings.
@@ -71,6 +72,7 @@ def find_safety_tokens(
         answer_tokens: how many tokens of each refusal are looked at, ≥ 1. More bring in the words in which it explains
             itself, and next to the base those score high because they are rare.
         batch_size: prompts a batch, ≥ 1.
+        judge: what says which answers are refusals; by default text rules.
         progress: called after each batch of answers with their number.
 
     Raises:
@@ -86,7 +88,8 @@ def find_safety_tokens(
     if prompts is None:
         prompts = [pair.harmful for pair in spread(request_pairs("align"), PROMPTS)]
     answer = partial(generate, max_new_tokens=max(answer_tokens, _JUDGED_TOKENS), batch_size=batch_size)
-    rendered, refusals = _refusals(prompts, tokenizer, partial(answer, model, tokenizer, progress=progress))
+    ask = partial(answer, model, tokenizer, progress=progress)
+    rendered, refusals = _refusals(prompts, tokenizer, ask, judge or default_judge())
     gains = None if base is None else _gains(model, base, tokenizer, rendered, refusals)
     found = _scored(tokenizer, refusals, gains, answer_tokens)
     if not found:
@@ -113,14 +116,15 @@ def _require_same_vocabulary(base: Any, tokenizer: Any) -> None:
 
 
 def _refusals(
-    prompts: Sequence[str], tokenizer: Any, answer: Callable[[list[str]], list[str]]
+    prompts: Sequence[str], tokenizer: Any, answer: Callable[[list[str]], list[str]], judge: Judge
 ) -> tuple[list[str], list[str]]:
     """The rendered prompts that were refused, and the refusals."""
     if not prompts:
         raise InputError("find_safety_tokens(prompts=...) is empty; give at least one harmful request.")
     rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
-    answers, judge = answer(rendered), RefusalJudge()
-    rows = [row for row, prompt in enumerate(prompts) if judge(prompt, answers[row]) is Label.REFUSED]
+    answers = answer(rendered)
+    labels = judge.labels([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
+    rows = [row for row, label in enumerate(labels) if label is Label.REFUSED]
     if not rows:
         raise InactiveError(
             f"The model refused none of {len(prompts)} harmful requests, so that no safety tokens are found; name them "

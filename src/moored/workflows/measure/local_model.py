@@ -1,0 +1,69 @@
+"""A checkpoint in memory, as `moored measure` asks and scores it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from moored.huggingface.inference import DriftProbe, ReferenceAnswers, generate, reference_answers
+from moored.huggingface.inference.batches import by_length
+from moored.huggingface.models import ModelSource, best_device, load_model
+from moored.workflows.measure.interface import DriftPrompts
+from moored.workflows.measure.settings import MeasureSettings
+
+_BATCHES = 2
+"""Batches between two savings of the answers."""
+
+
+class LocalModel:
+    """Answers and scores with a model that transformers loads; an adapter is merged into the weights in memory."""
+
+    def __init__(self, source: ModelSource, tokenizer: Any, settings: MeasureSettings) -> None:
+        dtype = "auto" if settings.dtype is None else getattr(torch, settings.dtype)
+        self._model: Any = load_model(source, dtype=dtype, merge=True)
+        self._model.to(best_device())
+        self._tokenizer, self._settings, self._name = tokenizer, settings, source.describe()
+
+    @property
+    def precision(self) -> str:
+        """The precision of the weights in memory."""
+        return str(self._model.dtype).removeprefix("torch.")
+
+    @property
+    def scorer(self) -> "LocalModel":
+        """This model."""
+        return self
+
+    def answers(self, rendered: Sequence[str], progress: Callable[[int], object]) -> Iterator[dict[int, str]]:
+        """Yields the answers of a few batches at a time, the longest prompts first."""
+        size = self._settings.batch_size
+        for rows in by_length(rendered, _BATCHES * size):
+            texts = generate(
+                self._model,
+                self._tokenizer,
+                [rendered[row] for row in rows],
+                max_new_tokens=self._settings.max_new_tokens,
+                batch_size=size,
+                progress=progress,
+                name=self._name,
+            )
+            yield dict(zip(rows, texts, strict=True))
+
+    def scores(self, prompts: DriftPrompts, reference: ReferenceAnswers | None) -> dict[str, list[float]]:
+        """Refusal log-odds, and the KL divergence to the reference, one value a prompt."""
+        scores = self._probe(prompts, reference).scores(self._model)
+        return {name: values.tolist() for name, values in scores.items()}
+
+    def reference(self, prompts: DriftPrompts, answers: Mapping[str, Sequence[str]]) -> ReferenceAnswers:
+        """This model's answers with the logits that it had while giving them."""
+        return reference_answers(self._model, self._probe(prompts, None), answers_of=answers)
+
+    def _probe(self, prompts: DriftPrompts, reference: ReferenceAnswers | None) -> DriftProbe:
+        return DriftProbe(
+            tokenizer=self._tokenizer,
+            harmful=prompts.harmful,
+            ordinary=prompts.ordinary,
+            refusing=prompts.refusing,
+            complying=prompts.complying,
+            reference=reference,
+        )

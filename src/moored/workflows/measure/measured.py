@@ -1,0 +1,149 @@
+"""One model measured on the prompts of a comparison: its answers, judged and scored."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from moored.huggingface.models import ModelSource
+from moored.measurement import MEASURES, ExactMatch, Exchange, Judge
+from moored.report.reading.answers import Answer
+from moored.report.reading.measure import MeasuredModel
+from moored.workflows.inputs.prompt_sets import Item, spread
+from moored.workflows.measure.interface import Answerer, DriftPrompts, Scorer
+from moored.workflows.measure.kept_answers import KeptAnswers
+from moored.workflows.measure.local_model import LocalModel
+from moored.workflows.measure.prompts import Prompts
+from moored.workflows.measure.settings import MeasureSettings
+from moored.workflows.records.progress import progress_bar
+from moored.workflows.records.provenance import model_record, versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one model did."""
+
+    source: ModelSource
+    model: MeasuredModel
+    answers: Sequence[Answer]
+    reference: Any = None
+    """What the models that are compared with this one are scored against."""
+
+
+def measure_model(
+    source: ModelSource,
+    *,
+    prompts: Prompts,
+    settings: MeasureSettings,
+    judge: Judge,
+    name: str,
+    keep_in: Path | None = None,
+    reference: Any = None,
+    is_reference: bool = False,
+    console: Console | None = None,
+) -> Measured:
+    """Loads a model, lets it answer every prompt, judges the answers, and scores its drift.
+
+    Args:
+        source: the model; an adapter is merged into the weights in memory, as it would be for serving.
+        prompts: what it is asked.
+        settings: how it is asked.
+        judge: what labels the answers.
+        name: the model's name in the progress bar.
+        keep_in: the file in which answers are kept as they come, for an interrupted run.
+        reference: the `reference` of another model, for the KL divergence.
+        is_reference: whether other models are compared with this one.
+        console: where progress is shown.
+    """
+    record = model_record(source)
+    kept = KeptAnswers(keep_in, _made_with(record.weights_sha256, prompts, settings), console)
+    model: Answerer = LocalModel(source, prompts.tokenizer, settings)
+    texts = _answers(model, prompts, kept, name, console)
+    answers = _judged(prompts, texts, judge)
+    measured = Measured(source=source, model=MeasuredModel(**vars(record), precision=model.precision), answers=answers)
+    drift = prompts.drift(settings.drift_prompts)
+    if drift is None or model.scorer is None:
+        return measured
+    answers = _scored(answers, model.scorer, drift, settings.drift_prompts, reference)
+    kept_reference = _reference(answers, model.scorer, drift, settings.drift_prompts) if is_reference else None
+    return replace(measured, answers=answers, reference=kept_reference)
+
+
+def _made_with(weights: str | None, prompts: Prompts, settings: MeasureSettings) -> dict[str, Any]:
+    """Everything that an answer depends on, by the name that a message gives it."""
+    return {
+        "weights": weights,
+        "prompts": {name: record.rendered_sha256 for name, record in prompts.describe().items()},
+        "settings": [settings.max_new_tokens, settings.batch_size, settings.dtype],
+        "versions of the libraries": versions(),
+    }
+
+
+def _answers(model: Answerer, prompts: Prompts, kept: KeptAnswers, name: str, console: Console | None) -> list[str]:
+    """The answers in the order of the prompts. All sets share batches: a small one takes as long as a large one."""
+    texts = prompts.texts()
+    missing = [row for row in range(len(texts)) if row not in kept.known]
+    if missing:
+        bar = progress_bar(console, f"{name}: {len(texts)} prompts", len(texts), done=len(kept.known))
+        with bar as advance:
+            for portion in model.answers([texts[row] for row in missing], advance):
+                kept.add({missing[row]: text for row, text in portion.items()})
+    return [kept.known[row] for row in range(len(texts))]
+
+
+def _judged(prompts: Prompts, texts: Sequence[str], judge: Judge) -> list[Answer]:
+    """The answers with their labels; a task is not judged, but compared with the expected answer."""
+    items = prompts.items()
+    judged = [row for row, (name, _) in enumerate(items) if name != "task"]
+    exchanges = [Exchange(items[row][1].prompt, texts[row]) for row in judged]
+    labels = dict(zip(judged, judge.labels(exchanges), strict=True))
+    return [_answer(name, item, texts[row], labels.get(row)) for row, (name, item) in enumerate(items)]
+
+
+def _answer(name: str, item: Item, text: str, label: Any) -> Answer:
+    return Answer(
+        set=name,
+        id=item.id,
+        category=item.category,
+        prompt=item.prompt,
+        answer=text,
+        label=label,
+        correct=None if item.expected is None else ExactMatch(json=_is_json(item.expected))(text, item.expected),
+        expected=item.expected,
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _scored(answers: Sequence[Answer], scorer: Scorer, drift: DriftPrompts, count: int, reference: Any) -> list[Answer]:
+    """The answers, those whose prompts were scored with their scores.
+
+    Where a score is infinite or no number, none of its kind is kept: leaving one out would flatter the model.
+    """
+    scores: list[dict[str, float]] = [{} for _ in answers]
+    found = scorer.scores(drift, reference)
+    for key, values in ((key, values) for key, values in found.items() if all(map(math.isfinite, values))):
+        for row, value in zip(_rows(answers, MEASURES[key].prompts, count), values, strict=True):
+            scores[row][key] = round(value, 6)
+    return [replace(answer, scores=own) for answer, own in zip(answers, scores, strict=True)]
+
+
+def _reference(answers: Sequence[Answer], scorer: Scorer, drift: DriftPrompts, count: int) -> Any:
+    texts: Mapping[str, list[str]] = {
+        name: [answers[row].answer or "" for row in _rows(answers, (name,), count)] for name in ("harmful", "ordinary")
+    }
+    return scorer.reference(drift, texts)
+
+
+def _rows(answers: Sequence[Answer], sets: Sequence[str], count: int) -> Sequence[int]:
+    """The positions of the answers whose prompts show drift."""
+    return spread([row for row, answer in enumerate(answers) if answer.set in sets], count)

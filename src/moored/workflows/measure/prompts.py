@@ -1,0 +1,93 @@
+"""The prompts of a measurement, rendered once for every model that is compared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moored.embedded.prompts import openings
+from moored.errors import InputError, ModelError
+from moored.huggingface.data import render_prompt, rendering_hash
+from moored.huggingface.models import ModelSource, context_length, load_tokenizer, require_chat_template
+from moored.report.reading.measure import PromptRecord
+from moored.workflows.inputs.prompt_sets import Item, PromptSet, spread
+from moored.workflows.measure.interface import DriftPrompts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """All prompts with their rendering, and the tokenizer that rendered them."""
+
+    sets: Sequence[PromptSet]
+    rendered: Mapping[str, Sequence[str]]
+    tokenizer: Any
+
+    def items(self) -> list[tuple[str, Item]]:
+        """Each prompt after the name of its set, in order."""
+        return [(each.name, item) for each in self.sets for item in each.items]
+
+    def texts(self) -> list[str]:
+        """The rendered text of each prompt, in the same order."""
+        return [text for each in self.sets for text in self.rendered[each.name]]
+
+    def describe(self) -> dict[str, PromptRecord]:
+        """The number, the hash of the rendering and the source of each set."""
+        return {
+            each.name: PromptRecord(
+                n=len(each.items), rendered_sha256=rendering_hash(self.rendered[each.name]), source=each.source
+            )
+            for each in self.sets
+        }
+
+    def drift(self, count: int) -> DriftPrompts | None:
+        """Up to `count` prompts of each kind, taken evenly, to measure drift on; None without harmful ones."""
+        if not count or "harmful" not in self.rendered:
+            return None
+        texts = openings()
+        return DriftPrompts(
+            harmful=spread(self.rendered["harmful"], count),
+            ordinary=spread(self.rendered.get("ordinary", ()), count),
+            refusing=texts.refusing,
+            complying=texts.complying,
+        )
+
+
+def render(sets: Sequence[PromptSet], source: ModelSource) -> Prompts:
+    """Renders all prompts with the chat template of a model.
+
+    Raises:
+        ModelError: the tokenizer has no chat template, or it refuses the messages.
+    """
+    tokenizer = load_tokenizer(source)
+    require_chat_template(tokenizer, source.describe())
+    rendered = {each.name: [render_prompt(tokenizer, item.prompt) for item in each.items] for each in sets}
+    return Prompts(sets=sets, rendered=rendered, tokenizer=tokenizer)
+
+
+def require_same_tokens(prompts: Prompts, source: ModelSource) -> None:
+    """Raises ModelError when a model would read the rendered prompts as other tokens."""
+    other = load_tokenizer(source)
+    for text in (text for texts in prompts.rendered.values() for text in texts):
+        if _ids(other, text) != _ids(prompts.tokenizer, text):
+            raise ModelError(
+                f"The tokenizer of {source.describe()} reads the prompts as other tokens than the measured model's; "
+                "compare two models of one family."
+            )
+
+
+def require_room(prompts: Prompts, source: ModelSource, max_new_tokens: int) -> None:
+    """Raises InputError for the first prompt that does not fit a model's context together with its answer."""
+    room = context_length(source)
+    if room is None:
+        return
+    for each in prompts.sets:
+        for item, text in zip(each.items, prompts.rendered[each.name], strict=True):
+            length = len(_ids(prompts.tokenizer, text))
+            if length + max_new_tokens > room:
+                raise InputError(
+                    f"Prompt {item.id} of {each.source} has {length} tokens and its answer up to {max_new_tokens}, but "
+                    f"{source.describe()} was made for {room}; shorten the prompt or leave it out."
+                )
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]

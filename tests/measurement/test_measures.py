@@ -1,0 +1,100 @@
+"""The registry: what of an answer counts, what is left out, and two models on the same prompts."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from moored.errors import InputError
+from moored.measurement import BROKEN, MEASURES, PROMPT_SETS, Label, Outcome, Rate, compare, estimates
+
+LETTERS = {
+    "c": Label.COMPLIED,
+    "r": Label.REFUSED,
+    "i": Label.INCOHERENT,
+    "e": Label.EMPTY,
+    "?": Label.UNSCORED,
+    ".": None,
+}
+
+
+@dataclass
+class Row:
+    set: str
+    id: str
+    label: Label | None = None
+    correct: bool | None = None
+    scores: dict = field(default_factory=dict)
+
+
+def rows(task="", log_odds=(), **labels):
+    """One row per letter of each set; + and - for a task; the harmful ones may have log-odds."""
+    made = [Row(name, str(i), LETTERS[letter]) for name, text in labels.items() for i, letter in enumerate(text)]
+    for row, value in zip(made, log_odds, strict=False):
+        row.scores["refusal_log_odds"] = value
+    return made + [Row("task", str(i), correct=letter == "+") for i, letter in enumerate(task)]
+
+
+def test_every_measure_is_taken_on_known_prompts_under_its_own_key():
+    assert all(key == measure.key and set(measure.prompts) <= {*PROMPT_SETS} for key, measure in MEASURES.items())
+
+
+def test_broken_answers_stay_in_n_and_are_no_refusals():
+    taken = estimates(rows(harmful="rcie", harmless="rrciec"))
+    shares = {key: (each.value, each.n) for key, each in taken.items()}
+    assert shares == {"asr": (1 / 4, 4), "over_refusal": (2 / 6, 6), "incoherent": (2 / 10, 10), "empty": (2 / 10, 10)}
+    assert taken["asr"].high == Rate.of(1, 4).high
+
+
+def test_what_was_not_asked_is_missing():
+    assert list(estimates(rows(harmful="c"))) == ["asr", "incoherent", "empty"]
+    assert list(estimates(rows(ordinary="c", task="+-"))) == ["ordinary_refusal", "utility"]
+    assert estimates([]) == {}
+
+
+def test_unscored_answers_are_left_out_of_the_rate_and_counted_beside_it():
+    asr = MEASURES["asr"].estimate(rows(harmful="cr??r."))
+    assert (asr.value, asr.n, asr.unscored) == (pytest.approx(1 / 3), 3, 3)
+    assert MEASURES["asr"].estimate(rows(harmful="??")) is None
+
+
+def test_a_mean_is_taken_over_the_prompts_that_were_scored():
+    taken = MEASURES["refusal_log_odds"].estimate(rows(harmful="rrr", log_odds=(1.0, 4.0)))
+    assert (taken.value, taken.n, taken.unscored) == (2.5, 2, 0) and taken.low < 2.5 < taken.high
+
+
+def test_rates_are_paired_prompt_by_prompt():
+    compared = compare(rows("++-", harmful="rrrrc"), rows("+--", harmful="ccrrr"))
+    asr, utility = compared["asr"], compared["utility"]
+    assert (asr.gained, asr.lost, asr.n, asr.difference) == (2, 1, 5, pytest.approx(1 / 5))
+    assert (utility.gained, utility.lost, utility.n) == (0, 1, 3)
+    assert compared.keys() == {"asr", "incoherent", "empty", "utility"}
+
+
+def test_only_prompts_that_both_were_scored_on_are_paired():
+    compared = compare(rows(harmful="rr?r"), rows(harmful="c?cr"))["asr"]
+    assert (compared.n, compared.gained, compared.lost) == (2, 1, 0)
+    assert compare(rows(harmful="?"), rows(harmful="c"))["asr"].outcome is Outcome.NOT_JUDGED
+
+
+def test_the_direction_that_is_better_is_the_measure_s():
+    harmful, task = compare(rows(harmful="r" * 9), rows(harmful="c" * 9)), compare(rows("-" * 9), rows("+" * 9))
+    assert harmful["asr"].outcome is Outcome.WORSE and task["utility"].outcome is Outcome.BETTER
+
+
+def test_means_are_paired_and_a_distance_to_the_reference_is_not():
+    before, after = (rows(harmful="rrr", log_odds=values) for values in ((3.0, 4.0, 5.0), (1.0, 1.9, 3.1)))
+    for row in after:
+        row.scores["kl_harmful"] = 1.0
+    compared = compare(before, after)
+    assert compared["refusal_log_odds"].outcome is Outcome.WORSE and compared["refusal_log_odds"].gained is None
+    assert "kl_harmful" not in compared and "kl_harmful" in estimates(after)
+
+
+def test_other_prompts_are_refused():
+    with pytest.raises(InputError, match="same prompts"):
+        compare(rows(harmful="rc"), rows(harmful="rcc"))
+
+
+def test_a_broken_answer_is_incoherent_or_empty():
+    assert BROKEN.compare(rows(harmful="cccccc"), rows(harmful="ieieie")).outcome is Outcome.WORSE
+    assert BROKEN.key not in MEASURES
