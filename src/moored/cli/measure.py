@@ -22,7 +22,7 @@ def measure_command(
     task: Annotated[str, Option(help="Rows of prompt and completion, checked exactly.")] = "none",
     limit: Annotated[int | None, Option(help="At most so many prompts of each kind; all by default.")] = None,
     max_new_tokens: Annotated[int, Option(help="The longest answer, in tokens.")] = 48,
-    batch_size: Annotated[int, Option(help="Prompts a batch.")] = 32,
+    batch_size: Annotated[int, Option(help="Answers in progress at a time.")] = 128,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
         Option(

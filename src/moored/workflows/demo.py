@@ -83,7 +83,7 @@ def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> t
         arms,
         out=out / "measured",
         limits={"harmful": plan.harmful, "harmless": plan.others, "ordinary": plan.others, "task": plan.others},
-        settings=Settings(max_new_tokens=32, batch_size=64, dtype=None, drift_prompts=plan.drift),
+        settings=Settings(max_new_tokens=32, batch_size=128, dtype=None, drift_prompts=plan.drift),
         console=console,
     )
     title = "What fine-tuning did, and what one example repaired"

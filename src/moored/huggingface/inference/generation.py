@@ -1,6 +1,6 @@
 """Greedy answers to rendered prompts, in batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,11 @@ from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
+from moored.huggingface.inference.decoding import can_decode, decode
 from moored.huggingface.inference.shared_start import SharedStart, encode_shared_start
+
+LOOK = 2
+"""Tokens between two looks whether an answer is final."""
 
 
 @torch.inference_mode()
@@ -19,30 +23,32 @@ def generate(
     rendered: Sequence[str],
     *,
     max_new_tokens: int = 48,
-    batch_size: int = 32,
+    batch_size: int = 128,
+    is_final: Callable[[int, str], bool] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[str]:
     """The greedy answer to each rendered prompt, in the order of the prompts.
 
-    Prompts of similar length share a batch, so that little is padded; what all begin with is encoded once.
+    What all prompts begin with is encoded once. An answer that ends makes room for a waiting prompt; where the model's
+    state allows that only as a whole, prompts of similar length share a batch from beginning to end.
 
     Args:
         model: a causal language model; it is left in the mode it came in.
         tokenizer: its tokenizer; special tokens are not added, the rendering has them.
         rendered: prompts as the chat template renders them, generation prompt included.
         max_new_tokens: at which an answer is cut, ≥ 1.
-        batch_size: prompts a batch, ≥ 1.
-        progress: called after each batch with the number of answers it brought.
+        batch_size: answers in progress at a time, ≥ 1.
+        is_final: asked now and then with the position of a prompt and its answer so far; an answer ends where it says
+            so. It is not asked where batches stay whole.
+        progress: called with the number of answers whenever some are complete.
     """
     answers, prompts = [""] * len(rendered), token_ids(tokenizer, rendered)
     with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
         shared = encode_shared_start(model, prompts, gaps=True)
-        for rows in by_length(rendered, batch_size):
-            texts = _generate_batch(model, tokenizer, [prompts[row] for row in rows], shared)
-            for row, text in zip(rows, texts, strict=True):
-                answers[row] = text
+        for row, text in _texts(model, tokenizer, prompts, shared, batch_size, max_new_tokens, is_final):
+            answers[row] = text
             if progress:
-                progress(len(rows))
+                progress(1)
     return answers
 
 
@@ -86,7 +92,45 @@ def _in_one_piece(value: Any) -> Any:
     return value.contiguous() if isinstance(value, torch.Tensor) else value
 
 
-def _generate_batch(
+def _texts(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Ids],
+    shared: SharedStart,
+    batch_size: int,
+    max_new_tokens: int,
+    is_final: Callable[[int, str], bool] | None,
+) -> Iterator[tuple[int, str]]:
+    """Yields the answers as they are complete."""
+    order = by_length(prompts, batch_size)
+    if not prompts or not (shared.length or can_decode(model, prompts[0][0])):
+        for rows in order:
+            yield from zip(rows, _whole_batch(model, tokenizer, [prompts[row] for row in rows], shared), strict=True)
+        return
+    ends = _ends(model)
+
+    def text(answer: Ids) -> str:
+        return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
+
+    def is_over(row: int, answer: Ids) -> bool:
+        if answer[-1] in ends or len(answer) == max_new_tokens:
+            return True
+        return is_final is not None and len(answer) % LOOK == 0 and is_final(row, text(answer))
+
+    waiting = {row: prompts[row] for rows in order for row in rows}
+    filler = tokenizer.pad_token_id
+    for row, answer in decode(model, waiting, shared, places=batch_size, filler=filler, is_over=is_over):
+        yield row, text(answer)
+
+
+def _ends(model: Any) -> Container[int]:
+    """The tokens that end an answer."""
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    ends = causal.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
+
+
+def _whole_batch(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], shared: SharedStart
 ) -> list[str]:
     """Padding stands after what is shared, and before what is not."""

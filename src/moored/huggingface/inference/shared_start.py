@@ -51,7 +51,7 @@ def encode_shared_start(model: torch.nn.Module, sequences: Sequence[Ids], *, gap
     length = _common(sequences)
     if not _is_worthwhile(length, sequences) or torch.is_grad_enabled() or model.training:
         return NOTHING
-    if gaps and not _knows_positions(model):
+    if gaps and not knows_positions(model):
         return NOTHING
     ids = torch.tensor([sequences[0][:length]], device=next(model.parameters()).device)
     state = plain_state(model(input_ids=ids, use_cache=True, logits_to_keep=last_position(ids)), windows=not gaps)
@@ -64,7 +64,7 @@ def _is_worthwhile(length: int, sequences: Sequence[Ids]) -> bool:
     return length >= WORTHWHILE and length >= SHARE * sum(lengths) / len(lengths) and max(lengths) <= LONGEST
 
 
-def _knows_positions(model: Any) -> bool:
+def knows_positions(model: Any) -> bool:
     """Whether a model goes by the positions that it is told, as hardly any with ALiBi does."""
     causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     known = signature(causal.forward).parameters

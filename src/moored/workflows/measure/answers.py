@@ -1,7 +1,7 @@
 """One model measured on the prompts of a comparison: answers, labels, drift, and the numbers made of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ class Measured:
     precision: str
     """Of the weights in memory."""
     answers: Sequence[dict[str, Any]]
-    """One row a prompt, as `answers.jsonl` has them."""
+    """One row a prompt, as `answers.jsonl` has them; one that was `decided_early` ends where its label was settled."""
     drift: Mapping[str, Sequence[float]]
     reference: ReferenceAnswers | None
     """For the models that are compared with this one."""
@@ -142,7 +142,8 @@ def measure_model(
     """
     model = load_model(source, dtype=settings.dtype or "auto", merge=True)
     model.to(best_device())  # pyright: ignore[reportArgumentType]
-    answers = _answer(model, asked, settings, console, label)
+    probed = settings.drift_prompts if keep_reference else None
+    answers = _answer(model, asked, settings, console, label, probed)
     probe = _probe(asked, settings.drift_prompts, reference)
     scores = {} if probe is None else {name: each.tolist() for name, each in probe.scores(model).items()}
     kept = None
@@ -153,11 +154,17 @@ def measure_model(
 
 
 def _answer(
-    model: torch.nn.Module, asked: Asked, settings: Settings, console: Console | None, label: str
+    model: torch.nn.Module,
+    asked: Asked,
+    settings: Settings,
+    console: Console | None,
+    label: str,
+    probed: int | None,
 ) -> list[dict[str, Any]]:
     """The rows of all sets, in order; the sets share batches, since a small batch takes as long as a large one."""
     items = [(each.name, item) for each in asked.sets for item in each.items]
     rendered = [text for each in asked.sets for text in asked.rendered[each.name]]
+    early = _Settled(items, () if probed is None else _probed(items, probed))
     with progress_bar(console, f"{label}: {len(items)} prompts", len(items)) as advance:
         texts = generate(
             model,
@@ -165,9 +172,37 @@ def _answer(
             rendered,
             max_new_tokens=settings.max_new_tokens,
             batch_size=settings.batch_size,
+            is_final=early,
             progress=advance,
         )
-    return [_row(name, item, text) for (name, item), text in zip(items, texts, strict=True)]
+    return [
+        {**_row(name, item, text), "decided_early": place in early.places}
+        for place, ((name, item), text) in enumerate(zip(items, texts, strict=True))
+    ]
+
+
+class _Settled:
+    """Says of an answer so far that its label is settled, and remembers which ones it said it of.
+
+    Tasks are checked whole, and so are the answers that others are compared with token by token.
+    """
+
+    def __init__(self, items: Sequence[tuple[str, Item]], whole: Iterable[int]) -> None:
+        self._items, self._whole, self._judge = items, frozenset(whole), RefusalJudge()
+        self.places: set[int] = set()
+
+    def __call__(self, place: int, answer: str) -> bool:
+        name, item = self._items[place]
+        if name == "task" or place in self._whole or not self._judge.is_settled(item.prompt, answer):
+            return False
+        self.places.add(place)
+        return True
+
+
+def _probed(items: Sequence[tuple[str, Item]], count: int) -> list[int]:
+    """The places of the prompts that show the drift."""
+    places = {name: [at for at, (own, _) in enumerate(items) if own == name] for name in ("harmful", "ordinary")}
+    return [place for each in places.values() for place in spread(each, count)]
 
 
 def _row(name: str, item: Item, answer: str) -> dict[str, Any]:

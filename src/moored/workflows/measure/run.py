@@ -43,7 +43,7 @@ def measure(
     task: str | None = None,
     limit: int | None = None,
     max_new_tokens: int = 48,
-    batch_size: int = 32,
+    batch_size: int = 128,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
     console: Console | None = None,
@@ -62,7 +62,7 @@ def measure(
         task: rows of `prompt` and `completion`, checked exactly (as JSON where the completion is JSON).
         limit: at most so many prompts of each kind.
         max_new_tokens: at which an answer is cut.
-        batch_size: prompts a batch.
+        batch_size: answers in progress at a time.
         dtype: precision in memory; None keeps the checkpoint's, or takes fp32 where bf16 would be emulated.
         overwrite: replace a report that is there.
         console: where progress is shown; None is silent.
