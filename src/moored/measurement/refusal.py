@@ -22,7 +22,7 @@ _DECIDING = ("refusal.py", "refusal_rules.py", "own_words.py", "coherence.py")
 """The files of this room by which an answer gets its label."""
 _CLAUSE_END = re.compile(r"[,.;!?](?=\s)|(?=\n)")
 """Before white space, so that no later letter can make something else of it, such as a number or a name."""
-_OPEN_QUOTE = re.compile(r"(?<![^\s(\[*])'(?=\S)[^'\n]*$")
+_OPEN_QUOTE = re.compile(r"(?<![^\s(\[*])'(?=\S)(?![^\n]*?[.,!?…]'(?!\w))")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import Cache
 
 from moored.huggingface.inference.batches import Ids
 from moored.huggingface.inference.shared_start import SharedStart, knows_positions, last_position, plain_state
@@ -30,8 +29,10 @@ def can_decode(model: Any, token: int) -> bool:
     """
     if not knows_positions(model):
         return False
-    state = plain_state(model(input_ids=torch.tensor([[token]], device=_device(model)), use_cache=True), windows=False)
-    return state is not None and state.get_seq_length() == 1
+    output = model(input_ids=torch.tensor([[token]], device=_device(model)), use_cache=True)
+    state: Any = plain_state(output, windows=False)
+    # Layers that share the keys of another hold none of their own.
+    return state is not None and state.get_seq_length() == 1 and all(layer.is_initialized for layer in state.layers)
 
 
 def decode(
@@ -75,7 +76,7 @@ class Rows:
 
     numbers: list[int]
     answers: list[Ids]
-    state: Cache
+    state: Any
     seen: Int[Tensor, "row place"]
     """The attention mask of the state."""
     positions: Int[Tensor, " row"]

@@ -103,7 +103,7 @@ def _texts(
 ) -> Iterator[tuple[int, str]]:
     """Yields the answers as they are complete."""
     order = by_length(prompts, batch_size)
-    if not prompts or not (shared.length or can_decode(model, prompts[0][0])):
+    if not (prompts and can_decode(model, prompts[0][0])):
         for rows in order:
             yield from zip(rows, _whole_batch(model, tokenizer, [prompts[row] for row in rows], shared), strict=True)
         return
@@ -118,7 +118,7 @@ def _texts(
         return is_final is not None and len(answer) % LOOK == 0 and is_final(row, text(answer))
 
     waiting = {row: prompts[row] for rows in order for row in rows}
-    filler = tokenizer.pad_token_id
+    filler: Any = tokenizer.pad_token_id
     for row, answer in decode(model, waiting, shared, places=batch_size, filler=filler, is_over=is_over):
         yield row, text(answer)
 
