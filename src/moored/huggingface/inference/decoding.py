@@ -18,6 +18,8 @@ from moored.huggingface.inference.shared_start import SharedStart, knows_positio
 
 TOGETHER = 32
 """Prompts that are encoded at once, at most."""
+TOLERATED = 0.125
+"""The share of a batch that may be answers which are over."""
 
 
 def can_decode(model: Any, token: int) -> bool:
@@ -54,7 +56,7 @@ def decode(
         filler: the token that stands where there is none.
         is_over: whether an answer, by number and tokens, ends with its last token.
     """
-    waiting, rows = list(prompts), None
+    waiting, rows, over = list(prompts), None, set[int]()
     while waiting or rows:
         # A few new rows are hardly cheaper to read than many.
         while waiting and (free := places - (0 if rows is None else len(rows.numbers))) >= max(1, places // 4):
@@ -63,9 +65,14 @@ def decode(
             new = _encode(model, {number: prompts[number] for number in group}, shared, filler)
             rows = new if rows is None else rows.joined(new)
         assert rows is not None
-        over = [is_over(number, answer) for number, answer in zip(rows.numbers, rows.answers, strict=True)]
-        yield from ((rows.numbers[place], rows.answers[place]) for place, ended in enumerate(over) if ended)
-        rows = rows.kept([place for place, ended in enumerate(over) if not ended])
+        for number, answer in zip(rows.numbers, rows.answers, strict=True):
+            if number not in over and is_over(number, answer):
+                over.add(number)
+                yield number, list(answer)
+        left = [place for place, number in enumerate(rows.numbers) if number not in over]
+        # Dropping rows copies the state of the others, so that some wait for one another.
+        if not left or len(left) < (1 - TOLERATED) * len(rows.numbers):
+            rows = rows.kept(left)
         if rows is not None:
             rows.step(model)
 
