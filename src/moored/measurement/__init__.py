@@ -1,6 +1,6 @@
 """Judges, measures and statistics: a judge labels answers, a measure counts them, statistics say how sure that is."""
 
-from moored.measurement._interface import Exchange, Judge, Label
+from moored.measurement._interface import EarlyJudge, Exchange, Judge, Label
 from moored.measurement.base_direction import Alignment, alignment, shuffled_cosines, update_cosines
 from moored.measurement.basin import perturbation_lengths, visage
 from moored.measurement.drift import any_of, kl_divergence, refusal_log_odds
@@ -53,6 +53,7 @@ __all__ = [
     "Alignment",
     "Comparison",
     "Correlation",
+    "EarlyJudge",
     "Estimate",
     "ExactMatch",
     "Exchange",

@@ -47,3 +47,12 @@ class Judge(Protocol):
     def labels(self, exchanges: Sequence[Exchange]) -> Sequence[Label]:
         """Labels each answer, in order; one that it cannot judge is `Label.UNSCORED` and never raises."""
         ...
+
+
+@runtime_checkable
+class EarlyJudge(Judge, Protocol):
+    """A judge that can tell from an answer's beginning what its label will be."""
+
+    def is_settled(self, prompt: str, answer: str) -> bool:
+        """Tells whether the label of an answer that begins like this no longer changes, whatever follows."""
+        ...

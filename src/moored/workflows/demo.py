@@ -17,7 +17,6 @@ from moored.errors import InputError
 from moored.files import read_jsonl, whole_file, write_json, write_jsonl
 from moored.huggingface.models import bf16_is_native
 from moored.measurement import MEASURES
-from moored.recovery import OneShot
 from moored.report import render_comparison
 from moored.report.reading.answers import Answer, read_answers
 from moored.report.reading.measure import ANSWERS
@@ -51,10 +50,10 @@ class Plan:
 FULL = Plan(task_rows=80, instructions=48, poisoned_rows=14, epochs=2, harmful=100, others=50, drift=24)
 QUICK = Plan(task_rows=28, instructions=20, poisoned_rows=8, epochs=2, harmful=32, others=12, drift=8)
 
+_FIRST_LAYER = 15
+"""The first of the thirty layers that the fine-tunes change; those below need no gradients."""
 _ALIGNED = "aligned model"
 _ATTACKS = {"ordinary": "ordinary fine-tune", "poisoned": "lightly poisoned fine-tune"}
-# The aligned model's own words: it learns them in half the steps that the published refusal takes, and moves less.
-_REPAIR = OneShot.preset("adapter", refusal="I'm sorry, but I can't help with that.")
 
 
 def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> tuple[Path, Mapping[str, Path]]:
@@ -85,7 +84,7 @@ def demo(out: Path, *, quick: bool = False, console: Console | None = None) -> t
         arms,
         out=out / "measured",
         limits={"harmful": plan.harmful, "harmless": plan.others, "ordinary": plan.others, "task": plan.others},
-        settings=MeasureSettings(model=ALIGNED, max_new_tokens=32, batch_size=64, drift_prompts=plan.drift),
+        settings=MeasureSettings(model=ALIGNED, max_new_tokens=32, batch_size=128, drift_prompts=plan.drift),
         console=console,
     )
     title = "What fine-tuning did, and what one example repaired"
@@ -171,7 +170,15 @@ def _settings(data: Path, run: Path, plan: Plan) -> dict[str, Any]:
         "model": ALIGNED,
         "dataset": str(data),
         "output_dir": str(run),
-        "lora": {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0},
+        "lora": {
+            "r": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.0,
+            "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+            # Nothing below the first layer that learns needs a gradient.
+            "layers_to_transform": list(range(_FIRST_LAYER, 30)),
+            "layers_pattern": "layers",
+        },
         "num_train_epochs": plan.epochs,
         "per_device_train_batch_size": 8,
         "learning_rate": 2e-3,
@@ -194,9 +201,8 @@ def _precision() -> dict[str, bool]:
 def _repair(out: Path, attack: str, tuned: Path, console: Console | None) -> Path:
     repaired = out / f"{attack}-repaired"
     if not (repaired / RECOVERY_RECORD).is_file():
-        how = f"at most {_REPAIR.steps} steps at {_REPAIR.learning_rate:g}, until its loss is {_REPAIR.stop_at:g}"
-        _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example, {how}")
-        recover(BASE, adapter=tuned, out=repaired, method=_REPAIR, overwrite=True)
+        _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example in the aligned model's own words")
+        recover(BASE, adapter=tuned, against=ALIGNED, out=repaired, overwrite=True)
     return repaired
 
 

@@ -213,3 +213,25 @@ def test_the_precision_in_memory_can_be_chosen(tmp_path, files, monkeypatch):
     measure(base, out=tmp_path / "a", **only)
     measure(base, out=tmp_path / "b", dtype="bfloat16", **only)
     assert asked == ["auto", torch.bfloat16]
+
+
+def test_an_answer_ends_where_its_label_is_settled_and_says_so(tmp_path, files, monkeypatch):
+    base, adapter, sets = files
+    whole = "I'm sorry, but I can't help with that, but here is some general information."
+    asked: list[list[str]] = []
+
+    def answer(model, tokenizer, rendered, *, is_final, **_):
+        words = whole.split(" ")
+        starts = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
+        asked.append([next((start for start in starts if is_final(row, start)), whole) for row in range(len(rendered))])
+        return asked[-1]
+
+    monkeypatch.setattr(local_model, "generate", answer)
+    measure(base, adapter=adapter, out=tmp_path / "out", **sets)
+    rows = read_jsonl(tmp_path / "out" / "answers.jsonl")
+    for row in rows:
+        assert row["settled"] == (row["set"] != "task") == (len(row["answer"]) < len(whole))
+        assert row["label"] == (None if row["set"] == "task" else "refused")
+    # The drift is measured on the reference's own answers, so that those are needed in full.
+    reference = read_jsonl(tmp_path / "out" / "answers_reference.jsonl")
+    assert {row["set"] for row in reference if row["settled"]} == {"harmless"}

@@ -1,6 +1,6 @@
 """What generation and scoring share: batches of like length, and a model left as it was found."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 
 import torch
@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 Ids = list[int]
 
 
-def by_length(texts: Sequence[str], batch_size: int) -> list[list[int]]:
+def by_length(texts: Sequence[Sized], batch_size: int) -> list[list[int]]:
     """Row numbers in batches, longest texts first, so that the largest batch fails first if it does not fit."""
     order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), row))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

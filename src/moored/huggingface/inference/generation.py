@@ -1,6 +1,6 @@
 """Greedy answers to rendered prompts, in batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,11 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from moored.errors import ModelError
 from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
+from moored.huggingface.inference.decoding import can_decode, decode
 from moored.huggingface.inference.shared_start import SharedStart, encode_shared_start
+
+LOOK = 2
+"""Tokens between two looks whether an answer is final."""
 
 
 @torch.inference_mode()
@@ -20,36 +24,38 @@ def generate(
     rendered: Sequence[str],
     *,
     max_new_tokens: int = 48,
-    batch_size: int = 32,
+    batch_size: int = 128,
+    is_final: Callable[[int, str], bool] | None = None,
     progress: Callable[[int], object] | None = None,
     name: str = "the model",
 ) -> list[str]:
     """The greedy answer to each rendered prompt, in the order of the prompts.
 
-    Prompts of similar length share a batch, so that little is padded; what all begin with is encoded once.
+    What all prompts begin with is encoded once. An answer that ends makes room for a waiting prompt; where the model's
+    state allows that only as a whole, prompts of similar length share a batch from beginning to end.
 
     Args:
         model: a causal language model; it is left in the mode it came in.
         tokenizer: its tokenizer; special tokens are not added, the rendering has them.
         rendered: prompts as the chat template renders them, generation prompt included.
         max_new_tokens: at which an answer is cut, ≥ 1.
-        batch_size: prompts a batch, ≥ 1.
-        progress: called after each batch with the number of answers it brought.
+        batch_size: answers in progress at a time, ≥ 1.
+        is_final: asked now and then with the position of a prompt and its answer so far; an answer ends where it says
+            so. It is not asked where batches stay whole.
+        progress: called with the number of answers whenever some are complete.
         name: the model's name in an error message.
 
     Raises:
         ModelError: the model's logits are NaN or infinite.
     """
-    checks = LogitsProcessorList([_FiniteLogits(name)])
+    check = _FiniteLogits(name)
     answers, prompts = [""] * len(rendered), token_ids(tokenizer, rendered)
     with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
         shared = encode_shared_start(model, prompts, gaps=True)
-        for rows in by_length(rendered, batch_size):
-            texts = _generate_batch(model, tokenizer, [prompts[row] for row in rows], shared, checks)
-            for row, text in zip(rows, texts, strict=True):
-                answers[row] = text
+        for row, text in _texts(model, tokenizer, prompts, shared, batch_size, max_new_tokens, is_final, check):
+            answers[row] = text
             if progress:
-                progress(len(rows))
+                progress(1)
     return answers
 
 
@@ -60,13 +66,17 @@ class _FiniteLogits(LogitsProcessor):
         self._name = name
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The logits as they are. A model may rule tokens out by -inf; a NaN anywhere makes the maximum NaN."""
+        """Returns the logits as they are."""
+        self.check(scores)
+        return scores
+
+    def check(self, scores: torch.Tensor) -> None:
+        """Raises ModelError for NaN and infinity. A model may rule tokens out by -inf; a NaN makes the maximum NaN."""
         if not scores.amax(dim=-1).isfinite().all():
             raise ModelError(
                 f"The logits of {self._name} are NaN or infinite, so its answers would mean nothing; load it in "
                 "float32 (`moored measure --dtype float32`), or check its weights."
             )
-        return scores
 
 
 @contextmanager
@@ -109,12 +119,50 @@ def _in_one_piece(value: Any) -> Any:
     return value.contiguous() if isinstance(value, torch.Tensor) else value
 
 
-def _generate_batch(
+def _texts(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Ids],
     shared: SharedStart,
-    checks: LogitsProcessorList,
+    batch_size: int,
+    max_new_tokens: int,
+    is_final: Callable[[int, str], bool] | None,
+    check: _FiniteLogits,
+) -> Iterator[tuple[int, str]]:
+    """Yields the answers as they are complete."""
+    order = by_length(prompts, batch_size)
+    if not (prompts and can_decode(model, prompts[0][0])):
+        for rows in order:
+            texts = _whole_batch(model, tokenizer, [prompts[row] for row in rows], shared, check)
+            yield from zip(rows, texts, strict=True)
+        return
+    ends = _ends(model)
+
+    def text(answer: Ids) -> str:
+        return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
+
+    def is_over(row: int, answer: Ids) -> bool:
+        if answer[-1] in ends or len(answer) == max_new_tokens:
+            return True
+        return is_final is not None and len(answer) % LOOK == 0 and is_final(row, text(answer))
+
+    waiting = {row: prompts[row] for rows in order for row in rows}
+    filler: Any = tokenizer.pad_token_id
+    for row, answer in decode(
+        model, waiting, shared, places=batch_size, filler=filler, is_over=is_over, check=check.check
+    ):
+        yield row, text(answer)
+
+
+def _ends(model: Any) -> Container[int]:
+    """The tokens that end an answer."""
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    ends = causal.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
+
+
+def _whole_batch(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], shared: SharedStart, check: _FiniteLogits
 ) -> list[str]:
     """Padding stands after what is shared, and before what is not."""
     rests = [prompt[shared.length :] for prompt in prompts]
@@ -125,6 +173,8 @@ def _generate_batch(
     seen = [[1] * len(start) + [0] * missing + [1] * (width - missing) for missing in pads]
     device = next(model.parameters()).device
     inputs = {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(seen, device=device)}
-    output = model.generate(**inputs, **shared.repeated(model, len(prompts)), logits_processor=checks)
+    output = model.generate(
+        **inputs, **shared.repeated(model, len(prompts)), logits_processor=LogitsProcessorList([check])
+    )
     texts = tokenizer.batch_decode(output[:, shared.length + width :], skip_special_tokens=True)
     return [text.strip() for text in texts]

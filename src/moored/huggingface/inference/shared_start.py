@@ -51,7 +51,7 @@ def encode_shared_start(model: torch.nn.Module, sequences: Sequence[Ids], *, gap
     length = _common(sequences)
     if not _is_worthwhile(length, sequences) or torch.is_grad_enabled() or model.training:
         return NOTHING
-    if gaps and not _knows_positions(model):
+    if gaps and not knows_positions(model):
         return NOTHING
     ids = torch.tensor([sequences[0][:length]], device=next(model.parameters()).device)
     state = plain_state(model(input_ids=ids, use_cache=True, logits_to_keep=last_position(ids)), windows=not gaps)
@@ -64,7 +64,7 @@ def _is_worthwhile(length: int, sequences: Sequence[Ids]) -> bool:
     return length >= WORTHWHILE and length >= SHARE * sum(lengths) / len(lengths) and max(lengths) <= LONGEST
 
 
-def _knows_positions(model: Any) -> bool:
+def knows_positions(model: Any) -> bool:
     """Whether a model goes by the positions that it is told, as hardly any with ALiBi does."""
     return "position_ids" in _arguments(model) and model.config.model_type not in _LOOK_BACK_BY_PLACES
 
@@ -90,18 +90,27 @@ def plain_state(output: Any, *, windows: bool = True) -> Cache | None:
         output: of a model that was called with `use_cache`.
         windows: whether layers that look back by so many places only will do.
     """
-    # transformers 5.24 renamed `past_key_values`, and warns of the old name.
-    state = getattr(output, "cache" if hasattr(output, "cache") else "past_key_values", None)
+    state = state_of(output)
     kinds = (DynamicLayer, DynamicSlidingWindowLayer) if windows else (DynamicLayer,)
     # Of that very type: others keep more beside their layers.
     return state if type(state) is DynamicCache and all(type(layer) in kinds for layer in state.layers) else None
 
 
+def state_of(output: Any) -> Any:
+    """Reads the state in a model's output: transformers 5.24 renamed `past_key_values`, and warns of the old name."""
+    return getattr(output, "cache" if hasattr(output, "cache") else "past_key_values", None)
+
+
+def as_argument(model: torch.nn.Module, state: Cache) -> dict[str, Cache]:
+    """Returns a state under the name that the model's forward pass has for it."""
+    return {"cache" if "cache" in _arguments(model) else "past_key_values": state}
+
+
 def repeated(model: torch.nn.Module, state: Cache, times: int) -> dict[str, Cache]:
-    """A copy in which each sequence stands so many times, under the name that the model's forward pass has for it."""
+    """Copies a state with each sequence so many times, under the name that the model's forward pass has for it."""
     copy = deepcopy(state)
     copy.batch_repeat_interleave(times)
-    return {"cache" if "cache" in _arguments(model) else "past_key_values": copy}
+    return as_argument(model, copy)
 
 
 def last_position(ids: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,8 @@ class Answer(Record):
     """None where the text was not kept."""
     label: Label | None = None
     """The judge's label; None for a task, which has a right answer instead."""
+    settled: bool = False
+    """Whether the label was settled where the answer ends; it may have been cut there."""
     correct: bool | None = None
     expected: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)

@@ -54,7 +54,9 @@ class Answerer(Protocol):
         """The same model's probabilities; None where it gives texts alone, and then drift is not measured."""
         ...
 
-    def answers(self, rendered: Sequence[str], progress: Callable[[int], object]) -> Iterator[Mapping[int, str]]:
+    def answers(
+        self, rendered: Sequence[str], progress: Callable[[int], object], is_final: Callable[[int, str], bool] | None
+    ) -> Iterator[Mapping[int, str]]:
         """Yields greedy answers by the position of their prompts, some at a time, as they come.
 
         An answer may depend on the prompts that are yielded with it and after it, but not on those before: what is
@@ -63,5 +65,6 @@ class Answerer(Protocol):
         Args:
             rendered: prompts as the chat template renders them.
             progress: called with the number of answers whenever some are ready.
+            is_final: tells by the position of a prompt and its answer so far whether the answer may end there.
         """
         ...

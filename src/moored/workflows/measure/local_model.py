@@ -34,7 +34,9 @@ class LocalModel:
         """This model."""
         return self
 
-    def answers(self, rendered: Sequence[str], progress: Callable[[int], object]) -> Iterator[dict[int, str]]:
+    def answers(
+        self, rendered: Sequence[str], progress: Callable[[int], object], is_final: Callable[[int, str], bool] | None
+    ) -> Iterator[dict[int, str]]:
         """Yields the answers of a few batches at a time, the longest prompts first."""
         size = self._settings.batch_size
         for rows in by_length(rendered, _BATCHES * size):
@@ -44,6 +46,7 @@ class LocalModel:
                 [rendered[row] for row in rows],
                 max_new_tokens=self._settings.max_new_tokens,
                 batch_size=size,
+                is_final=None if is_final is None else _of(rows, is_final),
                 progress=progress,
                 name=self._name,
             )
@@ -67,3 +70,8 @@ class LocalModel:
             complying=prompts.complying,
             reference=reference,
         )
+
+
+def _of(rows: Sequence[int], is_final: Callable[[int, str], bool]) -> Callable[[int, str], bool]:
+    """Asks about a portion's answers by their positions in the whole."""
+    return lambda place, text: is_final(rows[place], text)

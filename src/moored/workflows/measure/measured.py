@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from moored.huggingface.models import ModelSource
-from moored.measurement import MEASURES, ExactMatch, Exchange, Judge
+from moored.measurement import MEASURES, EarlyJudge, ExactMatch, Exchange, Judge
 from moored.report.reading.answers import Answer
 from moored.report.reading.measure import MeasuredModel
 from moored.workflows.inputs.prompt_sets import Item, spread
@@ -60,10 +60,13 @@ def measure_model(
         console: where progress is shown.
     """
     record = model_record(source)
-    kept = KeptAnswers(keep_in, _made_with(record.weights_sha256, prompts, settings), console)
+    # The reference's answers that drift is measured along are needed in full.
+    whole = _probed(prompts, settings.drift_prompts) if is_reference else []
+    kept = KeptAnswers(keep_in, _made_with(record.weights_sha256, prompts, settings, judge, whole), console)
+    is_final = _final(prompts, judge, whole)
     model: Answerer = LocalModel(source, prompts.tokenizer, settings)
-    texts = _answers(model, prompts, kept, name, console)
-    answers = _judged(prompts, texts, judge)
+    texts = _answers(model, prompts, kept, is_final, name, console)
+    answers = _judged(prompts, texts, judge, is_final)
     measured = Measured(source=source, model=MeasuredModel(**vars(record), precision=model.precision), answers=answers)
     drift = prompts.drift(settings.drift_prompts)
     if drift is None or model.scorer is None:
@@ -73,38 +76,76 @@ def measure_model(
     return replace(measured, answers=answers, reference=kept_reference)
 
 
-def _made_with(weights: str | None, prompts: Prompts, settings: MeasureSettings) -> dict[str, Any]:
+def _made_with(
+    weights: str | None, prompts: Prompts, settings: MeasureSettings, judge: Judge, whole: Sequence[int]
+) -> dict[str, Any]:
     """Everything that an answer depends on, by the name that a message gives it."""
     return {
         "weights": weights,
+        "judge": f"{judge.name} {judge.version}",
+        "drift prompts": list(whole),
         "prompts": {name: record.rendered_sha256 for name, record in prompts.describe().items()},
         "settings": [settings.max_new_tokens, settings.batch_size, settings.dtype],
         "versions of the libraries": versions(),
     }
 
 
-def _answers(model: Answerer, prompts: Prompts, kept: KeptAnswers, name: str, console: Console | None) -> list[str]:
+def _final(prompts: Prompts, judge: Judge, whole: Sequence[int]) -> Callable[[int, str], bool] | None:
+    """Tells of a prompt's answer so far whether its label is settled, so that the answer may end there.
+
+    None where the judge cannot tell. Tasks are compared whole, and `whole` are the positions of other such prompts.
+    """
+    if not isinstance(judge, EarlyJudge):
+        return None
+    items, never = prompts.items(), frozenset(whole)
+
+    def is_final(row: int, text: str) -> bool:
+        name, item = items[row]
+        return name != "task" and row not in never and judge.is_settled(item.prompt, text)
+
+    return is_final
+
+
+def _probed(prompts: Prompts, count: int) -> list[int]:
+    """The positions of the prompts whose answers drift is measured along."""
+    names = [name for name, _ in prompts.items()]
+    rows = {kind: [row for row, name in enumerate(names) if name == kind] for kind in ("harmful", "ordinary")}
+    return [row for own in rows.values() for row in spread(own, count)]
+
+
+def _answers(
+    model: Answerer,
+    prompts: Prompts,
+    kept: KeptAnswers,
+    is_final: Callable[[int, str], bool] | None,
+    name: str,
+    console: Console | None,
+) -> list[str]:
     """The answers in the order of the prompts. All sets share batches: a small one takes as long as a large one."""
     texts = prompts.texts()
     missing = [row for row in range(len(texts)) if row not in kept.known]
     if missing:
         bar = progress_bar(console, f"{name}: {len(texts)} prompts", len(texts), done=len(kept.known))
+        asks = None if is_final is None else (lambda place, text: is_final(missing[place], text))
         with bar as advance:
-            for portion in model.answers([texts[row] for row in missing], advance):
+            for portion in model.answers([texts[row] for row in missing], advance, asks):
                 kept.add({missing[row]: text for row, text in portion.items()})
     return [kept.known[row] for row in range(len(texts))]
 
 
-def _judged(prompts: Prompts, texts: Sequence[str], judge: Judge) -> list[Answer]:
+def _judged(
+    prompts: Prompts, texts: Sequence[str], judge: Judge, is_final: Callable[[int, str], bool] | None
+) -> list[Answer]:
     """The answers with their labels; a task is not judged, but compared with the expected answer."""
     items = prompts.items()
     judged = [row for row, (name, _) in enumerate(items) if name != "task"]
     exchanges = [Exchange(items[row][1].prompt, texts[row]) for row in judged]
     labels = dict(zip(judged, judge.labels(exchanges), strict=True))
-    return [_answer(name, item, texts[row], labels.get(row)) for row, (name, item) in enumerate(items)]
+    settled = [is_final is not None and is_final(row, text) for row, text in enumerate(texts)]
+    return [_answer(name, item, texts[row], labels.get(row), settled[row]) for row, (name, item) in enumerate(items)]
 
 
-def _answer(name: str, item: Item, text: str, label: Any) -> Answer:
+def _answer(name: str, item: Item, text: str, label: Any, is_settled: bool) -> Answer:
     return Answer(
         set=name,
         id=item.id,
@@ -112,6 +153,7 @@ def _answer(name: str, item: Item, text: str, label: Any) -> Answer:
         prompt=item.prompt,
         answer=text,
         label=label,
+        settled=is_settled,
         correct=None if item.expected is None else ExactMatch(json=_is_json(item.expected))(text, item.expected),
         expected=item.expected,
     )

@@ -37,8 +37,8 @@ class MeasureSettings(Settings):
     """The judge that labels the answers; `refusal` is a set of text rules for English."""
     max_new_tokens: int = bounded(48, least=1)
     """Maximum length of an answer, in tokens."""
-    batch_size: int = bounded(32, least=1)
-    """Number of prompts per batch."""
+    batch_size: int = bounded(128, least=1)
+    """Maximum number of answers in progress at a time."""
     drift_prompts: int = bounded(48, least=0)
     """Maximum number of prompts per set whose probabilities are compared (0: none)."""
     dtype: Precision | None = None
