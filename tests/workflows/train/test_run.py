@@ -294,7 +294,7 @@ def test_other_data(job, layout):
         (
             {"safeguards": [{"name": "update_norm", "strength": 1}], "fsdp": "full_shard"},
             InputError,
-            "cannot read sharded weights yet; leave fsdp out, or safeguards",
+            "cannot read sharded weights yet; leave out fsdp or the safeguards",
         ),
         ({"trust_remote_code": True}, InputError, "trust_remote_code is not supported"),
         ({"model_init_kwargs": {"device_map": "auto"}}, InputError, "model_init_kwargs.device_map is not supported"),

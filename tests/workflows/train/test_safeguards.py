@@ -90,7 +90,7 @@ def test_a_run_that_took_no_step_leaves_no_folder(job, monkeypatch):
     drawn = {**guards, "control": "random_tokens"}
     record = job(safeguards=[guards])
     assert record["safeguards"][0]["tokens"] == ["I", " canno", " help"]
-    with pytest.raises(InputError, match="is of other tokens; name another folder"):
+    with pytest.raises(InputError, match="is for other tokens; name another folder"):
         job(safeguards=[drawn], output_dir="again")
     assert not (job.folder / "again").exists()
     told = job(safeguards=[{**drawn, "cache": "elsewhere"}], output_dir="again")["safeguards"][0]["tokens"]

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from moored.errors import InputError
+from moored.huggingface.distributed.sharding import refuse_sharded_parameters
 from moored.huggingface.gradients.causal_model import CausalModel, require_known, split
 from moored.huggingface.gradients.experts import recorded_experts
 from moored.huggingface.gradients.norm_accumulator import Record
@@ -83,8 +83,7 @@ def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = Fa
 def _require_whole(names: dict[nn.Parameter, str]) -> None:
     if not names:
         raise InputError("The model has no trainable parameter, so that there is no gradient to score.")
-    if any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in names):
-        raise InputError("Gradients of sharded weights cannot be scored; run without FSDP and without ZeRO stage 3.")
+    refuse_sharded_parameters(names)
 
 
 def _require_plain_lora(model: nn.Module) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from moored.errors import InputError, UserError
 from moored.files import refuse_non_empty, write_json
 from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, supervise
+from moored.huggingface.distributed.processes import is_main_process
 from moored.huggingface.models import ModelSource, load_tokenizer
 from moored.huggingface.safeguards.interface import is_on
 from moored.huggingface.training import newest_complete
@@ -61,7 +62,7 @@ def train(
     resume = resume or _asks_to_resume(settings, str(config))
     arguments = sft_config(_for_trl(settings), str(config))
     out = Path(settings.output_dir)
-    main_process = arguments.process_index == 0
+    main_process = is_main_process()
     if main_process and not (resume and (out / RECORD).is_file()):
         _refuse_used(out)
     source = resolve_model(settings.model, None if settings.adapter is None else Path(settings.adapter))
