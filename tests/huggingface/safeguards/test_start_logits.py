@@ -187,7 +187,7 @@ def test_a_head_that_does_more_is_refused():
     model = make("llama")
     plain = model.lm_head.forward
     model.lm_head.forward = lambda x: 3 * plain(x)
-    with pytest.raises(ModelError, match="makes its logits in a way that is not known"):
+    with pytest.raises(ModelError, match="computes its logits in an unknown way"):
         _anchor(model).of(padded(rows()))
 
 

@@ -17,6 +17,7 @@ from tests.huggingface.training.fixtures import (
 )
 
 from moored.errors import InputError
+from moored.huggingface.safeguards import registry
 from moored.huggingface.safeguards.interface import ActiveSafeguard, share_in_words
 from moored.huggingface.safeguards.registry import KINDS
 
@@ -120,34 +121,19 @@ def test_its_hooks_are_called_in_the_order_of_a_step(tmp_path):
     assert run._active[0].hooks == ["before_training", *2 * ["before_step", "in_loss", "in_loss", "after_backward"]]
 
 
-def test_each_sees_the_gradients_of_the_loss_alone(tmp_path):
-    """The new kind, here before the weight penalty, shrinks the gradients that the latter measures its own by."""
-    settings = {"rows": token_rows(16), "per_device_train_batch_size": 8, **SETTINGS, "max_steps": 2}
-    L2s = [L2(strength=0.3, relative=True)]
-
-    class First(ActiveCalm):
-        def in_loss(self, batch):
-            return None
-
-        def after_backward(self, scale):
-            seen.append([weight.grad.clone() for weight in self._model.parameters()])
-            return super().after_backward(scale)
-
-    seen: list[Any] = []
-    KINDS[Calm] = First
-    before, own = dict(KINDS), KINDS.pop(Calm)
-    try:
-        KINDS.clear()
-        KINDS.update({Calm: own, **{kind: make for kind, make in before.items() if kind is not Calm}})
-        run, _ = trained(tmp_path, safeguards=[*L2s, Calm(strength=1.0)], **settings)
-    finally:
-        KINDS.clear()
-        KINDS.update(before)
-    guarded = {id(parameter) for weight in run._active[1].weights for parameter in weight.parameters}
-    flags = [id(parameter) in guarded for parameter in run.model.parameters()]
-    task = torch.stack([g.square().sum() for g, flag in zip(seen[1], flags, strict=True) if flag]).sum().sqrt()
-    logged = [entry for entry in run.state.log_history if "loss" in entry][1]
-    assert logged["safety/l2/gradient_norm"] == pytest.approx(0.3 * task.item(), rel=1e-4)
+def test_each_safeguard_sees_the_gradients_of_the_loss_alone(tmp_path, monkeypatch):
+    """Whichever comes first: the new kind shrinks the gradients by which the other one sets its strength."""
+    settings = {**SETTINGS, "rows": token_rows(16), "per_device_train_batch_size": 8, "max_steps": 2}
+    safeguards = [L2(strength=0.3, relative=True), Calm(strength=1e-9)]
+    monkeypatch.setattr(ActiveCalm, "in_loss", lambda self, batch: None)
+    ratios = []
+    for order in (list(KINDS), list(reversed(KINDS))):
+        monkeypatch.setattr(registry, "KINDS", {kind: KINDS[kind] for kind in order})
+        run, _ = trained(tmp_path, safeguards=safeguards, **settings)
+        assert isinstance(run._active[0], ActiveCalm) == (order[0] is Calm)
+        ratios.append([entry for entry in run.state.log_history if "loss" in entry][1])
+    for name in ("safety/l2/gradient_norm", "safety/l2/gradient_ratio"):
+        assert ratios[0][name] == pytest.approx(ratios[1][name], rel=1e-5)
 
 
 def test_without_the_entry_it_is_refused(tmp_path, monkeypatch):

@@ -176,7 +176,10 @@ def test_a_checkpoint_without_the_optimizer_is_never_called_complete(tmp_path):
 
 
 def test_a_package_that_is_missed_once_the_run_has_begun_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match=r"not here: no liger; please install it\.$"), as_user_error(tmp_path / "out"):
+    with (
+        pytest.raises(InputError, match=r"not installed: no liger; please install it\.$"),
+        as_user_error(tmp_path / "out"),
+    ):
         raise ImportError("no liger. please\ninstall it")
     assert not (tmp_path / "out").exists()
 

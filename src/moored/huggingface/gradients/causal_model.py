@@ -15,7 +15,7 @@ from moored.errors import ModelError
 from moored.tensors.output_head import Head
 
 _checked: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
-"""What was found to hold of a model."""
+"""The checks that each model has passed."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class CausalModel:
     whole: Any
     backbone: nn.Module
     projection: nn.Module
-    """The output head's matrix: a linear layer, in the copy that is trained where there are two."""
+    """The output head, a linear layer; PEFT may keep two copies, and this is the trained one."""
     scale: float = 1.0
     cap: float | None = None
 
     @property
     def weight(self) -> nn.Parameter:
-        """The head's matrix, also while a stand-in hides it."""
+        """The head's matrix, even while a proxy hides it."""
         weight = self.projection._parameters["weight"]
         assert weight is not None
         return weight
@@ -43,17 +43,17 @@ class CausalModel:
 
     @property
     def tied(self) -> bool:
-        """Whether the backbone reads the head's matrix too: its embedding does, where the two are tied."""
+        """Whether the backbone uses the head's matrix too, as its embedding does if the two are tied."""
         return any(each is self.weight for each in self.backbone.parameters())
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the head's products are taken at this moment."""
+        """The precision of the head's products at this moment."""
         device = self.weight.device.type
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
 
     def head(self) -> Head:
-        """The head with its weights of this moment, detached."""
+        """Returns the head with its present weights, detached."""
         bias = None if self.bias is None else self.bias.detach()
         return Head(self.weight.detach(), bias, self.scale, self.cap, self.dtype)
 
@@ -76,7 +76,7 @@ def split(model: nn.Module) -> CausalModel:
     ):
         raise ModelError(
             f"{type(whole).__name__} has no output head that is a plain linear layer, as gradient selection and safety "
-            "tokens need one; take LoRA off the output head, or leave them out."
+            "tokens require; take LoRA off the output head, or leave them out."
         )
     config = whole.config.get_text_config()
     return CausalModel(whole, backbone, projection, _scale(config), getattr(config, "final_logit_softcapping", None))
@@ -102,11 +102,11 @@ def _scale(config: Any) -> float:
 
 
 def require_known(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_forward: Callable[[], None]) -> None:
-    """Compares, on a few tokens and once per model, what is assumed here with what the model does.
+    """Checks, on a few tokens and once per model, that the model computes its logits as is assumed here.
 
     Raises:
-        ModelError: the model's logits are not finite, ours differ from them, as where a family scales them in a way
-            that is not known here, or documents that are packed into one row see one another.
+        ModelError: the model's logits are not finite or differ from ours, as where a family scales them in an unknown
+            way, or documents that are packed into one row see one another.
     """
     few = input_ids[:1, :8]
     if "logits" not in _checked.setdefault(parts.whole, set()):
@@ -114,11 +114,11 @@ def require_known(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_
         expected = parts.whole(input_ids=few, use_cache=False).logits[0].detach().float()
         after_forward()
         if not expected.isfinite().all():
-            raise ModelError(f"The logits of {type(parts.whole).__name__} are no finite numbers; check its weights.")
+            raise ModelError(f"The logits of {type(parts.whole).__name__} are not finite; check its weights.")
         if not _close(head.logits(_states(parts, few), slice(0, len(head.weight))), expected, head.dtype):
             raise ModelError(
-                f"{type(parts.whole).__name__} makes its logits in a way that is not known here; leave gradient "
-                "selection and safety tokens out."
+                f"{type(parts.whole).__name__} computes its logits in an unknown way; leave gradient selection and "
+                "safety tokens out."
             )
         _checked[parts.whole].add("logits")
     documents = f"documents with {parts.whole.config._attn_implementation}"
@@ -137,6 +137,6 @@ def _states(parts: CausalModel, input_ids: Tensor, position_ids: Tensor | None =
     return parts.backbone(input_ids=input_ids, use_cache=False, **more).last_hidden_state[0].detach()
 
 
-def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+def _close(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     coarse = torch.finfo(dtype).eps > 1e-4
-    return torch.allclose(found, expected, rtol=0, atol=float(expected.abs().max()) * (0.05 if coarse else 1e-4))
+    return torch.allclose(actual, expected, rtol=0, atol=float(expected.abs().max()) * (0.05 if coarse else 1e-4))
