@@ -8,6 +8,9 @@ MooredError
 └── GateError            safety fell by more than was allowed: exit code 3
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MooredError(Exception):
     """The root of all errors that moored raises on purpose."""
@@ -37,3 +40,12 @@ class GateError(MooredError):
     """Safety fell by more than was allowed."""
 
     exit_code = 3
+
+
+@contextmanager
+def blaming(source: object) -> Iterator[None]:
+    """Puts the file or the setting that is to blame before the sentence of an InputError that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from (error.__cause__ or error)

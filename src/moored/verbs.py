@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from docstring_parser import parse_from_object
 
-from moored.errors import InputError
+from moored.errors import InputError, blaming
 from moored.settings import converted, typed
 
 Given = TypeVar("Given", bound="Settings")
@@ -110,7 +110,8 @@ def _settings(kind: type[Given], name: str, given: tuple[Any, ...], stated: dict
     names = positional(kind)
     if len(given) > len(names):
         raise InputError(f"{name} takes {len(names)} positional arguments ({', '.join(names)}), got {len(given)}.")
-    values = typed({**dict(zip(names, given, strict=False)), **stated}, kind, name)
+    with blaming(name):
+        values = typed({**dict(zip(names, given, strict=False)), **stated}, kind)
     missing = [each.name for each in fields(kind) if not has_default(each) and each.name not in values]
     if missing:
         raise InputError(f"{name} needs {missing[0]}: {meanings(kind)[missing[0]]}")

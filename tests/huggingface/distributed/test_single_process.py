@@ -25,9 +25,9 @@ def test_sums_and_means_of_one_process_are_its_numbers():
 
 
 def test_sharded_weights_are_refused():
-    refuse_sharding_settings({"fsdp": "", "learning_rate": 0.1}, "a.yaml")
-    with pytest.raises(InputError, match=r"^a.yaml: safeguards cannot read sharded weights yet; leave out deeps"):
-        refuse_sharding_settings({"deepspeed": {"stage": 3}}, "a.yaml")
+    refuse_sharding_settings({"fsdp": "", "learning_rate": 0.1})
+    with pytest.raises(InputError, match=r"^Safeguards cannot read sharded weights yet; leave out deepspeed or"):
+        refuse_sharding_settings({"deepspeed": {"stage": 3}})
     parameter = nn.Parameter(torch.zeros(2))
     refuse_sharded_parameters([parameter])
     parameter.ds_id = 0

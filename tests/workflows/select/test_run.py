@@ -296,7 +296,7 @@ def test_the_kept_rows_can_be_trained_on(job, tmp_path, form):
     keys = {"model": "model", "dataset": str(kept), "output_dir": "trained", "max_steps": 1, "use_cpu": True}
     keys |= {"bf16": False, "activation_checkpointing": False, "disable_tqdm": True, "lora": {"r": 2}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(keys))
-    assert train(tmp_path / "run.yaml")["data"]["rows"] == 6
+    assert train(tmp_path / "run.yaml").data.rows == 6
 
 
 def test_both_formats_hold_the_same(job, tmp_path):

@@ -9,19 +9,18 @@ from torch.distributed.tensor import DTensor
 from moored.errors import InputError
 
 
-def refuse_sharding_settings(settings: Mapping[str, Any], where: str) -> None:
+def refuse_sharding_settings(settings: Mapping[str, Any]) -> None:
     """Refuses settings that would shard the weights of a run with safeguards, before anything is loaded.
 
     Args:
         settings: the settings of TrainingArguments that the user gave, by name.
-        where: the name of the configuration, for the error.
 
     Raises:
         InputError: one of the settings shards the weights.
     """
     for name in ("fsdp", "fsdp_config", "deepspeed"):
         if settings.get(name):
-            raise _refusal(f"{where}: safeguards", f"leave out {name} or the safeguards")
+            raise _refusal("Safeguards", f"leave out {name} or the safeguards")
 
 
 def refuse_sharded_run(trainer: Any) -> None:

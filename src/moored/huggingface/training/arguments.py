@@ -23,16 +23,16 @@ def sft_fields() -> set[str]:
     return {field.name for field in fields(SFTConfig) if field.init}
 
 
-def sft_config(values: Mapping[str, Any], where: str) -> SFTConfig:
+def sft_config(values: Mapping[str, Any]) -> SFTConfig:
     """Makes TRL's configuration; it never changes what the user set.
 
     Raises:
         InputError: an unknown key, a value of the wrong type, or one that TRL refuses.
     """
-    settings = typed(values, SFTConfig, where)
-    with refusals(where):
+    settings = typed(values, SFTConfig)
+    with refusals():
         config = SFTConfig(**{**_defaults_for_this_machine(settings), **settings})
-    _require_legal(config, where)
+    _require_legal(config)
     return config
 
 
@@ -46,13 +46,13 @@ _LEAST = {
 """Lower bounds that TRL does not check, or checks only once the run has begun."""
 
 
-def _require_legal(config: SFTConfig, where: str) -> None:
+def _require_legal(config: SFTConfig) -> None:
     for name, least in _LEAST.items():
         value = getattr(config, name)
         if value is not None and not least <= value < float("inf"):
-            raise InputError(f"{where}: {name} is {value}, but it must be a number of {least} or more.")
+            raise InputError(f"{name} is {value}, but it must be a number of {least} or more.")
     if config.push_to_hub and is_offline_mode():
-        raise InputError(f"{where}: push_to_hub needs the network; set HF_HUB_OFFLINE=0 or leave it out.")
+        raise InputError("push_to_hub needs the network; set HF_HUB_OFFLINE=0 or leave it out.")
 
 
 def _defaults_for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:

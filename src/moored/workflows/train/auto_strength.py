@@ -88,7 +88,7 @@ def knee(start: Outcome, plain: Outcome, trials: Mapping[float, Outcome]) -> flo
     return max(sorted(trials), key=gain)
 
 
-def held_out_rows(rows: int, where: str) -> int:
+def held_out_rows(rows: int) -> int:
     """How many of the training set's rows the short runs do not learn from.
 
     Raises:
@@ -97,7 +97,7 @@ def held_out_rows(rows: int, where: str) -> int:
     held_out = min(_HELD_OUT, rows // _SHARE)
     if held_out < _FEWEST:
         raise InputError(
-            f"{where}: strength: auto holds a {_SHARE}th of the rows out and there are {rows}; give a number, or "
+            f"strength: auto holds a {_SHARE}th of the rows out and there are {rows}; give a number, or "
             f"{_SHARE * _FEWEST} rows at least."
         )
     return held_out
@@ -112,30 +112,25 @@ class ShortRuns:
         tokenizer: of the model.
         rows: the training set as token ids and labels; some are held out.
         probe: measures the refusal log-odds.
-        where: the configuration's name in errors.
 
     Raises:
         InputError: too few rows to hold some out.
     """
 
-    def __init__(
-        self, start: Start, settings: Mapping[str, Any], tokenizer: Any, rows: Any, probe: DriftProbe, where: str
-    ) -> None:
-        self._start, self._tokenizer, self._probe, self._where = start, tokenizer, probe, where
+    def __init__(self, start: Start, settings: Mapping[str, Any], tokenizer: Any, rows: Any, probe: DriftProbe) -> None:
+        self._start, self._tokenizer, self._probe = start, tokenizer, probe
         self._settings = {key: value for key, value in settings.items() if key != "warmup_ratio"} | _SHORT
-        held_out = held_out_rows(len(rows), where)
+        held_out = held_out_rows(len(rows))
         shuffled = rows.shuffle(seed=0)
         self._held_out, self._rows = shuffled.select(range(held_out)), shuffled.select(range(held_out, len(rows)))
 
     def __call__(self, safeguards: Sequence[Any], name: str) -> tuple[Outcome, Outcome]:
         """The outcomes before the first step and after the last; `name` is the safeguard that is looked at."""
         with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-            arguments = sft_config({**self._settings, "output_dir": folder}, self._where)
+            arguments = sft_config({**self._settings, "output_dir": folder})
             per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * process_count()
             rows = self._rows.select(range(min(len(self._rows), STEPS * per_step)))
-            trainer = make_trainer(
-                self._start, arguments, self._tokenizer, rows, self._held_out, safeguards, self._where
-            )
+            trainer = make_trainer(self._start, arguments, self._tokenizer, rows, self._held_out, safeguards)
             before = self._measured(trainer, 0.0)
             trainer.train()
             values = [entry.get(f"safety/{name}/value") for entry in trainer.state.log_history]
