@@ -59,9 +59,8 @@ def _defaults_for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Replacements for defaults of TRL that do not work on this machine."""
     defaults: dict[str, Any] = {}
     known = sft_fields()
-    if "activation_checkpointing" in known and not {"activation_checkpointing", "gradient_checkpointing"} & set(
-        settings
-    ):
+    chosen = {"activation_checkpointing", "gradient_checkpointing"} & set(settings)
+    if "activation_checkpointing" in known and not chosen:
         # The same setting under its present name in transformers; the old name warns at every start.
         defaults["activation_checkpointing"] = next(
             field.default for field in fields(SFTConfig) if field.name == "gradient_checkpointing"
