@@ -61,7 +61,7 @@ class CachedLogits:
             whole = self.settings["digest"] == _digest(self._slices)
         except (OSError, ValueError, KeyError, IndexError, TypeError, BadZipFile) as error:
             raise InputError(
-                f"{name} is incomplete; delete it, or name another folder, one that all machines of the run can read."
+                f"{name} is incomplete; delete it or name another folder, one that all machines of the run can read."
             ) from error
         if not whole:
             raise InputError(f"{name} has an index that does not belong to it; delete it or name another folder.")

@@ -45,11 +45,6 @@ class Plan:
         """The run's folder."""
         return Path(self.config.output_dir)
 
-    @property
-    def is_main_process(self) -> bool:
-        """Whether this process writes the files and prints."""
-        return is_main_process()
-
 
 def prepare(settings: TrainSettings) -> Plan:
     """Checks a training file and reads its data; nothing is written and no weights are loaded.
