@@ -4,7 +4,8 @@ MooredError
 ├── UserError            the user can fix it: one sentence, exit code 2
 │   ├── InputError       a file, a row, a setting
 │   ├── ModelError       a model, adapter or tokenizer that does not fit
-│   └── InactiveError    a safeguard that would do nothing
+│   ├── InactiveError    a safeguard that would do nothing
+│   └── DivergedError    a training whose numbers are no longer finite
 └── GateError            safety fell by more than was allowed: exit code 3
 """
 
@@ -34,6 +35,10 @@ class ModelError(UserError, ValueError):
 
 class InactiveError(UserError, RuntimeError):
     """A safeguard matched nothing, or stayed at zero, and would silently protect nothing."""
+
+
+class DivergedError(UserError, ArithmeticError):
+    """A training came to a loss or to weights that are NaN or infinite."""
 
 
 class GateError(MooredError):

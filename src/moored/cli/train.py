@@ -3,6 +3,7 @@
 import shlex
 
 from moored.cli._command import command
+from moored.cli._network import stay_offline_unless_configured
 from moored.cli._options import Console, quiet_libraries
 from moored.workflows.train.settings import TrainSettings
 
@@ -25,4 +26,8 @@ def train(settings: TrainSettings) -> None:
     console.print(f"Next: {shlex.join(measure)}")
 
 
-train_command = command(TrainSettings, train)
+train_command = command(
+    TrainSettings,
+    train,
+    network=lambda settings: stay_offline_unless_configured(settings.config, settings.overrides),
+)

@@ -28,7 +28,7 @@ def test_what_would_fail_once_the_run_has_begun_is_refused_before(setting, value
 
 def test_pushing_to_the_hub_needs_the_network(monkeypatch):
     monkeypatch.setattr(arguments, "is_offline_mode", lambda: True)
-    with pytest.raises(InputError, match="push_to_hub needs the network; set HF_HUB_OFFLINE=0"):
+    with pytest.raises(InputError, match="push_to_hub needs the network, which HF_HUB_OFFLINE=1 forbids"):
         sft_config({"output_dir": "x", "bf16": False, "push_to_hub": True})
 
 

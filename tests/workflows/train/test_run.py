@@ -11,7 +11,7 @@ from tests.huggingface.training.fixtures import L2, THIRD_PARTY_WARNINGS, light_
 from tests.tiny import KINDS, save_tiny, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 
-from moored.errors import InputError, ModelError
+from moored.errors import DivergedError, InputError, ModelError
 from moored.huggingface.models import ModelSource, load_model
 from moored.huggingface.training import SafeguardedSFTTrainer
 from moored.huggingface.training import build as start
@@ -92,6 +92,34 @@ def test_all_parameters_are_trained_without_lora(job):
     assert record.output == "checkpoint" and (out / "model.safetensors").is_file()
     before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in ("model", out))
     assert before.keys() == after.keys() and all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def _strict(file):
+    return json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 1.0e30},
+        {"learning_rate": 1.0e30, "safeguards": [{"name": "update_norm", "strength": 1.0}]},
+        {"weight_decay": 1.0e35, "lora": None},
+    ],
+    ids=["plain", "guarded", "decayed"],
+)
+def test_a_diverged_run_is_an_error_and_leaves_no_result(job, changes):
+    with pytest.raises(DivergedError, match=r"^The training diverged: .*; try a lower learning_rate.*\.$") as raised:
+        job(max_steps=6, save_steps=6, **changes)
+    assert raised.value.exit_code == 2
+    out = job.folder / "out"
+    assert not list(out.rglob("*.safetensors")) and not list(out.glob(".*"))
+    record = _strict(out / "moored_run.json")
+    assert not record["finished"] and record["error"] == str(raised.value) and record["train_loss"] is None
+
+
+def test_a_setting_of_infinity_is_recorded_as_json_can(job):
+    job(max_grad_norm=float("inf"), max_steps=1)
+    assert _strict(job.folder / "out" / "moored_run.json")["config"]["max_grad_norm"] == "inf"
 
 
 def test_the_command_line_wins(job):

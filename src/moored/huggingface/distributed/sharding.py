@@ -39,8 +39,19 @@ def refuse_sharded_parameters(parameters: Iterable[Tensor]) -> None:
     Raises:
         InputError: one of the parameters is sharded.
     """
-    if any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in parameters):
+    parameters = [*parameters]
+    if any_distributed(parameters) or any(hasattr(parameter, "ds_id") for parameter in parameters):
         raise _refusal("Per-row gradients", "run without FSDP and without ZeRO stage 3")
+
+
+def any_distributed(parameters: Iterable[Tensor]) -> bool:
+    """Whether some parameters are DTensors, as under FSDP2 or a `distributed_config`."""
+    return any(isinstance(parameter, DTensor) for parameter in parameters)
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """Returns the part of a tensor that this process holds: all of it, unless it is a DTensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _refusal(subject: str, advice: str) -> InputError:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from moored.errors import InputError
 from moored.huggingface.distributed.sharding import refuse_sharded_parameters
-from moored.huggingface.gradients.causal_model import CausalModel, require_known, split
+from moored.huggingface.gradients.causal_model import CausalModel, known_head, split
 from moored.huggingface.gradients.experts import recorded_experts
 from moored.huggingface.gradients.norm_accumulator import NormAccumulator
 from moored.huggingface.gradients.undisturbed import undisturbed
@@ -66,11 +66,10 @@ def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = Fa
     samples = samples_of(batch)
     accumulator = NormAccumulator(samples, tuple(batch["input_ids"].shape), by_parameter=by_parameter)
     with undisturbed(model, device) as require_no_draw, torch.enable_grad():
-        require_known(parts, batch["input_ids"], packed=not accumulator.rowwise, after_forward=require_no_draw)
+        head = known_head(parts, batch["input_ids"], packed=not accumulator.rowwise, after_forward=require_no_draw)
         with parameter_proxies(model, names, accumulator), recorded_experts(model, names, accumulator):
             hidden = _last_hidden_state(parts, batch)
             require_no_draw()
-            head = parts.head()
             # The formulas choose their own precision.
             with torch.autocast(device.type, enabled=False):
                 losses, gradient, lengths = _loss(parts, head, names, hidden.detach(), batch, accumulator)

@@ -9,6 +9,7 @@ from moored.errors import InactiveError, InputError
 from moored.huggingface.distributed.processes import gathered, process_count, process_index
 from moored.huggingface.gradients import Scores, score
 from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch
+from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
 from moored.huggingface.safeguards.row_pool import Candidate, PoolTally, candidates, columns
 from moored.huggingface.safeguards.rows import distribute, is_packed, put_together, take_apart, unlabelled
 from moored.selection import GradientSelection
@@ -141,17 +142,23 @@ def activate(settings: GradientSelection, trainer: Trainer) -> ActiveRowSelectio
     """Makes a selection run in a trainer.
 
     Raises:
-        InputError: the trainer cuts documents apart, or computes in fp16, which loses small gradients.
+        InputError: the trainer generates its rows, cuts documents apart, or computes in fp16, which loses small
+            gradients.
+        ModelError: the model is not causal or, for a rule that scores rows, computes its logits in an unknown way.
         InactiveError: a step has a single row.
     """
     args: Any = trainer.args
-    if getattr(args, "packing", False) and getattr(args, "packing_strategy", None) == "wrapped":
+    require_labelled_rows(trainer, settings.name)
+    strategy = cuts_documents(args)
+    if strategy is not None:
         raise InputError(
-            f"{settings.name} keeps or drops whole documents, which packing_strategy: wrapped cuts apart; use bfd."
+            f"{settings.name} keeps or drops whole documents, which packing_strategy: {strategy} cuts apart; use bfd."
         )
     if args.fp16:
         raise InputError(
             f"{settings.name} would misjudge gradients that are too small for fp16; train in bf16 or fp32."
         )
+    assert trainer.model is not None
+    require_readable(trainer.model, head=settings.make_rule().scored)
     rows = args.train_batch_size * args.gradient_accumulation_steps * process_count()
     return ActiveRowSelection(settings, trainer, pool=None if getattr(trainer, "padding_free", False) else rows)

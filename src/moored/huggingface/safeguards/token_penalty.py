@@ -21,6 +21,7 @@ from moored.huggingface.safeguards.guarded_logits import SalientHead, guarded_po
 from moored.huggingface.safeguards.guarded_tokens import guarded_tokens
 from moored.huggingface.safeguards.hidden_states import HiddenStates
 from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch, LossTerm, share_in_words
+from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
 from moored.huggingface.safeguards.start_logits import ReferenceLogits, StartLogits, StartWeights
 from moored.huggingface.safeguards.trainer_access import (
     TrainingRows,
@@ -52,6 +53,7 @@ class ActiveTokenPenalty(ActiveSafeguard):
     Raises:
         InputError: no tokens, a single one with the form `kl`, tokens that are several for this tokenizer, or a head
             that cannot be read.
+        ModelError: the model is not causal, or computes its logits in an unknown way.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ActiveTokenPenalty(ActiveSafeguard):
         training_rows: Callable[[], AbstractContextManager[TrainingRows]] | None = None,
         scale: Callable[[], float] = lambda: 1.0,
     ) -> None:
+        require_readable(model, head=True)
         self.safeguard = safeguard
         self._training_rows, self._scale = training_rows, scale
         ids = guarded_tokens(safeguard, tokenizer)
@@ -245,9 +248,17 @@ def activate(safeguard: Any, trainer: Trainer) -> ActiveTokenPenalty:
     """Makes a token penalty run in a trainer, with the model's weights of this moment as anchor.
 
     Raises:
-        InputError: one process trains on several GPUs, there is no tokenizer, or what `ActiveTokenPenalty` raises.
+        InputError: the trainer generates its rows, cuts answers apart, has several GPUs per process or no tokenizer.
+        UserError: what `ActiveTokenPenalty` raises.
     """
     require_fixed_model(safeguard.name, trainer)
+    require_labelled_rows(trainer, safeguard.name)
+    strategy = cuts_documents(trainer.args)
+    if strategy is not None and safeguard.first is not None:
+        raise InputError(
+            f"{safeguard.name} with first looks for the beginning of each answer, and packing_strategy: {strategy} "
+            "cuts answers apart; use bfd, or leave first out."
+        )
     if trainer.args.n_gpu > 1:
         raise InputError(f"{safeguard.name} needs one process for each GPU; start with accelerate launch.")
     tokenizer = tokenizer_of(trainer)

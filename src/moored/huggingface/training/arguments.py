@@ -52,7 +52,9 @@ def _require_legal(config: SFTConfig) -> None:
         if value is not None and not least <= value < float("inf"):
             raise InputError(f"{name} is {value}, but it must be a number of {least} or more.")
     if config.push_to_hub and is_offline_mode():
-        raise InputError("push_to_hub needs the network; set HF_HUB_OFFLINE=0 or leave it out.")
+        raise InputError(
+            "push_to_hub needs the network, which HF_HUB_OFFLINE=1 forbids; unset that, or leave push_to_hub out."
+        )
 
 
 def _defaults_for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:

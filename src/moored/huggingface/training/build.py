@@ -138,6 +138,7 @@ def make_trainer(
             quantization_config=start.quantization,
             safeguards=safeguards,
         )
+    trainer.refuse_divergence = True
     assert trainer.model is not None
     compact_head(trainer.model)
     return trainer

@@ -10,11 +10,12 @@ from moored.errors import InputError
 from moored.huggingface.distributed.sharding import refuse_sharded_run
 from moored.huggingface.distributed.sums import mean_over_processes
 from moored.huggingface.safeguards.hidden_states import hidden_states
-from moored.huggingface.safeguards.interface import Safeguard, off_setting
+from moored.huggingface.safeguards.interface import Safeguard, is_on, off_setting
 from moored.huggingface.safeguards.registry import activate, require_usable
 from moored.huggingface.safeguards.trainer_access import gradient_scale
 from moored.huggingface.training.adapter_saving import AdapterSavingMixin
 from moored.huggingface.training.checkpoint_saving import CheckpointSavingMixin
+from moored.huggingface.training.divergence import DivergenceMixin
 from moored.huggingface.training.drift import SafetyDrift
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ else:
     _Trainer = object
 
 
-class SafeguardMixin(CheckpointSavingMixin, AdapterSavingMixin, _Trainer):
+class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, AdapterSavingMixin, _Trainer):
     """Adds safeguards to any transformers Trainer: `class Mine(SafeguardMixin, SFTTrainer)`.
 
     One optimizer step, with the Trainer's methods on the left and a safeguard's hooks on the right:
@@ -55,13 +56,18 @@ class SafeguardMixin(CheckpointSavingMixin, AdapterSavingMixin, _Trainer):
         InputError: a safeguard that does not work with this trainer, or two of one name.
         InactiveError: a safeguard that has nothing to choose from or to guard or, while training, a penalty that
             stays exactly zero although the weights that it guards have moved.
+        ModelError: a safeguard that reads the output head or the rows' labels, and a model that is not causal.
+        DivergedError: at a checkpoint or at the end of a training with a safeguard on, a loss or trained weights that
+            are not finite; set `refuse_divergence` to choose.
     """
 
     def __init__(self, *args: Any, safeguards: Sequence[Safeguard] = (), **kwargs: Any) -> None:
         require_usable(safeguards)
         super().__init__(*args, **kwargs)
         self.safeguards = tuple(safeguards)
-        if any(off_setting(safeguard) is None for safeguard in safeguards):
+        # Without a safeguard the run is the plain one, which carries on when it diverges.
+        self.refuse_divergence = any(is_on(safeguard) for safeguard in safeguards)
+        if self.refuse_divergence:
             refuse_sharded_run(self)
         self._active = activate(safeguards, self)
         self._rows_chosen = False

@@ -16,6 +16,7 @@ from moored.report.reading.text import visible
 
 SCHEMA = 2
 Kind = TypeVar("Kind", bound="Report")
+Parsed = TypeVar("Parsed", bound="Record")
 
 
 class Record:
@@ -136,9 +137,14 @@ def read_record(kind: type[Kind], folder: Path | str) -> Kind:
     if not isinstance(schema, int) or schema > SCHEMA:
         raise InputError(f"{path} has the schema {schema!r} and this moored reads {SCHEMA}; update moored.")
     try:
-        return _adapter(kind).validate_python(values)
+        return record_of(kind, values)
     except ValidationError as error:
         raise InputError(f"{path}: {_first(error)}; run moored {kind.kind} again.") from None
+
+
+def record_of(kind: type[Parsed], values: Mapping[str, Any]) -> Parsed:
+    """Makes a record of plain values, as JSON holds them; raises pydantic's ValidationError for others."""
+    return _adapter(kind).validate_python(values)
 
 
 def _object(path: Path) -> dict[str, Any]:

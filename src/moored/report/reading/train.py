@@ -54,6 +54,8 @@ class TrainReport(Report):
     safeguards: Sequence[Mapping[str, Any]]
     """Each safeguard's `name`, whether it is `on` and, once finished, what it did."""
     finished: bool = False
+    error: str | None = None
+    """Why the run failed, where it did after its first step."""
     resumed_from: str | None = None
     steps: int | None = None
     train_loss: float | None = None

@@ -8,13 +8,13 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from moored.errors import InputError
+from moored.errors import DivergedError, InputError
 from moored.huggingface.distributed.processes import process_count
 from moored.huggingface.inference import DriftProbe
 from moored.huggingface.training.arguments import sft_config
@@ -132,7 +132,10 @@ class ShortRuns:
             rows = self._rows.select(range(min(len(self._rows), STEPS * per_step)))
             trainer = make_trainer(self._start, arguments, self._tokenizer, rows, self._held_out, safeguards)
             before = self._measured(trainer, 0.0)
-            trainer.train()
+            try:
+                trainer.train()
+            except DivergedError:
+                return before, Outcome(nan, nan, nan)
             values = [entry.get(f"safety/{name}/value") for entry in trainer.state.log_history]
             return before, self._measured(trainer, [each for each in values if each is not None][-1])
 
@@ -182,7 +185,8 @@ def search(
     described = []
     for strength, found in sorted(trials.items()):
         undone, given_up = bargain(start, plain, found)
-        described.append({"strength": strength, **found._asdict(), "undone": undone, "given_up": given_up})
+        numbers = {**found._asdict(), "undone": undone, "given_up": given_up}
+        described.append({"strength": strength, **{key: _or_none(each) for key, each in numbers.items()}})
     return {"strength": chosen, "start": start._asdict(), "plain": plain._asdict(), "trials": described}
 
 
@@ -193,6 +197,11 @@ def _require_gain(name: str, strength: float, shares: tuple[float, float]) -> No
             f"strength: auto finds no strength of {name} that pays: the best, {strength:g}, undoes {undone:.0%} of the "
             f"drift and gives up {given_up:.0%} of the learning; give a number, or use another safeguard."
         )
+
+
+def _or_none(number: float) -> float | None:
+    """Null where a run came to no number, as JSON has it."""
+    return number if isfinite(number) else None
 
 
 def _rounded(strength: float) -> float:

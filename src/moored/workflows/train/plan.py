@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ def _report(
     config: TrainConfig, source: ModelSource, train_rows: Any, eval_rows: Any, safeguards: Sequence[Any]
 ) -> TrainReport:
     stated = {key: value for key, value in asdict(config).items() if key != "trl"} | dict(config.trl)
+    # JSON has no number for a clipping at infinity.
+    stated = {key: str(value) if value in (inf, -inf) else value for key, value in stated.items()}
     is_start = config.reference is None
     return TrainReport(
         **origin(),

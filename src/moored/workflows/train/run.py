@@ -38,14 +38,15 @@ def train(settings: TrainSettings, *, console: Console | None = None) -> TrainRe
 
     The run's folder gets the adapter (or, with `lora: null`, the checkpoint), the tokenizer with its chat template,
     the checkpoints, and `moored_run.json`. Where the run starts from a base with an adapter, the new adapter is for
-    that base and holds both. A resumed run must have the settings of the one that it continues, except for its length
+    that base and holds both. A run that fails after its first step leaves no adapter, and says why under `error` in its
+    record. A resumed run must have the settings of the one that it continues, except for its length
     and for what is measured, logged and kept.
 
     Returns:
         What is written to `moored_run.json`.
 
     Raises:
-        UserError: Something the user can put right.
+        UserError: Something the user can put right, a diverged training included; there is no result then.
     """
     started = time.perf_counter()
     plan = prepare(settings)
@@ -97,22 +98,24 @@ def _fit(plan: Plan, findings: Findings, console: Console | None) -> _Fitted:
     if plan.resume:
         where = "no complete checkpoint found; starting over" if checkpoint is None else f"from {checkpoint.name}"
         trainer.accelerator.print(f"Resuming: {where}.")
-    with _leaving_nothing(plan, findings, trainer):
+    with _recording_failure(plan, findings, trainer):
         output = trainer.train(None if checkpoint is None else str(checkpoint))
     return _Fitted(trainer, output, drift, None if checkpoint is None else checkpoint.name)
 
 
 @contextmanager
-def _leaving_nothing(plan: Plan, findings: Findings, trainer: Any) -> Iterator[None]:
-    """Removes the records of a run that was refused before its first step, so that its folder can be named again."""
+def _recording_failure(plan: Plan, findings: Findings, trainer: Any) -> Iterator[None]:
+    """Records why a run failed; one that took no step leaves nothing instead, so that its folder can be named again."""
     try:
         yield
-    except UserError:
+    except UserError as error:
         if is_main_process() and not plan.resume and not trainer.state.global_step:
             findings.forget()
             (plan.out / TrainReport.file).unlink()
             if not any(plan.out.iterdir()):
                 plan.out.rmdir()
+        elif is_main_process():
+            write_json(plan.out / TrainReport.file, replace(plan.report, error=str(error)).to_dict())
         raise
 
 
