@@ -14,7 +14,7 @@ from _paired import Run, timed
 from _regularizer_rivals import complement, off_direction
 from moored import AlignmentDirection
 from moored.huggingface.safeguards.guarded_weights import guarded_weights
-from moored.huggingface.safeguards.weight_penalty import HeldPenalty
+from moored.huggingface.safeguards.weight_penalty import ActiveWeightPenalty
 
 _TOKENS = 1024
 _SCALE = 0.2
@@ -74,17 +74,18 @@ def _limit(layer: _Layer, inputs: Tensor) -> Run:
 def _moored(layer: _Layer, penalty: AlignmentDirection) -> Run:
     _move(layer, 0.0)
     weights = guarded_weights(layer.model)
-    held = HeldPenalty(penalty, weights, {each.name: penalty.guide(layer.difference, each.name) for each in weights}, 1)
+    guides = {each.name: penalty.guide(layer.difference, each.name) for each in weights}
+    active = ActiveWeightPenalty(penalty, weights, guides, 1)
     _move(layer, 0.01)
 
-    return timed(lambda: once(held))
+    return timed(lambda: once(active))
 
 
-def once(held: HeldPenalty) -> Tensor:
+def once(active: ActiveWeightPenalty) -> Tensor:
     """Adds the penalty's gradient; its value and the gradient's norm."""
-    held.recent.clear()
-    held.add_gradients(1.0, torch.zeros(()))
-    value, _, norm, _ = held.recent[-1]
+    active.recent.clear()
+    active.add_gradients(1.0, torch.zeros(()))
+    value, _, norm, _ = active.recent[-1]
     return torch.stack([value, norm])
 
 

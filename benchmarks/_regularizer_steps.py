@@ -26,8 +26,8 @@ from moored.embedded.model import aligned_adapter, base_checkpoint
 from moored.huggingface import SafeguardedSFTTrainer
 from moored.huggingface.data import token_ids
 from moored.huggingface.models import load_model, load_tokenizer
-from moored.huggingface.safeguards.hidden_states import Seen, hidden_states
-from moored.huggingface.safeguards.token_penalty import HeldTokens
+from moored.huggingface.safeguards.hidden_states import HiddenStates, hidden_states
+from moored.huggingface.safeguards.token_penalty import ActiveTokenPenalty
 from moored.huggingface.training.compact_head import compact_head
 from moored.workflows.inputs.models import resolve_model
 
@@ -163,11 +163,11 @@ class AloneCase:
 
 def _parts(trainer: Any) -> Iterator[Callable[[], Tensor]]:
     """What each penalty of a trainer adds to a step; each finds its values."""
-    for held in trainer._running():
-        yield _token_part(trainer, held) if isinstance(held, HeldTokens) else partial(once, held)
+    for active in trainer._active:
+        yield _token_part(trainer, active) if isinstance(active, ActiveTokenPenalty) else partial(once, active)
 
 
-def _token_part(trainer: Any, held: HeldTokens) -> Callable[[], Tensor]:
+def _token_part(trainer: Any, active: ActiveTokenPenalty) -> Callable[[], Tensor]:
     """Of a token penalty, from the hidden states of a pass to the gradient at them."""
     (batch,) = trainer.get_train_dataloader()
     with torch.no_grad(), trainer.accelerator.autocast(), hidden_states(trainer.model) as passed:
@@ -175,14 +175,14 @@ def _token_part(trainer: Any, held: HeldTokens) -> Callable[[], Tensor]:
     last = passed.at(torch.ones_like(batch["labels"], dtype=torch.bool)).view(*batch["labels"].shape, -1)
 
     def run() -> Tensor:
-        seen = Seen()
-        seen.take(last.clone().requires_grad_())
-        held.begin([batch])
+        states = HiddenStates()
+        states.take(last.clone().requires_grad_())
+        active.before_step([batch])
         with trainer.accelerator.autocast():
-            penalty = held.penalty(batch, seen, held.reference(batch), lambda: 1.0)
+            penalty = active.in_loss(batch)(states)
         penalty.backward()
-        logs = held.drain()
-        return torch.tensor([logs[f"safety/{held.safeguard.name}/{told}"] for told in ("value", "gradient_norm")])
+        logs = active.drain()
+        return torch.tensor([logs[name] for name in ("value", "gradient_norm")])
 
     return run
 
@@ -214,5 +214,4 @@ def _values(trainer: Any) -> list[float]:
         return trainer.values()
     if not isinstance(trainer, SafeguardedSFTTrainer):
         return []
-    logs = [running.drain() for running in trainer._running()]
-    return [number for log in logs for name, number in log.items() if name.endswith("/value")]
+    return [logs["value"] for active in trainer._active if (logs := active.drain())]

@@ -1,4 +1,4 @@
-"""The only room that knows transformers, peft, trl, accelerate and datasets."""
+"""The only package that imports transformers, peft, trl, accelerate and datasets."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

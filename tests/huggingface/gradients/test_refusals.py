@@ -124,7 +124,7 @@ class _Rows(nn.Module):
 def test_a_layer_that_sees_some_positions_only():
     model = make("llama")
     model.model.layers[0].mlp = _Rows(model.model.layers[0].mlp)
-    _refused(model, r"mlp\.inner\.\w+\.weight .*5×\d+, which are not the 4×12 positions")
+    _refused(model, r"mlp\.inner\.\w+\.weight .*5×\d+, which does not match the 4×12 positions")
 
 
 class _Scaled(nn.Linear):
@@ -165,14 +165,14 @@ def test_logits_of_an_unknown_kind():
     model = make("llama")
     plain = model.lm_head.forward
     model.lm_head.forward = lambda x: 3 * plain(x)
-    _refused(model, "makes its logits", ModelError)
+    _refused(model, "computes its logits", ModelError)
 
 
 def test_logits_that_are_no_numbers():
     model = make("llama")
     with torch.no_grad():
         model.lm_head.weight[7] = float("nan")
-    _refused(model, "logits of LlamaForCausalLM are no finite numbers", ModelError)
+    _refused(model, "logits of LlamaForCausalLM are not finite", ModelError)
 
 
 def test_packed_documents_that_see_one_another():

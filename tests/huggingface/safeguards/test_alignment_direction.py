@@ -143,7 +143,7 @@ def test_an_aligned_model_that_is_a_lora_over_the_base_leads_like_the_merged_one
         penalty = AlignmentDirection(strength=0.5, **chosen, **EXACT)
         monkeypatch.setattr("tests.huggingface.training.fixtures.tiny_model", lambda *_, model=model, **__: model())
         trainer = make_trainer(tmp_path / way, rows=token_rows(4), safeguards=[penalty], **settings)
-        (held,) = trainer._held
+        (held,) = trainer._active
         seen[way] = {name: guide.factor @ guide.factor.T for name, guide in held.guides.items()}
         columns = {guide.factor.shape[1] for guide in held.guides.values()}
         assert columns == {"merged": {16, 32, 0}, "factored": {3, 0}, "continued": {3}}[way]
@@ -208,8 +208,8 @@ def test_quantized_weights_take_the_direction_from_the_original_files(tmp_path, 
     with pytest.raises(ModelError, match=r"q_proj\.weight is quantized in the files of .*packed"):
         make_trainer(tmp_path / "run", rows=token_rows(4), safeguards=[replace(penalty, base=str(packed))])
     quantized = make_trainer(tmp_path / "run", rows=token_rows(4), safeguards=[penalty])
-    for name, guide in plain._held[0].guides.items():
-        torch.testing.assert_close(quantized._held[0].guides[name].factor, guide.factor)
+    for name, guide in plain._active[0].guides.items():
+        torch.testing.assert_close(quantized._active[0].guides[name].factor, guide.factor)
 
 
 def test_what_cannot_lead_is_refused(tmp_path):
@@ -217,7 +217,7 @@ def test_what_cannot_lead_is_refused(tmp_path):
     with pytest.raises(InputError, match="the model's weights all equal those of the base"):
         same = str(save_tiny(tmp_path / "same"))
         make_trainer(tmp_path, rows=rows, safeguards=[AlignmentDirection(base=same)])
-    with pytest.raises(ModelError, match=r"is no base of this model: .*q_proj\.weight is"):
+    with pytest.raises(ModelError, match=r"is not a base of this model: .*q_proj\.weight is"):
         wide = str(save_tiny(tmp_path / "wide", hidden_size=32))
         make_trainer(tmp_path, rows=rows, safeguards=[AlignmentDirection(base=wide)])
     with pytest.raises(ModelError, match=r"holds no tensor .*q_proj\.weight"):

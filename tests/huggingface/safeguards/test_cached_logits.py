@@ -15,16 +15,16 @@ from torch import Tensor
 from moored.errors import InactiveError, InputError
 from moored.huggingface.safeguards.cached_logits import cached_logits
 from moored.huggingface.safeguards.guarded_logits import SalientHead
-from moored.huggingface.safeguards.start_logits import AnchorLogits
+from moored.huggingface.safeguards.start_logits import StartLogits
 
 pytestmark = THIRD_PARTY_WARNINGS
 TOKENS = (300, 7, 12, 383, 0)
 SAMPLES = rows((12, 9, 5, 11, 7, 12, 6))
 
 
-def _anchor(model: Any = None, tokens: Any = TOKENS, *, first: int | None = None, **settings: Any) -> AnchorLogits:
+def _anchor(model: Any = None, tokens: Any = TOKENS, *, first: int | None = None, **settings: Any) -> StartLogits:
     model = make("llama") if model is None else model
-    return AnchorLogits(model, SalientHead(model, tokens, **settings), first=first)
+    return StartLogits(model, SalientHead(model, tokens, **settings), first=first)
 
 
 def _batches(samples: Any = SAMPLES, arrangement: str = "right", size: int = 3) -> list[dict[str, Tensor]]:
@@ -101,7 +101,7 @@ def test_nothing_to_guard_is_an_error(tmp_path):
 
 def test_a_row_that_is_not_there_is_an_error():
     cached = cached_logits(_batches(SAMPLES[:2]), _anchor())
-    with pytest.raises(InputError, match=r"lacks document 1 of a batch, .* reference from the model"):
+    with pytest.raises(InputError, match=r"lacks document 1 of a batch, .* set reference: model"):
         cached.of(padded([SAMPLES[1], SAMPLES[2]]))
 
 
@@ -128,7 +128,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "cache"
 
 
-class _Counting(AnchorLogits):
+class _Counting(StartLogits):
     calls = 0
 
     def of(self, batch: Any) -> Tensor:
@@ -157,8 +157,8 @@ def _moved(factor: float) -> Any:
 
 REFUSED = {
     "other weights": (lambda: _anchor(_moved(1.001), first=3), SAMPLES, "was made with other weights"),
-    "other tokens": (lambda: _anchor(tokens=(1, 2, 3, 4, 5), first=3), SAMPLES, "is of other tokens"),
-    "the whole vocabulary": (lambda: _anchor(tokens=None, first=3), SAMPLES, "is of other tokens"),
+    "other tokens": (lambda: _anchor(tokens=(1, 2, 3, 4, 5), first=3), SAMPLES, "is for other tokens"),
+    "the whole vocabulary": (lambda: _anchor(tokens=None, first=3), SAMPLES, "is for other tokens"),
     "another first": (lambda: _anchor(first=2), SAMPLES, "was made with first 3, and this run has 2"),
     "centred": (lambda: _anchor(first=3, centred=True), SAMPLES, "with centred False, and this run has True"),
     "other rows": (lambda: _anchor(first=3), rows((10, 9)), "lacks rows of this training set"),
@@ -203,7 +203,7 @@ DAMAGES = {
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_cache_is_refused(folder, name: str):
     DAMAGES[name](folder)
-    with pytest.raises(InputError, match=r"is not there as a whole|has an index that is not its own") as raised:
+    with pytest.raises(InputError, match=r"is incomplete|has an index that does not belong to it") as raised:
         cached_logits(_batches(), _anchor(first=3), folder)
     assert str(folder) in str(raised.value) and "delete it or name another folder" in str(raised.value)
 

@@ -133,7 +133,7 @@ def test_an_adapter_that_is_no_product_of_two_matrices_is_refused():
     experts = LoraConfig(r=2, target_modules=["q_proj"], target_parameters=["mlp.experts.down_proj"])
     adaptive = AdaLoraConfig(target_modules=["q_proj"], total_step=10, init_r=4, target_r=2)
     for model, config in ((MixtralForCausalLM(MixtralConfig(**sizes)), experts), (tiny_model(), adaptive)):
-        with pytest.raises(InputError, match="LoRA on linear layers alone, not with AdaLoRA"):
+        with pytest.raises(InputError, match="LoRA on linear layers, not with AdaLoRA"):
             guarded_weights(get_peft_model(model, config))
 
 

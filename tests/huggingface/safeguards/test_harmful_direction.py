@@ -97,11 +97,11 @@ def test_the_second_step_differs_by_the_gradient_of_the_dense_projection(tmp_pat
 
 
 def test_what_it_cannot_work_with_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="harmful_direction has no examples or the trainer no processing_class"):
+    with pytest.raises(InputError, match="harmful_direction has no examples, or the trainer no processing_class"):
         make_trainer(tmp_path, rows=token_rows(4), safeguards=[HarmfulDirection()])
     with monkeypatch.context() as patch, pytest.raises(InputError, match=r"finds no direction for .*q_proj.*through"):
         # As where an expert is not asked, or the layer reads no text.
-        patch.setattr("moored.huggingface.safeguards.weight_penalty.harmful_steps", lambda *_: None)
+        patch.setattr("moored.huggingface.safeguards.guides.harmful_steps", lambda *_: None)
         make_trainer(tmp_path, rows=token_rows(4), safeguards=[HarmfulDirection(examples=EXAMPLES)])
     model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"]))
     for weight in guarded_weights(model):

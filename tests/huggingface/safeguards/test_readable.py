@@ -95,7 +95,7 @@ def test_a_model_that_is_not_causal_is_refused_at_construction(tmp_path, model, 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_weight_penalties_go_on(tmp_path, model):
-    assert _trainer(tmp_path, MODELS[model][0](), UpdateNorm(strength=1.0))._held
+    assert _trainer(tmp_path, MODELS[model][0](), UpdateNorm(strength=1.0))._active
 
 
 def _scaled():
@@ -108,7 +108,7 @@ def _scaled():
 
 @pytest.mark.parametrize("safeguard", set(SAFEGUARDS) - {"at_random"})
 def test_logits_of_an_unknown_kind_are_refused_at_construction(tmp_path, safeguard):
-    with pytest.raises(ModelError, match="makes its logits in a way that is not known"):
+    with pytest.raises(ModelError, match="computes its logits in an unknown way"):
         _trainer(tmp_path, _scaled(), SAFEGUARDS[safeguard])
 
 
@@ -119,7 +119,7 @@ def test_the_beginnings_of_answers_are_not_looked_for_where_answers_are_cut(tmp_
     tokens = {"strength": 1.0, "tokens": ["I", "S"], "reference": "model"}
     with pytest.raises(InputError, match=f"packing_strategy: {strategy} cuts answers apart"):
         make_trainer(tmp_path, safeguards=[SafetyTokens(**tokens, first=1)], **packed)
-    assert make_trainer(tmp_path, safeguards=[SafetyTokens(**tokens)], **packed)._tokens
+    assert make_trainer(tmp_path, safeguards=[SafetyTokens(**tokens)], **packed)._active
 
 
 @pytest.mark.parametrize("safeguard", ["selection", "at_random", "tokens", "cached_tokens"])
@@ -158,7 +158,7 @@ def test_a_decoder_that_is_not_where_the_class_says_is_found():
 
 
 def test_a_selection_at_random_looks_at_no_logits(tmp_path):
-    assert _trainer(tmp_path, _scaled(), SAFEGUARDS["at_random"])._selection
+    assert _trainer(tmp_path, _scaled(), SAFEGUARDS["at_random"])._active
 
 
 def test_the_scores_of_an_encoder_decoder_are_refused_too():

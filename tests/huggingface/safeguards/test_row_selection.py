@@ -17,7 +17,8 @@ from tests.tiny import KINDS
 from trl.trainer.sft_trainer import SFTTrainer
 
 from moored import GradientSelection
-from moored.huggingface.training import SafeguardedSFTTrainer, mixin
+from moored.huggingface.safeguards import row_selection
+from moored.huggingface.training import SafeguardedSFTTrainer
 from moored.selection import RULES
 
 pytestmark = THIRD_PARTY_WARNINGS
@@ -118,7 +119,7 @@ def test_the_stock_trainer_selects_as_trl_does(tmp_path):
 
 @pytest.mark.parametrize("selection", [GradientSelection(keep=1.0), GradientSelection(keep=1.0, rule="random")])
 def test_keeping_all_is_the_plain_run_bit_for_bit(tmp_path, selection, monkeypatch):
-    monkeypatch.setattr(mixin, "score", None)
+    monkeypatch.setattr(row_selection, "score", None)
     settings = {"rows": token_rows(12), "dropout": 0.1, "optim": "adamw_torch", "max_steps": 3, "max_grad_norm": 1.0}
     settings |= {"per_device_train_batch_size": 2, "lora": {**LORA, "lora_dropout": 0.1}}
     ours, _ = trained_in_order(tmp_path, safeguards=[selection], **settings)
@@ -146,8 +147,10 @@ def test_scoring_draws_nothing_from_the_random_state(tmp_path, monkeypatch):
 
 def test_checkpointing_and_evaluation_change_nothing(tmp_path, monkeypatch):
     """Neither the weights nor the memory: outside training mode nothing would be checkpointed."""
-    modes, plainly = [], mixin.score
-    monkeypatch.setattr(mixin, "score", lambda model, batch: modes.append(model.training) or plainly(model, batch))
+    modes, plainly = [], row_selection.score
+    monkeypatch.setattr(
+        row_selection, "score", lambda model, batch: modes.append(model.training) or plainly(model, batch)
+    )
     settings = {"rows": token_rows(16), "lora": WARM_LORA, "safeguards": [SELECTION], "per_device_train_batch_size": 8}
     torch.manual_seed(0)
     plain, _ = trained_in_order(tmp_path, **settings)

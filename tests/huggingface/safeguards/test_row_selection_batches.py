@@ -95,7 +95,7 @@ def test_a_penalty_counts_once_also_where_the_last_batch_is_empty(tmp_path):
     first, before = trained_in_order(tmp_path, **{**settings, "rows": rows.select(range(POOL))})
     plain, _ = trained_in_order(tmp_path, **settings)
     held, _ = trained_in_order(tmp_path, **{**settings, "safeguards": [*settings["safeguards"], L2(strength=0.5)]})
-    guarded = {weight.name + ".weight" for weight in held._held[0].weights}
+    guarded = {weight.name + ".weight" for weight in held._active[1].weights}
     for name in guarded:
         expected = -0.05 * 0.5 * 2 * (weights(first)[name] - before[name])
         torch.testing.assert_close(weights(held)[name] - weights(plain)[name], expected, atol=1e-7, rtol=1e-3)

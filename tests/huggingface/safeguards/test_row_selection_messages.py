@@ -18,7 +18,7 @@ def test_it_is_announced_logged_and_reported(tmp_path, capsys):
     )  # fmt: skip
     printed = capsys.readouterr().out
     assert "gradient_selection: keeps 3 of the 8 rows of each step (keep 0.4) by the rule moderate" in printed
-    assert "gradient_selection kept 6 of the 16 rows that it saw, with " in printed
+    assert "gradient_selection kept 6 of 16 rows, with " in printed
     first, second = (entry for entry in trainer.state.log_history if "loss" in entry)
     for entry in (first, second):
         own = {key.rsplit("/", 1)[1]: value for key, value in entry.items() if key.startswith("safety/")}
@@ -56,7 +56,7 @@ def test_what_cannot_be_selected_is_refused_before_training(tmp_path, settings, 
 
 
 def test_a_single_row_leaves_nothing_to_choose(tmp_path):
-    with pytest.raises(InactiveError, match="has one only; raise per_device_train_batch_size"):
+    with pytest.raises(InactiveError, match="has only one; raise per_device_train_batch_size"):
         make_trainer(tmp_path, rows=token_rows(4), safeguards=[SELECTION], per_device_train_batch_size=1)
 
 
@@ -92,6 +92,6 @@ def test_a_trainer_that_never_hands_over_its_batches_is_noticed_at_once(tmp_path
     """As another version of transformers might, which fetches them another way."""
     monkeypatch.setattr(SafeguardMixin, "get_batch_samples", Trainer.get_batch_samples)
     trainer = make_trainer(tmp_path, rows=token_rows(8), safeguards=[SELECTION], per_device_train_batch_size=4)
-    with pytest.raises(InactiveError, match="was handed no rows"):
+    with pytest.raises(InactiveError, match="got no rows"):
         trainer.train()
     assert trainer.state.global_step == 0

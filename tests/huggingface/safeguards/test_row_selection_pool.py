@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from moored import GradientSelection
-from moored.huggingface.safeguards.row_selection import OnlineSelection
+from moored.huggingface.safeguards.row_selection import ActiveRowSelection
+from moored.huggingface.training.trainer import filled_fraction
 from moored.selection import RULES
 
 
 def _chosen(batches, keep, step=0):
     """The selection after it chose at random, and the batches it made."""
-    running = OnlineSelection(GradientSelection(keep=keep, rule="random"), process=0, pool=None)
+    running = ActiveRowSelection(GradientSelection(keep=keep, rule="random"), trainer=None, pool=None)
     return running, running.choose(batches, lambda batch: pytest.fail("random looks at nothing"), step)
 
 
@@ -46,7 +47,7 @@ def test_a_row_without_any_token_does_not_stand_in_for_an_empty_batch():
         {**full, "attention_mask": torch.tensor([[0, 0, 0, 0], [1, 1, 1, 1]])},
         {**blank, "attention_mask": torch.tensor([[0, 0, 0, 0], [1, 1, 1, 0]])},
     ]
-    running, chosen = _chosen(batches, keep=0.2)
+    _, chosen = _chosen(batches, keep=0.2)
     labelled = [bool((batch["labels"] != -100).any()) for batch in chosen]
-    assert labelled.count(True) == 1 and running.filled == 1 / 3
+    assert labelled.count(True) == 1 and filled_fraction(chosen) == 1 / 3
     assert all(batch["input_ids"].numel() for batch in chosen)

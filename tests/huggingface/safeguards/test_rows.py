@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from moored.errors import InputError
-from moored.huggingface.safeguards.rows import put_together, spread, take_apart, unlabelled
+from moored.huggingface.safeguards.rows import distribute, put_together, take_apart, unlabelled
 
 LENGTHS = st.lists(st.integers(2, 9), min_size=1, max_size=8)
 quick = settings(deadline=None, derandomize=True, max_examples=60)
@@ -67,7 +67,7 @@ def test_columns_of_tokens_are_kept_whatever_they_are_called():
         (False, {"attention_mask": torch.ones(2, 1, 3, 3)}, "hold attention_mask"),
         (True, {"token_type_ids": torch.zeros(1, 5)}, "hold token_type_ids"),
         (False, {"labels": None}, "hold no labels"),
-        (False, {"input_ids": None}, "hold no input_ids"),
+        (False, {"input_ids": None}, "have no input_ids"),
     ],
 )
 def test_a_batch_that_cannot_be_taken_apart_is_refused(packed, change, sentence):
@@ -81,7 +81,7 @@ def test_a_batch_that_cannot_be_taken_apart_is_refused(packed, change, sentence)
 @given(lengths=LENGTHS, cells=st.integers(1, 9))
 def test_rows_are_spread_in_order_and_evenly(lengths, cells):
     rows = take_apart(_collate(_examples(lengths), padding_free=True))
-    parts = spread(rows, cells, by_length=False)
+    parts = distribute(rows, cells, by_length=False)
     assert [id(row) for part in parts for row in part] == [id(row) for row in rows]
     sizes = [len(part) for part in parts]
     assert len(sizes) == cells and max(sizes) - min(sizes) <= 1
@@ -91,7 +91,7 @@ def test_rows_are_spread_in_order_and_evenly(lengths, cells):
 @given(lengths=LENGTHS, cells=st.integers(1, 9))
 def test_documents_are_spread_by_their_tokens(lengths, cells):
     rows = take_apart(_collate(_examples(lengths), padding_free=True))
-    parts = spread(rows, cells, by_length=True)
+    parts = distribute(rows, cells, by_length=True)
     assert [id(row) for part in parts for row in part] == [id(row) for row in rows]
     tokens = [sum(len(row["input_ids"]) for row in part) for part in parts]
     assert len(tokens) == cells and max(tokens) < sum(lengths) / cells + max(lengths)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from moored.errors import ModelError
 from moored.huggingface.safeguards.guarded_logits import SalientHead, guarded_positions
 from moored.huggingface.safeguards.hidden_states import hidden_states
-from moored.huggingface.safeguards.start_logits import AnchorLogits, StartWeights, at_rest
+from moored.huggingface.safeguards.start_logits import StartLogits, StartWeights, at_rest
 
 pytestmark = THIRD_PARTY_WARNINGS
 FAMILIES = ["llama", "qwen2", "gemma", "gemma2", "gpt2"]
@@ -33,8 +33,8 @@ def _said(model: Any, batch: dict[str, Tensor], first: int | None = None) -> Ten
         return model(**batch, use_cache=False).logits.float()[guarded_positions(batch, first)][:, list(TOKENS)]
 
 
-def _anchor(model: Any, **settings: Any) -> AnchorLogits:
-    return AnchorLogits(model, SalientHead(model, TOKENS), start=StartWeights(model), **settings)
+def _anchor(model: Any, **settings: Any) -> StartLogits:
+    return StartLogits(model, SalientHead(model, TOKENS), start=StartWeights(model), **settings)
 
 
 def _bits(model: nn.Module) -> list[Tensor]:
@@ -65,7 +65,7 @@ def test_the_reference_is_what_was_said_before_training(family: str, lora: bool,
 
 def test_without_start_weights_it_is_what_is_said_now():
     model, batch = make("llama"), padded(rows())
-    anchor = AnchorLogits(model, SalientHead(model, TOKENS))
+    anchor = StartLogits(model, SalientHead(model, TOKENS))
     _train(model)
     torch.testing.assert_close(anchor.of(batch), _said(model, batch), rtol=1e-5, atol=1e-5)
 
@@ -187,7 +187,7 @@ def test_a_head_that_does_more_is_refused():
     model = make("llama")
     plain = model.lm_head.forward
     model.lm_head.forward = lambda x: 3 * plain(x)
-    with pytest.raises(ModelError, match="makes its logits in a way that is not known"):
+    with pytest.raises(ModelError, match="computes its logits in an unknown way"):
         _anchor(model).of(padded(rows()))
 
 

@@ -20,14 +20,14 @@ from trl.trainer.sft_trainer import SFTTrainer
 from moored import SafetyTokens
 from moored.errors import InactiveError, InputError
 from moored.huggingface.safeguards.cached_logits import CachedLogits
-from moored.huggingface.safeguards.token_penalty import HeldTokens
+from moored.huggingface.safeguards.token_penalty import ActiveTokenPenalty
 from moored.huggingface.training import SafeguardMixin
 
 pytestmark = [*THIRD_PARTY_WARNINGS, pytest.mark.usefixtures("light_runs")]
 
 
 def test_a_run_without_a_guarded_position_ends_with_an_error():
-    held = HeldTokens(holding(reference="model"), tiny_model().train(), tiny_tokenizer())
+    held = ActiveTokenPenalty(holding(reference="model"), tiny_model().train(), tiny_tokenizer())
     with pytest.raises(InactiveError, match="guarded nothing: no row"):
         held.finish()
 
@@ -64,7 +64,7 @@ def test_what_cannot_be_held_is_refused(tmp_path, monkeypatch):
 
 def test_logits_that_stay_although_the_weights_move_are_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "moored.huggingface.safeguards.token_penalty.HeldTokens.reference",
+        "moored.huggingface.safeguards.token_penalty.ActiveTokenPenalty.reference",
         lambda self, batch: self.now.detach(),
     )
     original = SafeguardMixin.compute_loss
@@ -72,7 +72,7 @@ def test_logits_that_stay_although_the_weights_move_are_noticed(tmp_path, monkey
     def watched(self, model, inputs, *args, **kwargs):
         from moored.huggingface.safeguards.guarded_logits import guarded_positions
 
-        (held,) = self._tokens
+        (held,) = self._active
         parts = held._head._parts
         with torch.no_grad():
             hidden = parts.backbone(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
@@ -87,7 +87,7 @@ def test_logits_that_stay_although_the_weights_move_are_noticed(tmp_path, monkey
 def test_a_trainer_that_never_hands_over_its_batches_is_noticed_at_once(tmp_path, monkeypatch):
     """As another version of transformers might, which fetches them another way."""
     monkeypatch.setattr(SafeguardMixin, "get_batch_samples", Trainer.get_batch_samples)
-    with pytest.raises(InactiveError, match="was not told of its step"):
+    with pytest.raises(InactiveError, match="did not see its step begin"):
         trained(tmp_path, rows=token_rows(8), safeguards=[holding()], max_steps=2)
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tests.adapters import random_adapter
 
-from moored.huggingface.safeguards import weight_penalty as held_penalty
-from moored.huggingface.safeguards.weight_penalty import HeldPenalty
+from moored.huggingface.safeguards import weight_penalty
+from moored.huggingface.safeguards.weight_penalty import ActiveWeightPenalty
 from moored.regularizers import UpdateNorm
 
 
@@ -25,9 +25,9 @@ def test_small_weights_are_held_by_one_thread_and_large_ones_by_all(monkeypatch,
     torch.set_num_threads(3)
     seen.clear()
     try:
-        monkeypatch.setattr(held_penalty, "SMALL", small)
+        monkeypatch.setattr(weight_penalty, "SMALL", small)
         model = random_adapter().train()
-        held = HeldPenalty.on(Watching(strength=1.0), model)
+        held = ActiveWeightPenalty.on(Watching(strength=1.0), model)
         for parameter in model.parameters():
             parameter.data = parameter.data + 0.1
         held.add_gradients(1.0, torch.ones(()))

@@ -154,7 +154,7 @@ def test_a_checkpoint_of_another_selection_is_not_resumed(tmp_path):
 
 
 def test_the_old_checkpoint_goes_only_after_the_new_one_is_marked(tmp_path, monkeypatch):
-    from moored.huggingface.training import mixin
+    from moored.huggingface.training import checkpoint_saving
 
     seen = []
 
@@ -162,7 +162,7 @@ def test_the_old_checkpoint_goes_only_after_the_new_one_is_marked(tmp_path, monk
         seen.append(sorted(path.name for path in tmp_path.glob("checkpoint-*")))
         mark_complete(folder)
 
-    monkeypatch.setattr(mixin, "mark_complete", mark)
+    monkeypatch.setattr(checkpoint_saving, "mark_complete", mark)
     trainer = make_trainer(tmp_path, **{**RUN, "max_steps": 6, "save_total_limit": 1})
     trainer.train()
     assert seen == [["checkpoint-2"], ["checkpoint-2", "checkpoint-4"], ["checkpoint-4", "checkpoint-6"]]
@@ -176,7 +176,10 @@ def test_a_checkpoint_without_the_optimizer_is_never_called_complete(tmp_path):
 
 
 def test_a_package_that_is_missed_once_the_run_has_begun_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match=r"not here: no liger; please install it\.$"), as_user_error(tmp_path / "out"):
+    with (
+        pytest.raises(InputError, match=r"not installed: no liger; please install it\.$"),
+        as_user_error(tmp_path / "out"),
+    ):
         raise ImportError("no liger. please\ninstall it")
     assert not (tmp_path / "out").exists()
 

@@ -134,10 +134,10 @@ def test_a_stock_trainer_hands_over_its_log(tmp_path):
 
 
 def test_what_cannot_stop_is_refused(tmp_path):
-    with pytest.raises(InputError, match="stop of SafetyDrift is 0"):
+    with pytest.raises(InputError, match="must be more than 0 nats, got 0"):
         SafetyDrift(Probe(), stop=0.0)
     drift = SafetyDrift(lambda model: {"other": 1.0}, stop=1.0)
-    with pytest.raises(InputError, match="stop only on refusal_log_odds"):
+    with pytest.raises(InputError, match="stops only on refusal_log_odds"):
         make_trainer(tmp_path, callbacks=[drift], **RUN).train()
-    with pytest.raises(InputError, match="stops at evaluations only"):
+    with pytest.raises(InputError, match="stops only at evaluations"):
         make_trainer(tmp_path, callbacks=[SafetyDrift(Probe(), stop=1.0)], **{**RUN, "eval_strategy": "no"}).train()

@@ -72,7 +72,7 @@ def test_the_second_step_differs_by_the_gradient_of_the_penalty(tmp_path):
     plain, _ = trained(tmp_path, max_steps=2, **settings)
     held, _ = trained(tmp_path, max_steps=2, safeguards=[L2(strength=0.5)], **settings)
     after_one, after_plain, after_held = weights(first), weights(plain), weights(held)
-    guarded = {weight.name + ".weight" for weight in held._held[0].weights}
+    guarded = {weight.name + ".weight" for weight in held._active[0].weights}
     assert len(guarded) == 14
     for name in before:
         expected = -0.05 * 0.5 * 2 * (after_one[name] - before[name]) if name in guarded else torch.zeros(())
@@ -158,7 +158,7 @@ class _NoPenalty:
         ([L2(strength=-1.0)], "strength of l2 is -1.0"),
         ([L2(strength=float("nan"))], "strength of l2 is nan"),
         ([L2(strength="auto")], "strength of l2 is auto; give a number"),  # pyright: ignore[reportArgumentType]
-        ([_NoPenalty()], "hope has neither a weight_penalty nor a token_penalty"),
+        ([_NoPenalty()], "hope is of no known kind"),
     ],
 )
 def test_a_safeguard_that_cannot_work_is_refused(tmp_path, safeguards, sentence):
@@ -169,12 +169,12 @@ def test_a_safeguard_that_cannot_work_is_refused(tmp_path, safeguards, sentence)
 def test_the_share_of_a_run_that_logs_no_loss_is_not_zero(tmp_path, capsys):
     run = {"rows": token_rows(8), "safeguards": [L2(strength=0.5)], "max_steps": 4, "per_device_train_batch_size": 2}
     quiet, _ = trained(tmp_path / "quiet", **run, logging_steps=500)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     once, _ = trained(tmp_path / "once", **run, logging_steps=4)
     (logged,) = (entry for entry in once.state.log_history if "loss" in entry)
     share = quiet.safeguard_report()[0]["share"]
     assert share == pytest.approx(logged["safety/l2/share"], rel=1e-4) and share > 0
-    assert f"l2 was {100 * share:.3g}% of the loss" in told
+    assert f"l2 made up {100 * share:.3g}% of the total loss" in printed
 
 
 def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
@@ -193,7 +193,7 @@ def test_each_safeguard_is_announced_and_logged(tmp_path, capsys):
     assert second["safety/l2/share"] == pytest.approx(weighed / (second["loss"] + 1.5 * weighed))
     assert second["safety/half/share"] == pytest.approx(second["safety/l2/share"] / 2)
     assert not any("resting" in key for key in second)
-    assert f"l2 was {100 * second['safety/l2/share']:.3g}% of the loss" in printed
+    assert f"l2 made up {100 * second['safety/l2/share']:.3g}% of the total loss" in printed
     assert trainer.safeguard_report() == [
         {"name": "l2", "on": True, "strength": 0.5, "holds": 6, "share": second["safety/l2/share"]},
         {"name": "resting", "on": False},
@@ -251,6 +251,6 @@ def test_a_model_that_is_made_anew_by_train_is_refused(tmp_path):
     class Mine(SafeguardMixin, Trainer): ...
 
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
-    with pytest.raises(InputError, match="l2 would hold a model that is not trained"):
+    with pytest.raises(InputError, match="l2 would guard a model that is not trained"):
         Mine(model_init=lambda: tiny_model(), args=arguments, safeguards=[L2(strength=1.0)])
     Mine(model_init=lambda: tiny_model(), args=arguments, safeguards=[L2(strength=0.0)])

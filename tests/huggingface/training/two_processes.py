@@ -15,7 +15,7 @@ from moored import GradientSelection, SafetyTokens
 from moored.errors import InputError
 from moored.huggingface.safeguards.cached_logits import cached_logits
 from moored.huggingface.safeguards.guarded_logits import SalientHead
-from moored.huggingface.safeguards.start_logits import AnchorLogits
+from moored.huggingface.safeguards.start_logits import StartLogits
 
 STEPS = 4
 WORDS = ("I", " canno", " help")
@@ -82,7 +82,7 @@ def share_cache(out: Path, process: int) -> None:
     batches = [{"input_ids": each, "labels": each, "attention_mask": torch.ones_like(each)} for each in ids]
     own = batches[:3] if process == 0 else batches[2:]
     model = tiny_model()
-    anchor = AnchorLogits(model, SalientHead(model, [5, 9]))
+    anchor = StartLogits(model, SalientHead(model, [5, 9]))
     caches = [cached_logits(own, anchor, folder) for folder in (out / "cache", None, out / "cache")]
     same = all(torch.allclose(cache.of(batch), anchor.of(batch), atol=1e-5) for cache in caches for batch in batches)
     if process == 1:

@@ -329,12 +329,12 @@ def test_other_data(job, layout):
         (
             {"safeguards": [{"name": "update_norm", "strength": 1}], "fsdp": "full_shard"},
             InputError,
-            "cannot read sharded weights yet; leave fsdp out, or safeguards",
+            "cannot read sharded weights yet; leave out fsdp or the safeguards",
         ),
         ({"trust_remote_code": True}, InputError, "trust_remote_code is not supported"),
         ({"model_init_kwargs": {"device_map": "auto"}}, InputError, "model_init_kwargs.device_map is not supported"),
         ({"resume_from_checkpoint": "out/checkpoint-2"}, InputError, "use --resume"),
-        ({"report_to": "wandb"}, InputError, "needs a package that is not here: .*wandb"),
+        ({"report_to": "wandb"}, InputError, "needs a package that is not installed: .*wandb"),
         (
             {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}},
             InputError,

@@ -90,7 +90,7 @@ def test_a_run_that_took_no_step_leaves_no_folder(job, monkeypatch):
     drawn = {**guards, "control": "random_tokens"}
     record = job(safeguards=[guards])
     assert record.safeguards[0]["tokens"] == ["I", " canno", " help"]
-    with pytest.raises(InputError, match="is of other tokens; name another folder"):
+    with pytest.raises(InputError, match="is for other tokens; name another folder"):
         job(safeguards=[drawn], output_dir="again")
     assert not (job.folder / "again").exists()
     told = job(safeguards=[{**drawn, "cache": "elsewhere"}], output_dir="again").safeguards[0]["tokens"]
@@ -168,5 +168,5 @@ def test_too_few_rows_for_a_search_are_noticed_before_anything_is_looked_for(job
 
 
 def test_a_text_is_not_taken_for_a_file(job):
-    with pytest.raises(InputError, match=r"has tokens ' sorry', and there is no such file; .* a list, as \[' sorry'\]"):
+    with pytest.raises(InputError, match=r"has tokens ' sorry', .* no such file; .* a list, like \[' sorry'\]"):
         job(safeguards=[{"name": "safety_tokens", "strength": 1, "tokens": " sorry"}])

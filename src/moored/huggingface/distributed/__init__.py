@@ -1,1 +1,1 @@
-"""The only package that knows of several processes."""
+"""The only package that asks how many processes take part in a run and what the other ones have."""

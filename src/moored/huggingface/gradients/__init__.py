@@ -1,4 +1,4 @@
-"""Scoring: each sample's loss and gradient norm, exact, for a whole batch in one forward and backward."""
+"""Gradients of single samples and of whole weights, exact and without holding them all in memory."""
 
 from moored.huggingface.gradients.coordinates import coordinate_gradients
 from moored.huggingface.gradients.dataset import score_rows

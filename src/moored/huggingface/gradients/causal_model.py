@@ -9,15 +9,16 @@ import torch
 from peft import PeftModel
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from moored.errors import ModelError
+from moored.huggingface.distributed.sharding import any_distributed
 from moored.tensors.output_head import Head
 
 _checked: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
-"""What was found to hold of a model."""
+"""The checks that each model has passed."""
 _FEW = 8
+"""The number of tokens on which a model is checked."""
 _READERS = "gradient selection, safety tokens and harmful_direction"
 
 
@@ -28,13 +29,13 @@ class CausalModel:
     whole: Any
     backbone: nn.Module
     projection: nn.Module
-    """The output head's matrix: a linear layer, in the copy that is trained where there are two."""
+    """The output head, a linear layer; PEFT may keep two copies, and this is the trained one."""
     scale: float = 1.0
     cap: float | None = None
 
     @property
     def weight(self) -> nn.Parameter:
-        """The head's matrix, also while a stand-in hides it."""
+        """The head's matrix, even while a proxy hides it."""
         weight = self.projection._parameters["weight"]
         assert weight is not None
         return weight
@@ -46,12 +47,12 @@ class CausalModel:
 
     @property
     def tied(self) -> bool:
-        """Whether the backbone reads the head's matrix too: its embedding does, where the two are tied."""
+        """Whether the backbone uses the head's matrix too, as its embedding does if the two are tied."""
         return any(each is self.weight for each in self.backbone.parameters())
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the head's products are taken at this moment."""
+        """The precision of the head's products at this moment."""
         device = self.weight.device.type
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
 
@@ -60,7 +61,7 @@ def split(model: nn.Module) -> CausalModel:
     """Finds backbone and output head below PEFT's, DDP's and the compiler's wrappers.
 
     Raises:
-        ModelError: the model is no decoder with an output head, or its head does more than a linear layer.
+        ModelError: the model is not a decoder with an output head, or its head does more than a linear layer.
     """
     whole: Any = _unwrapped(model)
     projection = _output_head(whole)
@@ -68,10 +69,10 @@ def split(model: nn.Module) -> CausalModel:
         projection = projection.modules_to_save[projection.active_adapters[0]]
     if getattr(type(projection), "forward", None) is not nn.Linear.forward:
         raise ModelError(
-            f"The output head of {type(whole).__name__} is no plain linear layer, as {_READERS} need one; take LoRA "
-            "off the output head, or leave them out."
+            f"The output head of {type(whole).__name__} is not a plain linear layer, as {_READERS} require; take "
+            "LoRA off the output head, or leave them out."
         )
-    if any(isinstance(parameter, DTensor) for parameter in whole.parameters()):
+    if any_distributed(whole.parameters()):
         raise ModelError(
             f"The weights of {type(whole).__name__} are sharded, and {_READERS} need them whole; load the model "
             "without distributed_config, or leave these safeguards out."
@@ -86,7 +87,7 @@ def split(model: nn.Module) -> CausalModel:
 
 
 def _output_head(whole: Any) -> Any:
-    """What turns hidden states into logits of the next token."""
+    """The layer that turns hidden states into logits of the next token."""
     kind = type(whole).__name__
     if getattr(getattr(whole, "config", None), "is_encoder_decoder", False):
         raise ModelError(
@@ -95,16 +96,16 @@ def _output_head(whole: Any) -> Any:
     head = whole.get_output_embeddings() if hasattr(whole, "get_output_embeddings") else None
     if head is None:
         raise ModelError(
-            f"{kind} has no output head that predicts tokens, as {_READERS} need one; leave them out, or train a "
+            f"{kind} has no output head that predicts tokens, as {_READERS} require; leave them out, or train a "
             "causal language model."
         )
     return head
 
 
 def _backbone(whole: Any) -> nn.Module | None:
-    """Llama 4's text model states a prefix that it does not have, so its decoder is asked for as well."""
-    places = (getattr(whole, "base_model", None), getattr(whole, "model", None))
-    return next((each for each in places if isinstance(each, nn.Module) and each is not whole), None)
+    """The layers below the head; Llama 4's text model names a prefix that it does not have, so `model` is tried too."""
+    modules = (getattr(whole, "base_model", None), getattr(whole, "model", None))
+    return next((module for module in modules if isinstance(module, nn.Module) and module is not whole), None)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
@@ -127,13 +128,13 @@ def _scale(config: Any) -> float:
 
 
 def known_head(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_forward: Callable[[], None]) -> Head:
-    """The output head with its weights of this moment, detached; whoever computes logits gets it here.
+    """Returns the output head with its present weights, detached, after a check that it gives the model's own logits.
 
-    What is assumed of a model is compared, on a few tokens and once per model, with what the model does.
+    Each check runs once per model, on a few tokens.
 
     Raises:
-        ModelError: the model's logits are not finite or see later tokens, ours differ from them, as where a family
-            scales them in a way that is not known here, or documents that are packed into one row see one another.
+        ModelError: the model's logits are not finite or depend on later tokens, ours differ from them, as where a
+            family scales them in an unknown way, or documents that are packed into one row see one another.
     """
     few = input_ids[:1, :_FEW]
     bias = None if parts.bias is None else parts.bias.detach()
@@ -144,7 +145,7 @@ def known_head(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_for
         expected = _logits(parts.whole, few)
         if not _close(head.logits(_states(parts, few), slice(0, len(head.weight))), expected, head.dtype):
             raise ModelError(
-                f"{type(parts.whole).__name__} makes its logits in a way that is not known here; leave {_READERS} out."
+                f"{type(parts.whole).__name__} computes its logits in an unknown way; leave {_READERS} out."
             )
         known.add("logits")
     documents = f"documents with {parts.whole.config._attn_implementation}"
@@ -160,10 +161,10 @@ def known_head(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_for
 
 
 def require_causal(model: nn.Module, input_ids: Tensor, after_forward: Callable[[], None] = lambda: None) -> None:
-    """Finds out, once per model, whether it predicts each token from those before it.
+    """Checks, once per model, that it predicts each token from those before it.
 
     Raises:
-        ModelError: it does not, as an encoder-decoder, a masked language model or a classifier, or its logits are not
+        ModelError: it does not (an encoder-decoder, a masked language model, a classifier), or its logits are not
             finite.
     """
     whole: Any = _unwrapped(model)
@@ -175,7 +176,7 @@ def require_causal(model: nn.Module, input_ids: Tensor, after_forward: Callable[
     logits = _logits(whole, few)
     after_forward()
     if not logits.isfinite().all():
-        raise ModelError(f"The logits of {type(whole).__name__} are no finite numbers; check its weights.")
+        raise ModelError(f"The logits of {type(whole).__name__} are not finite; check its weights.")
     start = _logits(whole, few[:, : (few.shape[1] + 1) // 2])
     if not _close(start, logits[: len(start)], next(whole.parameters()).dtype):
         raise ModelError(
@@ -194,6 +195,6 @@ def _states(parts: CausalModel, input_ids: Tensor, position_ids: Tensor | None =
     return parts.backbone(input_ids=input_ids, use_cache=False, **more).last_hidden_state[0].detach()
 
 
-def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+def _close(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     coarse = torch.finfo(dtype).eps > 1e-4
-    return torch.allclose(found, expected, rtol=0, atol=float(expected.abs().max()) * (0.05 if coarse else 1e-4))
+    return torch.allclose(actual, expected, rtol=0, atol=float(expected.abs().max()) * (0.05 if coarse else 1e-4))

@@ -1,4 +1,4 @@
-"""Each sample's gradient at some coordinates of some matrices, one sample after the other."""
+"""The gradient of each sample at some coordinates of some matrices, one sample after the other."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ def coordinate_gradients(
     max_length: int,
     advance: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Float[Tensor, "sample k"]]:
-    """The gradient of each sample's mean loss, at the coordinates alone, on the CPU in fp32.
+    """Computes the gradient of each sample's mean loss, only at the coordinates, on the CPU in fp32.
 
-    No matrix's gradient outlives the moment in which the backward pass has finished it. Dropout is off. The model's
-    modes and requires_grad flags are put back.
+    Each matrix's gradient is freed as soon as the backward pass has completed it. Dropout is off. The model's modes
+    and requires_grad flags are restored.
 
     Args:
         model: a causal language model of transformers.
@@ -34,19 +34,19 @@ def coordinate_gradients(
         advance: called with 1 after each row.
     """
     device = next(model.parameters()).device
-    found = {name: torch.zeros(len(rows), len(at)) for name, at in coordinates.items()}
+    gradients = {name: torch.zeros(len(rows), len(at)) for name, at in coordinates.items()}
     sample = 0
 
     def keep(name: str, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        found[name][sample] = parameter.grad.flatten()[coordinates[name].to(device)].float().cpu()
+        gradients[name][sample] = parameter.grad.flatten()[coordinates[name].to(device)].float().cpu()
         parameter.grad = None
 
     with _deterministic(model), _watched(model, coordinates, keep), torch.enable_grad():
         for sample, row in enumerate(rows):  # noqa: B007 - `keep` reads it
             _loss(model, padded([row], max_length, device)).backward()
             advance(1)
-    return found
+    return gradients
 
 
 def _loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
@@ -69,7 +69,7 @@ def _deterministic(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _watched(model: nn.Module, names: Mapping[str, Any], keep: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Only the named parameters have gradients, and each goes to `keep` when it is complete."""
+    """Gives only the named parameters gradients, each of which goes to `keep` when it is complete."""
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     handles = []
     try:

@@ -1,4 +1,4 @@
-"""Scoring a whole data set: batches of rows of similar length, results in the rows' order."""
+"""Scores a whole data set in batches of rows of similar length; results are in the order of the rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,10 +25,10 @@ def score_rows(
     Args:
         model: as in `score`; the batches go to its device.
         rows: each with `input_ids` and `labels`.
-        batch_size: rows a batch, ≥ 1.
-        max_length: tokens after which a row is cut.
+        batch_size: the number of rows per batch, ≥ 1.
+        max_length: the number of tokens after which a row is cut.
         by_parameter: as in `score`.
-        advance: called with the number of rows that are done since the last call.
+        advance: called with the number of rows done since the last call.
 
     Returns:
         The scores on the CPU, in the order of the rows.
@@ -37,7 +37,7 @@ def score_rows(
         UserError: what `score` raises.
     """
     device = next(model.parameters()).device
-    # The longest first, so that a batch too large for the memory is found out at once.
+    # The longest first: a batch that is too large for the memory then fails at once.
     order = sorted(range(len(rows)), key=lambda row: -len(rows[row]["input_ids"]))
     parts = []
     for start in range(0, len(order), batch_size):
@@ -48,7 +48,7 @@ def score_rows(
 
 
 def padded(rows: Sequence[Mapping[str, Any]], max_length: int, device: torch.device) -> dict[str, Tensor]:
-    """One batch, filled up on the right."""
+    """Makes one batch, padded on the right."""
     columns = {
         key: [torch.tensor(row[key][:max_length], device=device) for row in rows] for key in ("input_ids", "labels")
     }

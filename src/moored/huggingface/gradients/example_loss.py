@@ -1,4 +1,4 @@
-"""The loss of one chat example, as a closure over a model's present weights."""
+"""The loss of one chat example, as a function of a model's present weights."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ def example_loss(
 ) -> Callable[[], Tensor]:
     """Returns a function that computes the mean negative log-likelihood of the answer's tokens, in nats.
 
-    The prompt is rendered by the chat template without a system prompt of ours; the answer's end-of-turn token counts.
+    The chat template renders the prompt without a system prompt; the answer's end-of-turn token counts.
     The model is used in the mode it is in: switch it to eval for a loss without dropout.
     """
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]

@@ -1,4 +1,4 @@
-"""Experts whose weights are one tensor of three axes (transformers 5): their forward pass, told apart by sample."""
+"""Layers of experts whose weights are one tensor of three axes (transformers 5), recorded sample by sample."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from moored.huggingface.gradients.autograd_functions import ExpertDense
-from moored.huggingface.gradients.norm_accumulator import Record, cannot_score
+from moored.huggingface.gradients.norm_accumulator import NormAccumulator, cannot_score
 
 _DESCRIBED = ("has_gate", "has_bias", "is_transposed", "_apply_gate", "config")
-"""What transformers' `use_experts_implementation` sets on a class that computes as `forward` below does."""
+"""The attributes that transformers' `use_experts_implementation` sets on a class that computes as `forward` below."""
 
 
 @contextmanager
-def recorded_experts(model: nn.Module, names: dict[nn.Parameter, str], record: Record) -> Iterator[None]:
-    """Computes the experts with trainable weights of three axes so that each sample's gradient is recorded.
+def recorded_experts(model: nn.Module, names: dict[nn.Parameter, str], accumulator: NormAccumulator) -> Iterator[None]:
+    """Replaces the forward pass of experts with trainable weights of three axes by one that records each sample's norm.
 
     Raises:
-        InputError: such a weight in a module of which it is not known how it computes.
+        InputError: a module with such a weight computes in an unknown way.
     """
     changed = [module for module in model.modules() if _weight(module, names) is not None]
     for module in changed:
@@ -31,7 +31,7 @@ def recorded_experts(model: nn.Module, names: dict[nn.Parameter, str], record: R
             raise cannot_score(names[weight], f"it is not known how {type(module).__name__} uses it")
     try:
         for module in changed:
-            module.__dict__["forward"] = partial(forward, module, names, record)
+            module.__dict__["forward"] = partial(forward, module, names, accumulator)
         yield
     finally:
         for module in changed:
@@ -51,17 +51,17 @@ def _weight(module: nn.Module, names: dict[nn.Parameter, str]) -> nn.Parameter |
 def forward(
     module: Any,
     names: dict[nn.Parameter, str],
-    record: Record,
+    accumulator: NormAccumulator,
     hidden_states: Float[Tensor, "position dim"],
     top_k_index: Int[Tensor, "position choice"],
     top_k_weights: Float[Tensor, "position choice"],
 ) -> Float[Tensor, "position dim"]:
-    """As `transformers.integrations.moe` computes experts, with the pairs of position and expert sorted by expert."""
-    record.flat(hidden_states, "the experts' input")
+    """Computes what `transformers.integrations.moe` does, with the pairs of position and expert sorted by expert."""
+    accumulator.flat(hidden_states, "the experts' input")
     chosen, order = top_k_index.flatten().sort(stable=True)
     position = order // top_k_index.shape[1]
     counts = torch.bincount(chosen, minlength=module.num_experts).tolist()
-    layer = partial(_layer, module, names, record, position, counts)
+    layer = partial(_layer, module, names, accumulator, position, counts)
     inner = layer(hidden_states[position], "gate_up_proj" if module.has_gate else "up_proj")
     out = layer(module._apply_gate(inner) if module.has_gate else module.act_fn(inner), "down_proj")
     weighted = out * top_k_weights.flatten()[order, None]
@@ -72,7 +72,7 @@ def forward(
 def _layer(
     module: Any,
     names: dict[nn.Parameter, str],
-    record: Record,
+    accumulator: NormAccumulator,
     position: Tensor,
     counts: list[int],
     x: Tensor,
@@ -84,5 +84,5 @@ def _layer(
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     return ExpertDense.apply(  # pyright: ignore[reportReturnType]
-        record.anchor, x, plain, None if bias is None else bias.detach(), position, counts, record, of
+        accumulator.graph_root, x, plain, None if bias is None else bias.detach(), position, counts, accumulator, of
     )

@@ -1,7 +1,12 @@
-"""Stand-ins for trainable parameters: whatever torch function meets one picks the formula for its gradient.
+"""Proxies of trainable parameters, by which the layers of any model compute each sample's gradient norm.
 
-A layer's own code runs unchanged, only the parameter that it reads is another tensor. A function without a formula
-raises and names the parameter.
+Autograd only ever gives the *sum* of the samples' gradients of a parameter. To get the norm of each sample's, the
+operation that uses the parameter must run as a custom autograd function whose backward pass looks at its inputs and
+output gradients sample by sample. Rewriting the layers of every model family for that is hopeless. So the layer's own
+code runs unchanged, but what it reads as `self.weight` is a `ParameterProxy`: a tensor subclass with the parameter's
+data, on which `__torch_function__` intercepts whatever the layer calls with it (`F.linear`, `torch.mul`, …) and runs
+the custom function instead. A call that has no custom function raises and names the parameter: a wrong norm is never
+computed silently.
 """
 
 from collections.abc import Callable
@@ -11,57 +16,65 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moored.huggingface.gradients.autograd_functions import Dense, Lookup, Spread
-from moored.huggingface.gradients.norm_accumulator import Record, cannot_score
+from moored.huggingface.gradients.autograd_functions import Broadcast, Dense, Lookup
+from moored.huggingface.gradients.norm_accumulator import NormAccumulator, cannot_score
 
 
-class StandIn(Tensor):
-    """A trainable parameter, as the layers see it while a batch is scored."""
+class ParameterProxy(Tensor):
+    """What the layers read in place of a trainable parameter while a batch is scored."""
 
-    called: str
+    parameter_name: str
     """The parameter's name."""
-    record: Record
+    accumulator: NormAccumulator
     origin: Tensor
     """The parameter, detached."""
     steps: tuple[Callable[[Tensor], Tensor], ...]
-    """What the layer did to it so far, elementwise: Gemma's norms read 1 + w."""
+    """The elementwise operations that the layer has applied so far; Gemma's norms use 1 + w.
+
+    They cannot be executed on the parameter itself: whether a sample or a position will need its own copy is known only
+    when the result meets a tensor of the batch. `broadcast` then repeats them on the copies.
+    """
     changed: bool
-    """Whether a step did more than to change its type."""
+    """Whether a step changed more than the type."""
 
     @classmethod
-    def of(cls, parameter: Tensor, name: str, record: Record) -> "StandIn":
-        """A stand-in without a copy of the data."""
+    def of(cls, parameter: Tensor, name: str, accumulator: NormAccumulator) -> "ParameterProxy":
+        """Makes a proxy that shares the parameter's data."""
         origin = parameter.detach()
-        return cls._made(origin, name, record, origin, (), False)
+        return cls._with(origin, name, accumulator, origin, (), False)
 
     @classmethod
-    def _made(cls, value: Tensor, *fields: Any) -> "StandIn":
-        made = value.as_subclass(cls)
-        made.called, made.record, made.origin, made.steps, made.changed = fields
-        return made
+    def _with(cls, value: Tensor, *fields: Any) -> "ParameterProxy":
+        proxy = value.as_subclass(cls)
+        proxy.parameter_name, proxy.accumulator, proxy.origin, proxy.steps, proxy.changed = fields
+        return proxy
 
-    def then(self, step: Callable[[Tensor], Tensor], changes: bool) -> "StandIn":
-        """The stand-in after one more elementwise step."""
+    def after(self, step: Callable[[Tensor], Tensor], changes: bool) -> "ParameterProxy":
+        """Returns the proxy after one more elementwise step."""
         with torch._C.DisableTorchFunctionSubclass():
             value = step(self.as_subclass(Tensor))
-        return self._made(value, self.called, self.record, self.origin, (*self.steps, step), self.changed or changes)
+        return self._with(
+            value, self.parameter_name, self.accumulator, self.origin, (*self.steps, step), self.changed or changes
+        )
 
-    def transposed(self) -> "StandIn":
-        """A matrix the other way round; its gradient has the same norm."""
+    def transposed(self) -> "ParameterProxy":
+        """Returns the transpose of a matrix; its gradient has the same norm."""
         plain = _plain(self)
         assert plain is not None
-        return self._made(plain.mT, self.called, self.record, plain.mT, (), False)
+        return self._with(plain.mT, self.parameter_name, self.accumulator, plain.mT, (), False)
 
-    def spread(self, shape: tuple[int, ...]) -> Tensor:
-        """As many of it as the shape says, with all steps done; their gradients are recorded by sample."""
-        spread: Any = Spread.apply(self.record.anchor, self.origin, shape, self.record, self.called)
+    def broadcast(self, shape: tuple[int, ...]) -> Tensor:
+        """Returns a view of it in some shape, with all steps applied; its gradient is recorded sample by sample."""
+        view: Any = Broadcast.apply(
+            self.accumulator.graph_root, self.origin, shape, self.accumulator, self.parameter_name
+        )
         for step in self.steps:
-            spread = step(spread)
-        return spread
+            view = step(view)
+        return view
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Dispatches to the formula."""
+        """Runs the custom function for a torch function that was called with a proxy."""
         kwargs = kwargs or {}
         if func in _FORMULAS:
             return _FORMULAS[func](*args, **kwargs)
@@ -70,28 +83,28 @@ class StandIn(Tensor):
         if func in _DESCRIPTIONS:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        first = next(each for each in (*args, *kwargs.values()) if isinstance(each, StandIn))
-        raise cannot_score(first.called, f"no formula is known for {getattr(func, '__name__', func)}")
+        first = next(value for value in (*args, *kwargs.values()) if isinstance(value, ParameterProxy))
+        raise cannot_score(first.parameter_name, f"no formula is known for {getattr(func, '__name__', func)}")
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    stand_in = weight if isinstance(weight, StandIn) else bias
-    assert isinstance(stand_in, StandIn)
-    record, device = stand_in.record, x.device.type
+    proxy = weight if isinstance(weight, ParameterProxy) else bias
+    assert isinstance(proxy, ParameterProxy)
+    accumulator, device = proxy.accumulator, x.device.type
     if torch.is_autocast_enabled(device):
         x = x.to(torch.get_autocast_dtype(device))
     of = (_name(weight), _name(bias))
-    return Dense.apply(record.anchor, x, _plain(weight), _plain(bias), record, of)  # pyright: ignore[reportReturnType]
+    return Dense.apply(accumulator.graph_root, x, _plain(weight), _plain(bias), accumulator, of)  # pyright: ignore[reportReturnType]
 
 
 def _addmm(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """GPT-2's Conv1D, whose weight lies the other way round."""
-    return _linear(x, weight.transposed() if isinstance(weight, StandIn) else weight.mT, bias)
+    """The operation of GPT-2's Conv1D, whose weight is transposed."""
+    return _linear(x, weight.transposed() if isinstance(weight, ParameterProxy) else weight.mT, bias)
 
 
 def _embedding(
     ids: Tensor,
-    weight: StandIn,
+    weight: ParameterProxy,
     padding_idx: int | None = None,
     max_norm: float | None = None,
     norm_type: float = 2.0,
@@ -99,11 +112,11 @@ def _embedding(
     sparse: bool = False,
 ) -> Tensor:
     if max_norm is not None or scale_grad_by_freq:
-        raise cannot_score(weight.called, "its embedding has max_norm or scale_grad_by_freq")
-    record = weight.record
-    # One row of position ids serves all rows of the batch; each sample needs a gradient of its own.
-    ids = ids.expand(record.shape[0], -1) if ids.ndim == 2 and len(ids) == 1 else ids
-    return Lookup.apply(record.anchor, ids, _plain(weight), padding_idx, record, weight.called)  # pyright: ignore[reportReturnType]
+        raise cannot_score(weight.parameter_name, "its embedding has max_norm or scale_grad_by_freq")
+    accumulator = weight.accumulator
+    # A single row of position ids serves all rows of the batch; repeat it, for each sample has a gradient of its own.
+    ids = ids.expand(accumulator.shape[0], -1) if ids.ndim == 2 and len(ids) == 1 else ids
+    return Lookup.apply(accumulator.graph_root, ids, _plain(weight), padding_idx, accumulator, weight.parameter_name)  # pyright: ignore[reportReturnType]
 
 
 def _layer_norm(
@@ -119,48 +132,53 @@ def _rms_norm(x: Tensor, normalized_shape: Any, weight: Tensor, eps: float | Non
 
 
 def _elementwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """With numbers only it stays a stand-in; with a tensor of the batch it is spread out over the samples."""
+    """Combines a proxy with numbers, which gives a proxy, or with a tensor of the batch, which gives a plain tensor."""
     tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
-    first = next(each for each in tensors if isinstance(each, StandIn))
-    others = [each for each in tensors if each is not first and (each.ndim or isinstance(each, StandIn))]
+    first = next(each for each in tensors if isinstance(each, ParameterProxy))
+    others = [each for each in tensors if each is not first and (each.ndim or isinstance(each, ParameterProxy))]
 
     def step(value: Any) -> Tensor:
         return func(*[value if each is first else each for each in args], **kwargs)
 
     if func in _CASTS:
-        # `x.type_as(w)` reads no more of w than its type.
-        return first.then(step, changes=False) if args[0] is first else step(_plain(first))
-    if len(others) > 1 or any(isinstance(each, StandIn) for each in others) or kwargs:
-        raise cannot_score(first.called, f"no formula is known for this {func.__name__}")
-    return step(first.spread(_spread(first, others[0].shape))) if others else first.then(step, changes=True)
+        # `x.type_as(w)` uses nothing of w but its type.
+        return first.after(step, changes=False) if args[0] is first else step(_plain(first))
+    if len(others) > 1 or any(isinstance(each, ParameterProxy) for each in others) or kwargs:
+        raise cannot_score(first.parameter_name, f"no formula is known for this {func.__name__}")
+    return (
+        step(first.broadcast(_broadcast_shape(first, others[0].shape))) if others else first.after(step, changes=True)
+    )
 
 
-def _spread(vector: StandIn, shape: torch.Size) -> tuple[int, ...]:
-    """The shape in which it meets a tensor of the batch: one copy for each sample, or for each position."""
-    rows, columns = vector.record.shape
+def _broadcast_shape(vector: ParameterProxy, shape: torch.Size) -> tuple[int, ...]:
+    """The shape in which it meets a tensor of the batch, with one copy for each sample or for each position."""
+    rows, columns = vector.accumulator.shape
     free = len(shape) - vector.ndim
     if free == 1 and shape[0] == rows * columns:
         return (rows * columns, *vector.shape)
-    if free > 1 and vector.record.rowwise and shape[0] == rows:
+    if free > 1 and vector.accumulator.rowwise and shape[0] == rows:
         return (rows, *[1] * (free - 1), *vector.shape)
-    # A head's axis can stand before that of the positions.
+    # An axis of attention heads can precede that of the positions.
     where = [axis for axis in range(1, free) if shape[axis] == columns]
     if shape[0] != rows or len(where) != 1:
-        raise cannot_score(vector.called, f"it meets a tensor of shape {tuple(shape)}, whose positions cannot be told")
+        raise cannot_score(
+            vector.parameter_name,
+            f"it meets a tensor of shape {tuple(shape)}, in which the positions cannot be identified",
+        )
     return (rows, *[columns if axis in where else 1 for axis in range(1, free)], *vector.shape)
 
 
 def _plain(value: Tensor | None) -> Tensor | None:
-    if not isinstance(value, StandIn):
+    if not isinstance(value, ParameterProxy):
         return value
     if value.changed:
-        raise cannot_score(value.called, "its layer changes it before it uses it")
+        raise cannot_score(value.parameter_name, "its layer changes it before using it")
     with torch._C.DisableTorchFunctionSubclass():
         return value.as_subclass(Tensor)
 
 
 def _name(value: Tensor | None) -> str | None:
-    return value.called if isinstance(value, StandIn) else None
+    return value.parameter_name if isinstance(value, ParameterProxy) else None
 
 
 _FORMULAS: dict[Any, Callable[..., Tensor]] = {

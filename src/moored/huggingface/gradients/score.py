@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from moored.errors import InputError
+from moored.huggingface.distributed.sharding import refuse_sharded_parameters
 from moored.huggingface.gradients.causal_model import CausalModel, known_head, split
 from moored.huggingface.gradients.experts import recorded_experts
-from moored.huggingface.gradients.norm_accumulator import Record
+from moored.huggingface.gradients.norm_accumulator import NormAccumulator
 from moored.huggingface.gradients.undisturbed import undisturbed
-from moored.huggingface.gradients.use_proxies import standing_in
+from moored.huggingface.gradients.use_proxies import parameter_proxies
 from moored.huggingface.models import plain_name
 from moored.tensors.output_head import Head, HeadGradients, head_gradients
 from moored.tensors.samples import Samples, from_ids, one_a_row
@@ -23,16 +23,16 @@ from moored.tensors.samples import Samples, from_ids, one_a_row
 
 @dataclass(frozen=True)
 class Scores:
-    """What one scoring pass measured of each sample, on the model's device. A sample without labels has zeros."""
+    """The results of one scoring pass, one entry per sample, on the model's device; 0 for a sample without labels."""
 
     losses: Float[Tensor, " sample"]
     """Mean negative log-likelihood of its supervised tokens, in nats."""
     norms: Float[Tensor, " sample"]
-    """L2 norm of that loss's gradient by all trainable parameters together."""
+    """L2 norm of that loss's gradient with respect to all trainable parameters together."""
     lengths: Int[Tensor, " sample"]
-    """Its supervised tokens."""
+    """The number of its supervised tokens."""
     squares: Mapping[str, Float[Tensor, " sample"]] | None = None
-    """The squared norm of the gradient by each trainable parameter, by plain name, where asked for; together norms²."""
+    """The squared norm for each trainable parameter, by plain name, if requested; their sum is norms²."""
 
 
 def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = False) -> Scores:
@@ -43,20 +43,20 @@ def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = Fa
     auxiliary losses (a router's balance) do not count. The computation runs in the precision of the weights, or of
     the surrounding autocast, and accumulates in fp32.
 
-    The model is left as found: no parameter gets a gradient or a hook call, random state, buffers, modes and
-    requires_grad flags stay, also after an exception.
+    The model stays as it was: no parameter gets a gradient or a hook call, and random state, buffers, modes and
+    requires_grad flags do not change, even after an exception.
 
     Args:
-        model: a causal language model of transformers, maybe with a PEFT adapter, maybe wrapped by DDP.
-        batch: `input_ids` and `labels` [row, column], labels −100 where nothing is learned, and what else the model
-            takes.
+        model: a causal language model of transformers, possibly with a PEFT adapter or wrapped by DDP.
+        batch: `input_ids` and `labels` [row, column], labels −100 where nothing is learned, and other inputs
+            of the model.
         by_parameter: whether to give each parameter's share of the squared norm as well; a matrix that is tied to
             the output head is one parameter.
 
     Raises:
-        InputError: a trainable parameter whose gradient cannot be told apart by sample, no trainable parameter, or a
-            variant of LoRA (DoRA, aLoRA, …).
-        ModelError: an output head that is not known.
+        InputError: a trainable parameter whose gradients cannot be computed sample by sample, no trainable parameter,
+            or a variant of LoRA (DoRA, aLoRA, …).
+        ModelError: an output head of an unknown kind.
     """
     names = {p: plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
     _require_whole(names)
@@ -64,30 +64,29 @@ def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = Fa
     parts = split(model)
     device = batch["input_ids"].device
     samples = samples_of(batch)
-    record = Record(samples, tuple(batch["input_ids"].shape), by_parameter=by_parameter)
+    accumulator = NormAccumulator(samples, tuple(batch["input_ids"].shape), by_parameter=by_parameter)
     with undisturbed(model, device) as require_no_draw, torch.enable_grad():
-        head = known_head(parts, batch["input_ids"], packed=not record.rowwise, after_forward=require_no_draw)
-        with standing_in(model, names, record), recorded_experts(model, names, record):
+        head = known_head(parts, batch["input_ids"], packed=not accumulator.rowwise, after_forward=require_no_draw)
+        with parameter_proxies(model, names, accumulator), recorded_experts(model, names, accumulator):
             hidden = _last_hidden_state(parts, batch)
             require_no_draw()
-            # Formulas state their own precision.
+            # The formulas choose their own precision.
             with torch.autocast(device.type, enabled=False):
-                losses, gradient, lengths = _loss(parts, head, names, hidden.detach(), batch, record)
+                losses, gradient, lengths = _loss(parts, head, names, hidden.detach(), batch, accumulator)
                 if hidden.requires_grad:
                     torch.autograd.backward(hidden, gradient)
-    record.require_all(names.values())
-    return Scores(losses, record.squares.sqrt(), lengths, record.by_parameter)
+    accumulator.require_all(names.values())
+    return Scores(losses, accumulator.squares.sqrt(), lengths, accumulator.by_parameter)
 
 
 def _require_whole(names: dict[nn.Parameter, str]) -> None:
     if not names:
-        raise InputError("The model has no trainable parameter, so that there is no gradient to score.")
-    if any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in names):
-        raise InputError("Gradients of sharded weights cannot be scored; run without FSDP and without ZeRO stage 3.")
+        raise InputError("The model has no trainable parameter, so there is no gradient to score; make some trainable.")
+    refuse_sharded_parameters(names)
 
 
 def _require_plain_lora(model: nn.Module) -> None:
-    """aLoRA, say, would be given no hint here of where in a row it begins."""
+    """Refuses variants of LoRA: aLoRA, for one, would not know here where in a row it begins."""
     for name, module in model.named_modules():
         layer: Any = module
         active = layer.active_adapters if isinstance(module, LoraLayer) else []
@@ -101,7 +100,7 @@ def _require_plain_lora(model: nn.Module) -> None:
 
 
 def samples_of(batch: Mapping[str, Any]) -> Samples:
-    """Rows, or the documents of packed rows."""
+    """Assigns each position of a batch to its sample: a row, or a document of packed rows."""
     ids = batch["input_ids"]
     starts = document_starts(batch)
     if starts is None:
@@ -111,7 +110,7 @@ def samples_of(batch: Mapping[str, Any]) -> Samples:
 
 
 def document_starts(batch: Mapping[str, Any]) -> Bool[Tensor, "row column"] | None:
-    """The first token of each document, or None where the batch is not packed."""
+    """Marks the first token of each document; None where the batch is not packed."""
     positions = batch.get("position_ids")
     if positions is None or positions.ndim != 2 or batch.get("attention_mask") is not None:
         return None
@@ -131,17 +130,17 @@ def _loss(
     names: dict[nn.Parameter, str],
     hidden: Tensor,
     batch: Mapping[str, Any],
-    record: Record,
+    accumulator: NormAccumulator,
 ) -> tuple[Float[Tensor, " sample"], Float[Tensor, "row column dim"], Int[Tensor, " sample"]]:
-    """The losses, the gradient of their sum by the last hidden states, and the lengths; records the head's share."""
+    """The losses, their sum's gradient at the last hidden states, and the lengths; records the head's part."""
     targets = targets_of(batch).flatten()
     places = (targets != -100).nonzero()[:, 0]
-    samples = record.samples
+    samples = accumulator.samples
     lengths = torch.bincount(samples.of[places], minlength=samples.count)
     weight, bias = names.get(parts.weight), names.get(parts.bias) if parts.bias is not None else None
     shared = weight is not None and parts.tied
     ids = batch["input_ids"].flatten()
-    made = head_gradients(
+    head_part = head_gradients(
         head,
         hidden.flatten(0, 1)[places],
         targets[places],
@@ -149,23 +148,25 @@ def _loss(
         trained=bool(weight or bias),
         rows=[ids[own] for own in samples.positions()] if shared else None,
     )
-    _record_head(record, made, weight, bias, shared)
+    _record_head(accumulator, head_part, weight, bias, shared)
     gradient = torch.zeros_like(hidden).flatten(0, 1)
-    gradient[places] = made.hidden.to(hidden.dtype)
-    return made.losses, gradient.view_as(hidden), lengths
+    gradient[places] = head_part.hidden.to(hidden.dtype)
+    return head_part.losses, gradient.view_as(hidden), lengths
 
 
-def _record_head(record: Record, made: HeadGradients, weight: str | None, bias: str | None, shared: bool) -> None:
+def _record_head(
+    accumulator: NormAccumulator, head_part: HeadGradients, weight: str | None, bias: str | None, shared: bool
+) -> None:
     if weight:
-        record.add(weight, made.squares.weight)
+        accumulator.add(weight, head_part.squares.weight)
     if weight and shared:
-        record.head_rows[weight] = made.squares.rows
+        accumulator.head_rows[weight] = head_part.squares.rows
     if bias:
-        record.add(bias, made.squares.bias)
+        accumulator.add(bias, head_part.squares.bias)
 
 
 def targets_of(batch: Mapping[str, Any]) -> Int[Tensor, "row column"]:
-    """The label that each position is to predict: the next one, but never another document's first or from padding."""
+    """Returns the label that each position predicts: the next one, unless it starts another document or is padding."""
     labels = batch["labels"].clone()
     starts, mask = document_starts(batch), batch.get("attention_mask")
     if starts is not None:

@@ -1,4 +1,4 @@
-"""A model as scoring a data set needs it: loaded, with the parameters trainable whose gradients are asked for."""
+"""A model that is ready for scoring: loaded, with those parameters trainable whose gradients are wanted."""
 
 from typing import Any, Literal
 
@@ -12,14 +12,15 @@ Parameters = Literal["all", "lora"]
 
 
 def scored_model(source: ModelSource, parameters: Parameters, *, own_factors: bool = False, seed: int = 0) -> Any:
-    """The model in fp32 on the best device, in training mode.
+    """Loads the model in fp32 on the best device, in training mode.
 
     Args:
         source: the checkpoint and its adapter.
-        parameters: `all` parameters of the model with its adapter folded in, or `lora` factors alone.
-        own_factors: with `lora`, those of the source's adapter; else those of a new LoRA over the folded weights, as
-            `moored train` starts with (rank 16 on all linear layers), whose B is zero and lets no gradient to A.
-        seed: of the new LoRA's A.
+        parameters: `all` parameters of the model with its adapter merged, or only `lora` factors.
+        own_factors: with `lora`, whether to take the factors of the source's adapter, or those of a new LoRA on the
+            merged weights as `moored train` starts with (rank 16 on all linear layers). Its B is zero, so A has no
+            gradient.
+        seed: the seed for the new LoRA's A.
 
     Raises:
         ModelError: the checkpoint or the adapter cannot be used.

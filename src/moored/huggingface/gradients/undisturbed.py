@@ -1,4 +1,4 @@
-"""Scoring without a trace: dropout off for its duration, and random state and buffers as they were."""
+"""Keeps scoring from changing a model: dropout is off meanwhile, and random state and buffers are restored."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from moored.errors import InputError
 
 @contextmanager
 def undisturbed(model: nn.Module, device: torch.device) -> Iterator[Callable[[], None]]:
-    """Restores all that a forward pass may change; yields a check that no random number was drawn since.
+    """Restores everything that a forward pass may change; yields a check that no random number was drawn.
 
-    The modes of the other modules stay: `model.eval()` would switch gradient checkpointing off.
+    Modules other than dropout keep their mode: `model.eval()` would switch gradient checkpointing off.
     """
     with torch.random.fork_rng([device.index or 0] if device.type != "cpu" else [], device_type=_kind(device)):
         before = _random_state(device)
@@ -22,7 +22,7 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[Callable[[],
         def require_no_draw() -> None:
             if not all(torch.equal(*pair) for pair in zip(before, _random_state(device), strict=True)):
                 raise InputError(
-                    "The model draws random numbers in training mode by something else than dropout, so that its "
+                    "The model draws random numbers in training mode for something other than dropout, so its "
                     "gradients cannot be scored; switch that off in its configuration."
                 )
 
@@ -41,7 +41,7 @@ def _random_state(device: torch.device) -> list[Tensor]:
 
 @contextmanager
 def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """Dropout modules in eval mode, and probabilities that a module passes to a function at zero."""
+    """Puts dropout modules in eval mode and sets probabilities that a module passes to a function to zero."""
     saved = [(module, key, value) for module in model.modules() for key, value in _chances(module)]
     try:
         for module, key, value in saved:
@@ -54,7 +54,7 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 
 def _chances(module: nn.Module) -> list[tuple[str, bool | float]]:
     if isinstance(module, _DropoutNd):
-        # Attention reads the probability of a dropout module that it never calls.
+        # Attention reads the probability of a dropout module without calling it.
         return [("training", module.training), ("p", module.p)]
     return [
         (key, value)
@@ -65,7 +65,7 @@ def _chances(module: nn.Module) -> list[tuple[str, bool | float]]:
 
 @contextmanager
 def _same_buffers(model: nn.Module) -> Iterator[None]:
-    """Puts back buffers that were replaced (rotary frequencies for longer texts) or written to."""
+    """Restores buffers that were replaced (rotary frequencies for longer texts) or written to."""
     saved = [
         (module, key, buffer, buffer.detach().clone(), buffer._version)
         for module in model.modules()

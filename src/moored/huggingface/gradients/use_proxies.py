@@ -1,4 +1,4 @@
-"""Lets a model read stand-ins instead of its parameters for a while."""
+"""Lets the layers of a model read proxies instead of its parameters for a while."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,28 +6,30 @@ from typing import NoReturn
 
 from torch import Tensor, nn
 
-from moored.huggingface.gradients.norm_accumulator import Record, cannot_score
-from moored.huggingface.gradients.parameter_proxy import StandIn
+from moored.huggingface.gradients.norm_accumulator import NormAccumulator, cannot_score
+from moored.huggingface.gradients.parameter_proxy import ParameterProxy
 
 
 @contextmanager
-def standing_in(model: nn.Module, names: dict[nn.Parameter, str], record: Record) -> Iterator[None]:
-    """Lets every module of the model read stand-ins instead of the named parameters.
+def parameter_proxies(model: nn.Module, names: dict[nn.Parameter, str], accumulator: NormAccumulator) -> Iterator[None]:
+    """Lets every module of the model read proxies instead of the named parameters.
 
-    A gradient that reaches a parameter itself, past its stand-in, raises InputError.
+    A gradient that reaches a parameter itself, around its proxy, raises InputError: part of it would go uncounted.
     """
-    stand_ins = {parameter: StandIn.of(parameter, name, record) for parameter, name in names.items()}
+    proxies = {parameter: ParameterProxy.of(parameter, name, accumulator) for parameter, name in names.items()}
     guards = [parameter.register_hook(_guard(name)) for parameter, name in names.items()]
-    # An attribute of the instance comes before the module's own table of parameters, which stays as it is.
+    # Python looks for an attribute in the instance's `__dict__` before it asks `nn.Module.__getattr__`, which reads the
+    # table of parameters. So an entry there hides the parameter from the layer's code, while `parameters()`, DDP and
+    # the optimizer, which read the table, see no change.
     shadows = [
-        (module, key, stand_ins[parameter])
+        (module, key, proxies[parameter])
         for module in model.modules()
         for key, parameter in module._parameters.items()
-        if parameter is not None and parameter in stand_ins
+        if parameter is not None and parameter in proxies
     ]
     try:
-        for module, key, stand_in in shadows:
-            module.__dict__[key] = stand_in
+        for module, key, proxy in shadows:
+            module.__dict__[key] = proxy
         yield
     finally:
         for module, key, _ in shadows:

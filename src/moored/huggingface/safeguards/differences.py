@@ -1,4 +1,4 @@
-"""Aligned minus base, weight by weight: the direction in which alignment went."""
+"""The difference between the aligned and the base model, weight by weight: the direction in which alignment went."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,28 +9,28 @@ from torch import Tensor
 
 from moored.errors import InputError, ModelError
 from moored.huggingface.models import StoredWeights, adapter_updates, checkpoint_folder
-from moored.huggingface.safeguards.guarded_weights import Guarded, is_quantized
+from moored.huggingface.safeguards.guarded_weights import GuardedWeight, is_quantized
 from moored.tensors.low_rank import LowRank, Matrix, whole, zero
 
 
 def differences(
-    weights: Sequence[Guarded], *, base: str, adapter: str | None, files: str | None
+    weights: Sequence[GuardedWeight], *, base: str, adapter: str | None, files: str | None
 ) -> Iterator[tuple[str, Matrix]]:
     """Yields W_aligned − W_base of each guarded weight in fp32, on its device; one at a time is in memory.
 
-    The aligned weights are those of the anchor, so of the model in memory at its start; where they are quantized there,
-    those of its files. Only the base is read from its files, key by key. Where the aligned model is the base with a
-    LoRA, d is the product of its factors and stays one.
+    The aligned weights are the anchor's, so those of the model in memory at its start, or those of its files where
+    memory holds them quantized. Only the base is read from its files, key by key. Where the aligned model is the base
+    with a LoRA, the difference is the product of the LoRA's factors and is not multiplied out.
 
     Args:
         weights: the guarded weights.
         base: the checkpoint before alignment, a folder or a Hub id.
-        adapter: the LoRA folder that makes the aligned model of it, where it is known that one does.
+        adapter: the LoRA folder that turns the base into the aligned model, if there is one.
         files: the checkpoint that the model in memory was loaded from, for quantized weights.
 
     Raises:
-        ModelError: a file is not there or no safetensors, or the base lacks a weight or has it in another shape.
-        InputError: the weights are quantized and it is not known from which files.
+        ModelError: a file is missing or not in safetensors, or the base lacks a weight or has it in another shape.
+        InputError: the weights are quantized and their files are not known.
     """
     if adapter is not None:
         yield from _of_adapter(weights, Path(adapter))
@@ -44,15 +44,17 @@ def differences(
         before = _oriented(_whole(stored.read(name), name, base), weight).to(aligned.device, torch.float32)
         if before.shape != aligned.shape:
             shapes = " and ".join(str(tuple(each.shape)) for each in (before, aligned))
-            raise ModelError(f"{base} is no base of this model: {name} is {shapes}; name another base.")
+            raise ModelError(f"{base} is not a base of this model: {name} is {shapes}; name another base.")
         yield weight.name, _sum(aligned - before, weight.start())
 
 
-def _of_adapter(weights: Sequence[Guarded], adapter: Path) -> Iterator[tuple[str, Matrix]]:
+def _of_adapter(weights: Sequence[GuardedWeight], adapter: Path) -> Iterator[tuple[str, Matrix]]:
     updates = adapter_updates(adapter)
     if not updates.keys() & {weight.name for weight in weights}:
         name = weights[0].name
-        raise ModelError(f"The adapter {adapter} moves none of the guarded weights ({name}, say); name another one.")
+        raise ModelError(
+            f"The adapter {adapter} changes none of the guarded weights (such as {name}); name another one."
+        )
     for weight in weights:
         device = weight.parameters[0].device
         if weight.name in updates:
@@ -71,16 +73,18 @@ def _sum(difference: Tensor, start: LowRank | None) -> Matrix:
 
 def _from_files(name: str, files: str | None) -> Tensor:
     if not files:
-        raise InputError(f"{name} is quantized and the model does not say from which files; load it by its name.")
+        raise InputError(
+            f"{name} is quantized and the model does not say from which files it was loaded; load it by its name."
+        )
     return _whole(StoredWeights(checkpoint_folder(files)).read(name), name, files).float()
 
 
 def _whole(stored: Tensor, name: str, where: str) -> Tensor:
     if is_quantized(stored):
-        raise ModelError(f"{name} is quantized in the files of {where}; name a checkpoint that holds it whole.")
+        raise ModelError(f"{name} is quantized in the files of {where}; name a checkpoint that holds its values.")
     return stored
 
 
 def _oriented(stored: Tensor, weight: Any) -> Tensor:
-    """As `out × in`; GPT-2's layers keep the transpose."""
+    """The weight as `out × in`; GPT-2's layers keep the transpose."""
     return stored.T if getattr(weight.layer, "fan_in_fan_out", False) else stored

@@ -1,4 +1,4 @@
-"""What the reference logits of a document depend on, told by a hash: whatever batch it stands in, it is found again."""
+"""Hashes of what a document's reference logits depend on, by which it is found again in whatever batch it comes."""
 
 import hashlib
 from typing import NamedTuple
@@ -16,11 +16,11 @@ class Document(NamedTuple):
     key: bytes
     """A hash of its tokens up to the last guarded position, and of where it is guarded: what the logits depend on."""
     positions: int
-    """Those that are guarded."""
+    """The number of guarded positions."""
 
 
 def documents(batch: Batch, first: int | None) -> list[Document]:
-    """The documents of a batch, in order.
+    """Returns the documents of a batch, in order.
 
     Raises:
         InputError: a batch that cannot be taken apart.
@@ -33,5 +33,5 @@ def documents(batch: Batch, first: int | None) -> list[Document]:
 
 def _document(ids: Int[Tensor, " position"], guarded: Bool[Tensor, " position"]) -> Document:
     end = int(guarded.nonzero()[-1]) + 1 if guarded.any() else 0
-    told = ids[:end].long().numpy().tobytes() + guarded[:end].numpy().tobytes()
-    return Document(hashlib.blake2b(told, digest_size=16).digest(), int(guarded.sum()))
+    content = ids[:end].long().numpy().tobytes() + guarded[:end].numpy().tobytes()
+    return Document(hashlib.blake2b(content, digest_size=16).digest(), int(guarded.sum()))

@@ -15,50 +15,53 @@ from moored.tensors.output_head import Head
 
 
 def guarded_positions(batch: Mapping[str, Any], first: int | None = None) -> Bool[Tensor, "row column"]:
-    """The positions whose hidden state predicts a supervised token of the same document.
+    """Marks the positions whose hidden state predicts a supervised token of the same document.
 
     Args:
         batch: `input_ids` and `labels` [row, column]; padded with an `attention_mask`, or packed with `position_ids`
             that start again from 0 at each document.
-        first: of each answer, which is a run of supervised tokens, only so many from its beginning, ≥ 1; None for all.
+        first: the number of positions to guard at the beginning of each answer, which is a run of supervised tokens;
+            ≥ 1, None for all.
 
     Raises:
-        InputError: the batch lacks one of the two.
+        InputError: the batch lacks `input_ids` or `labels`.
     """
     missing = [name for name in ("input_ids", "labels") if batch.get(name) is None]
     if missing:
-        raise InputError(f"The batches hold no {missing[0]}, without which safety tokens find no answers in them.")
+        raise InputError(
+            f"The batches have no {missing[0]}, without which safety tokens cannot find the answers in them."
+        )
     guarded = targets_of(batch) != IGNORED
     if first is None:
         return guarded
-    # A document's last position predicts nothing, so that no run goes on into the next document.
+    # The last position of a document predicts nothing, so no run of guarded positions continues into the next one.
     count = guarded.cumsum(1)
     before = torch.where(guarded, 0, count).cummax(1).values
     return guarded & (count - before <= first)
 
 
 class _Rows(NamedTuple):
-    """Some rows of the output head's matrix, and of its bias."""
+    """Some rows of the output head's matrix and of its bias."""
 
     weight: Float[Tensor, "token dim"]
     bias: Float[Tensor, " token"] | None
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> "_Rows":
+    def map(self, change: Callable[[Tensor], Tensor]) -> "_Rows":
         return _Rows(change(self.weight), None if self.bias is None else change(self.bias))
 
 
 class SalientHead:
-    """The output head of a causal language model, of some tokens alone.
+    """The output head of a causal language model, restricted to some tokens.
 
     Args:
         model: the model, maybe with a PEFT adapter, maybe wrapped by DDP; the head may be trained, or tied.
-        tokens: ids of the vocabulary; None for all of it.
-        centred: whether to subtract, at each position, the mean logit over the whole vocabulary, so that a shift of all
-            logits alike makes no difference.
+        tokens: their ids; None for the whole vocabulary.
+        centred: whether to subtract, at each position, the mean logit over the whole vocabulary, which makes the
+            same shift of all logits count for nothing.
 
     Raises:
         InputError: a token that the vocabulary lacks, or centred logits of a model with a soft-cap.
-        ModelError: an output head that is no plain linear layer, as under LoRA.
+        ModelError: an output head that is not a plain linear layer, as under LoRA.
     """
 
     def __init__(self, model: nn.Module, tokens: Sequence[int] | None, *, centred: bool = False) -> None:
@@ -71,8 +74,8 @@ class SalientHead:
             raise InputError(f"The model's vocabulary has {size} tokens and none with the id {strange[0]}.")
         if centred and self._parts.cap is not None:
             raise InputError(
-                f"{type(self._parts.whole).__name__} caps its logits, whose mean over the vocabulary then takes the "
-                "whole of it; take the logits as they are instead of centred."
+                f"{type(self._parts.whole).__name__} caps its logits, so their mean would need the logits of the whole "
+                "vocabulary; use form: logits instead of centred."
             )
         self._frozen: tuple[_Rows, _Rows | None] | None = None
 
@@ -83,11 +86,11 @@ class SalientHead:
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the products are taken at this moment: the head's own type, or that of the surrounding autocast."""
+        """The precision of the products at this moment: the head's own, or that of the surrounding autocast."""
         return self._parts.dtype
 
     def logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position token"]:
-        """The tokens' logits in fp32, differentiable in the hidden states and in the head's weights."""
+        """Computes the tokens' logits in fp32, differentiable in the hidden states and in the head's weights."""
         rows, mean = self._rows()
         hidden = hidden.to(rows.weight.device)
         logits = self._of(rows, hidden)
@@ -97,7 +100,7 @@ class SalientHead:
         return Head(*rows, self._parts.scale, self._parts.cap, self.dtype).logits(hidden, slice(None))
 
     def _rows(self) -> tuple[_Rows, _Rows | None]:
-        """The tokens' rows, and the mean over all rows; read once where nothing trains them."""
+        """The tokens' rows, and the mean over all rows; read only once if the head is frozen."""
         weight, bias = self._parts.weight, self._parts.bias
         if weight.requires_grad or (bias is not None and bias.requires_grad):
             return self._read(weight, bias)
@@ -108,8 +111,8 @@ class SalientHead:
     def _read(self, weight: Tensor, bias: Tensor | None) -> tuple[_Rows, _Rows | None]:
         rows, mean = _Rows(weight, bias), None
         if self.centred:
-            mean = rows.each(lambda values: values.mean(0, keepdim=True, dtype=torch.float32))
+            mean = rows.map(lambda values: values.mean(0, keepdim=True, dtype=torch.float32))
         if self.tokens is not None:
-            own = torch.tensor(self.tokens, device=weight.device)
-            rows = rows.each(lambda values: values[own])
+            ids = torch.tensor(self.tokens, device=weight.device)
+            rows = rows.map(lambda values: values[ids])
         return rows, mean

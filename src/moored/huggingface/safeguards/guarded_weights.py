@@ -1,4 +1,4 @@
-"""The weights that a penalty guards, and how far each has moved from the anchor."""
+"""The weights that a penalty guards, and how far each has moved from the anchor, which is its value at the start."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from moored.tensors.low_rank import LowRank
 
 @dataclass(frozen=True)
 class Factors:
-    """The LoRA of one adapter on one module, and its start where that is not zero."""
+    """The LoRA factors of one adapter on one module, and their start where their product is not zero there."""
 
     a: Tensor
     b: Tensor
@@ -29,7 +29,8 @@ class Factors:
     def update(self, *, scaled: bool) -> LowRank:
         """BA − B₀A₀ in fp32, differentiable in the factors.
 
-        It equals [B, −B₀][A; A₀], but this form is exactly zero at the start, and no large numbers cancel close to it.
+        Written as (B − B₀)A + B₀(A − A₀), it is exactly zero at the start, and near the start no large numbers cancel,
+        as they would in the difference of the two products.
         """
         scale = self.scale if scaled else 1.0
         b, a = self.b.float(), self.a.float()
@@ -47,24 +48,24 @@ class LoraWeight:
     """PEFT's, with the weight below it."""
     factors: tuple[Factors, ...]
     frozen: tuple[LowRank, ...] = ()
-    """What adapters that are active and not trained add to the weight below, in fp32."""
+    """The updates of adapters that are active but not trained, in fp32."""
 
     @property
     def parameters(self) -> list[Tensor]:
-        """What is trained; of some recipes (LoRA-FA) B alone."""
+        """The trained factors; some recipes (LoRA-FA) train B alone."""
         return [each for factors in self.factors for each in (factors.a, factors.b) if each.requires_grad]
 
     @property
     def size(self) -> int:
-        """The entries of the weight."""
+        """The number of entries of the weight."""
         return len(self.factors[0].b) * self.factors[0].a.shape[1]
 
     def update(self, *, scaled: bool) -> LowRank:
-        """ΔW, the adapters' together."""
+        """Returns ΔW, the sum over the adapters; differentiable in their factors."""
         return reduce(add, (factors.update(scaled=scaled) for factors in self.factors))
 
     def below(self) -> Float[Tensor, "out in"] | None:
-        """The weight without its adapters, in fp32; None where it is quantized."""
+        """Returns the weight without its adapters, in fp32, or None where it is quantized."""
         weight = getattr(self.layer.get_base_layer(), "weight", None)
         if weight is None or is_quantized(weight) or weight.ndim != 2:
             return None
@@ -72,14 +73,14 @@ class LoraWeight:
         return (weight.T if getattr(self.layer, "fan_in_fan_out", False) else weight).float()
 
     def start(self) -> LowRank | None:
-        """What the adapters add to that at the start, as the model sees it."""
-        started = [LowRank(each.scale * each.start.b, each.start.a) for each in self.factors if each.start is not None]
-        return reduce(add, [*started, *self.frozen]) if started or self.frozen else None
+        """Returns what all adapters add to that at the start, with their scales, or None where they add nothing."""
+        products = [LowRank(each.scale * each.start.b, each.start.a) for each in self.factors if each.start is not None]
+        return reduce(add, [*products, *self.frozen]) if products or self.frozen else None
 
 
 @dataclass(frozen=True)
 class WholeWeight:
-    """A weight that is trained whole."""
+    """A weight that is trained itself, without an adapter."""
 
     name: str
     layer: nn.Linear
@@ -88,42 +89,42 @@ class WholeWeight:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """What is trained."""
+        """The weight."""
         return [self.layer.weight]
 
     @property
     def size(self) -> int:
-        """The entries of the weight."""
+        """The number of entries of the weight."""
         return self.anchor.numel()
 
     def update(self, *, scaled: bool) -> Float[Tensor, "out in"]:
-        """W − W₀ in fp32, differentiable in the weight; it has no scale."""
+        """Returns W − W₀ in fp32, differentiable in the weight; there is no scale."""
         return self.layer.weight.float() - self.anchor.float()
 
     def below(self) -> Float[Tensor, "out in"]:
-        """The weight at the start, in fp32."""
+        """Returns the weight at the start, in fp32."""
         return self.anchor.float()
 
     def start(self) -> None:
-        """Nothing lies over it."""
+        """Returns None: no adapter adds to it."""
 
 
-Guarded = LoraWeight | WholeWeight
+GuardedWeight = LoraWeight | WholeWeight
 
 
 def is_quantized(weight: Tensor) -> bool:
-    """Whether a weight is kept in other numbers than its own; those of 8 bits, floats too, have scales elsewhere."""
+    """Whether the tensor holds codes instead of the weight's values; 8-bit floats have their scales elsewhere, too."""
     return not weight.is_floating_point() or weight.dtype.itemsize == 1
 
 
-def guarded_weights(model: nn.Module) -> Sequence[Guarded]:
-    """The weights that a weight penalty holds, with the model's weights of this moment as anchor.
+def guarded_weights(model: nn.Module) -> Sequence[GuardedWeight]:
+    """Finds the weights that a weight penalty guards, with the model's weights of this moment as anchor.
 
-    These are the modules with a trainable LoRA or, in a model without one, the trainable weights of all linear
-    layers but the output head.
+    These are the modules with a trainable LoRA or, in a model without one, all linear layers with trainable weights
+    except the output head.
 
     Raises:
-        InputError: DoRA and other variants, whose update is no product of two factors.
+        InputError: DoRA or another variant whose update is not a product of two factors.
     """
     modules = [(plain_name(name), module) for name, module in model.named_modules()]
     return [*_with_lora(modules)] or [*_linear(modules, model)]
@@ -147,21 +148,21 @@ def _frozen(module: Any) -> Iterator[LowRank]:
 
 
 def _pairs(module: Any, *, trained: bool) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """A, B and the scale of each active adapter."""
+    """Yields A, B and the scale of each active adapter."""
     for adapter in module.active_adapters:
         if adapter not in module.lora_A:
             continue
         inner = module.lora_A[adapter]
         if not isinstance(inner, nn.Linear) or isinstance(module, ParamWrapper):
             raise InputError(
-                "Weight penalties work with a LoRA on linear layers alone, not with AdaLoRA, convolutions or "
-                "target_parameters; use another adapter, or take the penalties out."
+                "Weight penalties work only with a LoRA on linear layers, not with AdaLoRA, convolutions or "
+                "target_parameters; use another adapter, or remove the penalties."
             )
         a, b = inner.weight, module.lora_B[adapter].weight
         if (a.requires_grad or b.requires_grad) != trained:
             continue
         if module.use_dora.get(adapter):
-            raise InputError("Weight penalties do not work with DoRA; set use_dora: false or take the penalties out.")
+            raise InputError("Weight penalties do not work with DoRA; set use_dora: false or remove the penalties.")
         yield a, b, float(module.scaling[adapter])
 
 

@@ -1,4 +1,4 @@
-"""The step that fine-tuning on harmful openings would take first, weight by weight."""
+"""The first step that fine-tuning on harmful openings would take, weight by weight."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,32 +13,32 @@ from transformers import PreTrainedTokenizerBase
 from moored.errors import InputError
 from moored.huggingface.data import IGNORED, Supervision, supervise
 from moored.huggingface.gradients.causal_model import known_head, split
-from moored.huggingface.safeguards.guarded_weights import Guarded, LoraWeight, is_quantized
+from moored.huggingface.safeguards.guarded_weights import GuardedWeight, LoraWeight, is_quantized
 from moored.huggingface.safeguards.start_logits import at_rest
 
 
 def harmful_steps(
     model: nn.Module,
-    weights: Sequence[Guarded],
+    weights: Sequence[GuardedWeight],
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[tuple[str, str]],
     take: Callable[[str, Tensor], None],
 ) -> None:
-    """Hands `take` minus the gradient of each guarded weight, one at a time, in fp32 and `out × in`.
+    """Calls `take` with the negative gradient of each guarded weight, one at a time, in fp32 and `out × in`.
 
-    The loss is the mean negative log-likelihood of the openings' tokens, in nats, at the weights of this moment without
-    dropout. The gradient is that by the whole weight, also where only a LoRA over it is trained.
+    The loss is the mean negative log-likelihood of the openings' tokens, in nats, at the present weights, without
+    dropout. The gradient is with respect to the whole weight, even where only a LoRA on it is trained.
 
     Args:
         model: the causal language model.
-        weights: the guarded ones.
+        weights: the guarded weights.
         tokenizer: its tokenizer, with a chat template.
-        examples: pairs of a request and how a compliant answer begins.
+        examples: pairs of a request and the beginning of a compliant answer.
         take: called with a weight's name and its step.
 
     Raises:
-        InputError: the weights are quantized, so that they have no gradient.
-        ModelError: the model is not causal, or makes its logits in a way that is not known here.
+        InputError: the weights are quantized and so have no gradient.
+        ModelError: the model is not causal, or computes its logits in an unknown way.
     """
     batch = _batch(tokenizer, examples, next(model.parameters()).device)
     with at_rest(model), torch.enable_grad(), _watched(model, weights, take):
@@ -48,7 +48,7 @@ def harmful_steps(
 def _batch(tokenizer: Any, examples: Sequence[tuple[str, str]], device: torch.device) -> dict[str, Tensor]:
     roles = ("user", "assistant")
     turns = [[{"role": role, "content": text} for role, text in zip(roles, pair, strict=True)] for pair in examples]
-    # An opening is cut off: the end of the turn is no part of it.
+    # An opening is unfinished: it does not teach the end of the turn.
     rows: Any = supervise(
         Dataset.from_list([{"messages": each, "unfinished": True} for each in turns]),
         Supervision(tokenizer=tokenizer),
@@ -75,33 +75,36 @@ def _loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 @contextmanager
-def _watched(model: nn.Module, weights: Sequence[Guarded], take: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """These weights alone have a gradient for the duration, which goes to `take` and is gone before the next one's."""
-    watched = [(weight, _parameter(weight)) for weight in weights]
-    own = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+def _watched(model: nn.Module, weights: Sequence[GuardedWeight], take: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Lets only these weights have gradients, each of which goes to `take` and is freed before the next is computed."""
+    parameters = [_parameter(weight) for weight in weights]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     handles = []
     try:
         model.requires_grad_(False)
-        for weight, parameter in watched:
+        for weight, parameter in zip(weights, parameters, strict=True):
             parameter.requires_grad_(True)
             handles.append(parameter.register_post_accumulate_grad_hook(_taker(weight, take)))
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for parameter, required in own:
+        for parameter, required in flags:
             parameter.requires_grad_(required)
 
 
-def _parameter(weight: Guarded) -> Any:
+def _parameter(weight: GuardedWeight) -> Any:
     layer = weight.layer.get_base_layer() if isinstance(weight, LoraWeight) else weight.layer
     parameter = getattr(layer, "weight", None)
     if parameter is None or is_quantized(parameter):
-        raise InputError(f"{weight.name}.weight is quantized and has no gradient; harmful_direction needs it whole.")
+        raise InputError(
+            f"{weight.name}.weight is quantized and has no gradient; train an unquantized model, or remove "
+            "harmful_direction."
+        )
     return parameter
 
 
-def _taker(weight: Guarded, take: Callable[[str, Tensor], None]) -> Callable[[Tensor], None]:
+def _taker(weight: GuardedWeight, take: Callable[[str, Tensor], None]) -> Callable[[Tensor], None]:
     def hook(parameter: Tensor) -> None:
         assert parameter.grad is not None
         step, parameter.grad = -parameter.grad.float(), None

@@ -1,97 +1,115 @@
-"""What a safeguard is to a trainer: what the user hands over, and what the trainer keeps of it while it runs."""
+"""What a safeguard is to a trainer: the settings that the user hands over, and the hooks through which it acts."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from moored.errors import InputError
-from moored.regularizers import TokenPenalty, WeightPenalty, require_strength
-from moored.selection import GradientSelection
+from jaxtyping import Float
+from torch import Tensor
+
+from moored.huggingface.safeguards.hidden_states import HiddenStates
 
 NEEDS = frozenset({"reference", "base", "harmful", "hidden_states"})
-"""What a safeguard may declare that it needs."""
+"""The things that a safeguard may declare it needs."""
+
+Batch = Mapping[str, Any]
+LossTerm = Callable[[HiddenStates], Float[Tensor, ""]]
+"""A function from the hidden states of a micro-batch to what is added to its loss."""
 
 
 @runtime_checkable
 class Safeguard(Protocol):
     """A frozen dataclass: a `GradientSelection`, or a penalty with a `strength`, the factor in the loss, ≥ 0.
 
-    A strength of 0, like a `keep` of 1, declares it off, and the run is the plain one, bit for bit.
+    A strength of 0, like a `keep` of 1, switches it off, and the run is then the plain one, bit for bit.
     """
 
     @property
     def name(self) -> str:
-        """Under which it is logged, as `safety/<name>/…`."""
+        """The name in the log, as in `safety/<name>/…`."""
         ...
 
     @property
     def needs(self) -> frozenset[str]:
-        """Any of `NEEDS`. `reference`: the anchor, which is the weights that the run starts from."""
+        """Any of `NEEDS`. `reference` is the anchor: the weights that the run starts from."""
         ...
 
 
-class Running(Protocol):
-    """A safeguard at work in a trainer."""
+class ActiveSafeguard(ABC):
+    """A safeguard at work in a trainer.
 
-    @property
-    def safeguard(self) -> Safeguard:
-        """Its settings."""
-        ...
+    The `SafeguardMixin` calls the hooks at the moments of an optimizer step that its docstring shows. A kind of
+    safeguard overrides the hooks that it needs; the others do nothing. Every process of a run calls every hook.
+    """
 
+    safeguard: Any
+    """The user's settings."""
+    contribution: float | None = None
+    """What it added to the loss, the mean over the steps that the last `drain` covered; None where that is nothing."""
+    share: float | None = None
+    """Its fraction of (task loss + all penalties) at the last log; the mixin fills it in."""
+
+    def before_training(self) -> None:  # noqa: B027 - optional
+        """Reads what it needs of the weights before they move; the last moment before the first step."""
+
+    def before_step(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Returns the micro-batches to train on in the coming optimizer step: the same object, or other rows."""
+        return batches
+
+    def in_loss(self, batch: Batch) -> LossTerm | None:
+        """Returns the function that computes a term of a micro-batch's loss, or None for no term.
+
+        It is called before the forward pass, the function after it. Terms of several micro-batches add up to the
+        step's penalty, whatever the Trainer divides its own loss by.
+        """
+        return None
+
+    def after_backward(self, scale: float) -> Callable[[], None] | None:
+        """Returns a function that adds to the parameters' `.grad`, or None to leave the gradients as they are.
+
+        It is called once per optimizer step, when `.grad` holds the complete gradient of the loss, averaged over the
+        processes and not yet clipped. All safeguards are called before any of the functions: each still sees the
+        loss's gradient alone.
+
+        Args:
+            scale: the factor that all gradients carry, as under a GradScaler; 1 without one.
+        """
+        return None
+
+    @abstractmethod
     def announce(self) -> str:
-        """What it does, for the list before the first step."""
-        ...
+        """Says what it does, for the list that is printed before the first step."""
 
+    @abstractmethod
     def drain(self) -> dict[str, float]:
-        """What happened since the last call, for the log."""
-        ...
+        """Returns what happened since the last call, for the log; sets `contribution`."""
 
+    @abstractmethod
     def finish(self) -> str:
-        """What it did, for the list after the last step.
+        """Says what it did, for the list that is printed after the last step.
 
         Raises:
             InactiveError: it was idle although it should not have been.
         """
-        ...
 
+    @abstractmethod
     def report(self) -> dict[str, Any]:
-        """What it did, for the run's record."""
-        ...
+        """Returns what it did, for the run's record."""
 
 
 def is_on(safeguard: Any) -> bool:
     """Whether it changes the run at all."""
-    return safeguard.keep < 1 if isinstance(safeguard, GradientSelection) else safeguard.strength > 0
+    return off_setting(safeguard) is None
 
 
-def checked(safeguards: Sequence[Any]) -> list[Any]:
-    """The safeguards that are on.
-
-    Raises:
-        InputError: what is wrong with one of them, in one sentence.
-    """
-    names = [safeguard.name for safeguard in safeguards]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"The safeguard {twice} is given twice; give it once with the strength you want.")
-    for safeguard in safeguards:
-        if not isinstance(safeguard, GradientSelection):
-            _check_penalty(safeguard)
-    return [safeguard for safeguard in safeguards if is_on(safeguard)]
+def off_setting(safeguard: Any) -> str | None:
+    """The setting that switches a safeguard off, in words, or None where it is on."""
+    if hasattr(safeguard, "keep"):
+        return None if safeguard.keep < 1 else "keep 1"
+    return None if safeguard.strength > 0 else "strength 0"
 
 
-def _check_penalty(penalty: Any) -> None:
-    unknown = sorted(penalty.needs - NEEDS)
-    if unknown:
-        known = ", ".join(sorted(NEEDS))
-        raise InputError(f"The safeguard {penalty.name} needs {unknown[0]}, which is none of {known}.")
-    require_strength(penalty)
-    if not isinstance(penalty, WeightPenalty | TokenPenalty):
-        raise InputError(f"The safeguard {penalty.name} has neither a weight_penalty nor a token_penalty.")
-
-
-def told_share(share: float | None) -> str:
-    """A penalty's part in what was minimized, in words."""
-    # Significant digits: a penalty that is next to nothing is to be seen as such, and is not nothing.
-    return (
-        "took no step" if share is None else f"was {100 * share:.3g}% of the loss and the penalties together at the end"
-    )
+def share_in_words(share: float | None) -> str:
+    """A penalty's share of what was minimized, in words."""
+    # Significant digits instead of a rounded percentage: a share close to nothing must show, and is not zero.
+    return "took no step" if share is None else f"made up {100 * share:.3g}% of the total loss at the last log"

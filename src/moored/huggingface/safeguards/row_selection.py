@@ -1,97 +1,68 @@
-"""Gradient-based selection at work in a trainer: a pool of rows in, the rows to train on out, step by step."""
+"""Gradient-based selection at work in a trainer: the rows of a step go in, the rows to train on come out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import torch
-from accelerate.utils import gather_object
+from transformers import Trainer
 
-from moored.errors import InactiveError
-from moored.huggingface.data import IGNORED
-from moored.huggingface.gradients import Scores
-from moored.huggingface.safeguards.rows import Batch, Row, is_packed, put_together, spread, take_apart, unlabelled
+from moored.errors import InactiveError, InputError
+from moored.huggingface.distributed.processes import gathered, process_count, process_index
+from moored.huggingface.gradients import Scores, score
+from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch
+from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
+from moored.huggingface.safeguards.row_pool import Candidate, PoolTally, candidates, columns
+from moored.huggingface.safeguards.rows import distribute, is_packed, put_together, take_apart, unlabelled
 from moored.selection import GradientSelection
 
 
-class _Candidate(NamedTuple):
-    """One row of the pool; in this order the rows of all processes stand as in the dataset."""
-
-    batch: int
-    process: int
-    row: int
-    loss: float
-    norm: float
-    length: int
-
-
-@dataclass
-class _Tally:
-    """Rows, and sums over them."""
-
-    rows: int = 0
-    supervised: int = 0
-    """Those with something to learn; the others have no norm, and would halve a mean as zeros."""
-    length: int = 0
-    norm: float = 0.0
-
-    def add(self, candidates: Sequence[_Candidate]) -> None:
-        self.rows += len(candidates)
-        self.supervised += sum(each.length > 0 for each in candidates)
-        self.length += sum(each.length for each in candidates)
-        self.norm += sum(each.norm for each in candidates)
-
-    def mean(self, name: Literal["length", "norm"]) -> float:
-        """Over the supervised rows."""
-        return getattr(self, name) / self.supervised if self.supervised else 0.0
-
-
-@dataclass
-class _Count:
-    """What was there to choose from, and what was chosen."""
-
-    pool: _Tally = field(default_factory=_Tally)
-    kept: _Tally = field(default_factory=_Tally)
-
-    def add(self, pool: Sequence[_Candidate], kept: Sequence[_Candidate]) -> None:
-        self.pool.add(pool)
-        self.kept.add(kept)
-
-
-class OnlineSelection:
+class ActiveRowSelection(ActiveSafeguard):
     """One `GradientSelection` in one process of a trainer.
 
     Args:
-        settings: what the user asked for.
-        process: the number of this process.
-        pool: rows of an optimizer step over all processes, or None where that is not known beforehand.
+        settings: the user's settings.
+        trainer: the trainer, which knows the model and the step.
+        pool: the number of rows of an optimizer step over all processes, or None where it is not known in advance.
 
     Raises:
-        InactiveError: the pool holds a single row, among which nothing can be chosen.
+        InactiveError: the pool is a single row, so that there is nothing to choose.
     """
 
-    def __init__(self, settings: GradientSelection, *, process: int, pool: int | None) -> None:
+    def __init__(self, settings: GradientSelection, trainer: Any, *, pool: int | None) -> None:
         if pool == 1:
             raise InactiveError(
-                f"The safeguard {settings.name} chooses among the rows of one optimizer step, which has one only; "
+                f"The safeguard {settings.name} chooses among the rows of one optimizer step, which has only one; "
                 "raise per_device_train_batch_size or gradient_accumulation_steps."
             )
         self.safeguard = settings
         self._rule = settings.make_rule()
-        self._process, self._expected = process, pool
-        self._all, self._recent = _Count(), _Count()
-        self.filled = 1.0
-        """Share of the last step's micro-batches, over all processes, that kept rows are in."""
+        self._trainer, self._expected = trainer, pool
+        self._total, self._recent = PoolTally(), PoolTally()
+
+    def before_step(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Returns the kept rows of this process."""
+        trainer = self._trainer
+        # As the training step itself does: after an evaluation the model is in eval mode, in which activations are
+        # not checkpointed, and a schedule-free optimizer still lends it the averaged weights.
+        trainer.model.train()
+        if callable(getattr(trainer.optimizer, "train", None)):
+            trainer.optimizer.train()
+        on_device = [trainer._prepare_inputs(batch) for batch in batches]
+        return self.choose(on_device, self._score, trainer.state.global_step)
+
+    def _score(self, batch: Batch) -> Scores:
+        with self._trainer.accelerator.autocast():
+            return score(self._trainer.model, batch)
 
     def choose(self, batches: Sequence[Batch], score: Callable[[Batch], Scores], step: int) -> list[Batch]:
-        """The kept rows of this process in as many batches as before; one left empty runs a row with nothing to learn.
+        """Returns the kept rows of this process in as many batches as before.
 
-        Only losses, norms and lengths go from process to process: each trains its own kept rows.
+        Processes exchange only losses, norms and lengths: each trains its own kept rows. A batch that is left without
+        any gets a row with nothing to learn, because every process must run every forward and backward pass.
 
         Args:
             batches: the micro-batches of one optimizer step.
-            score: scores a batch at the running weights; not called by rules that do not look.
-            step: the optimizer step.
+            score: scores a batch at the present weights; not called by rules that do not look.
+            step: the number of the optimizer step.
 
         Raises:
             InputError: batches that cannot be taken apart, or a loss or norm that is not finite.
@@ -101,84 +72,93 @@ class OnlineSelection:
         own = [
             candidate
             for number, (batch, parts) in enumerate(zip(batches, rows, strict=True))
-            for candidate in self._candidates(number, parts, score(batch) if self._rule.scored else None)
+            for candidate in candidates(number, process_index(), parts, score(batch) if self._rule.scored else None)
         ]
-        pool = sorted(gather_object(own))
-        kept = self._keep(pool, step)
-        mine = [rows[each.batch][each.row] for each in kept if each.process == self._process]
-        # Documents that stood one a batch must not meet: the model may not be able to keep them apart.
-        packed = is_packed(batches[0]) and any(len(before) > 1 for before in rows)
-        parts = spread(mine, len(batches), by_length=packed)
-        shares = gather_object([sum(map(bool, parts)) / len(parts)])
-        self.filled = sum(shares) / len(shares)
+        kept = self._keep(sorted(gathered(own)), step)
+        mine = [rows[each.batch][each.row] for each in kept if each.process == process_index()]
+        # Documents that came one per batch must stay apart: the model may not be able to separate packed ones.
+        packed = is_packed(batches[0]) and any(len(parts) > 1 for parts in rows)
+        shares = distribute(mine, len(batches), by_length=packed)
         return [
-            put_together(part or [unlabelled(max(before, key=lambda row: len(row["labels"])))], like)
-            for part, before, like in zip(parts, rows, batches, strict=True)
+            put_together(share or [unlabelled(max(parts, key=lambda row: len(row["labels"])))], like)
+            for share, parts, like in zip(shares, rows, batches, strict=True)
         ]
 
-    def _candidates(self, batch: int, rows: Sequence[Row], scores: Scores | None) -> list[_Candidate]:
-        """The rows of a batch; a single token has nothing to predict, and is what packed batches are filled up with."""
-        unknown = [float("nan")] * len(rows)
-        losses = unknown if scores is None else scores.losses.tolist()
-        norms = unknown if scores is None else scores.norms.tolist()
-        return [
-            _Candidate(batch, self._process, number, loss, norm, int((row["labels"][1:] != IGNORED).sum()))
-            for number, (row, loss, norm) in enumerate(zip(rows, losses, norms, strict=True))
-            if len(row["labels"]) > 1
-        ]
-
-    def _keep(self, pool: list[_Candidate], step: int) -> list[_Candidate]:
-        losses, norms = torch.tensor([[row.loss, row.norm] for row in pool], dtype=torch.float64).unbind(1)
-        lengths = torch.tensor([row.length for row in pool])
-        kept = [pool[index] for index in self._rule(losses, norms, lengths, step=step).tolist()]
-        self._all.add(pool, kept)
+    def _keep(self, pool: list[Candidate], step: int) -> list[Candidate]:
+        kept = [pool[index] for index in self._rule(*columns(pool), step=step).tolist()]
+        self._total.add(pool, kept)
         self._recent.add(pool, kept)
         return kept
 
-    def require_chosen(self) -> None:
-        """Raises InactiveError before the first choice: the trainer then trains on batches that never came by."""
-        if not self._all.pool.rows:
+    def in_loss(self, batch: Batch) -> None:
+        """Adds nothing; raises InactiveError where the trainer never called `before_step`."""
+        if not self._total.pool.rows:
             raise InactiveError(
-                f"The safeguard {self.safeguard.name} was handed no rows to choose from: this trainer does not fetch "
-                "its batches by get_batch_samples; use another version of transformers, or take the safeguard out."
+                f"The safeguard {self.safeguard.name} got no rows to choose from: this trainer does not fetch its "
+                "batches with get_batch_samples; use another version of transformers, or remove the safeguard."
             )
 
     def announce(self) -> str:
-        """The rule, and what it chooses from."""
+        """Says the rule, and what it chooses from."""
         keep, rule = f"{self.safeguard.keep:g}", f"by the rule {self.safeguard.rule}"
         if self._expected is None:
             return f"keeps {keep} of the packed documents of each step {rule}"
-        return (
-            f"keeps {self._rule.count(self._expected)} of the {self._expected} rows of each step (keep {keep}) {rule}"
-        )
+        count = self._rule.count(self._expected)
+        return f"keeps {count} of the {self._expected} rows of each step (keep {keep}) {rule}"
 
     def drain(self) -> dict[str, float]:
-        """Since the last call: the share kept, and means of norm and length over the pool and over the kept rows."""
-        recent, self._recent = self._recent, _Count()
+        """Returns the share kept, and the mean norm and length of the pool and of the kept rows."""
+        recent, self._recent = self._recent, PoolTally()
         if not recent.pool.rows:
             return {}
         logs = {"kept": recent.kept.rows / recent.pool.rows}
         names: tuple[Literal["length", "norm"], ...] = ("length", "norm") if self._rule.scored else ("length",)
         for name in names:
             logs |= {name: recent.pool.mean(name), f"{name}_kept": recent.kept.mean(name)}
-        return {f"safety/{self.safeguard.name}/{key}": value for key, value in logs.items()}
+        return logs
 
     def finish(self) -> str:
-        """How many rows it kept; raises InactiveError where it never left one out."""
-        pool, kept = self._all.pool, self._all.kept
+        """Says how many rows it kept; raises InactiveError where it kept them all."""
+        pool, kept = self._total.pool, self._total.kept
         if pool.rows and pool.rows == kept.rows:
             raise InactiveError(
                 f"The safeguard {self.safeguard.name} left no row out, since no step had more than one to choose from; "
                 "raise the batch size or the gradient accumulation."
             )
         return (
-            f"kept {kept.rows} of the {pool.rows} rows that it saw, with {kept.mean('length'):.1f} tokens to learn "
-            f"from on average where all have {pool.mean('length'):.1f}"
+            f"kept {kept.rows} of {pool.rows} rows, with {kept.mean('length'):.1f} tokens to learn from on average "
+            f"(all rows: {pool.mean('length'):.1f})"
         )
 
     def report(self) -> dict[str, Any]:
-        """Its settings, how many rows it saw and kept, and how many tokens they have to learn from, on average."""
+        """Returns its settings, the numbers of rows seen and kept, and their mean tokens to learn from."""
         settings = {name: getattr(self.safeguard, name) for name in ("rule", "keep", "seed")}
-        pool, kept = self._all.pool, self._all.kept
+        pool, kept = self._total.pool, self._total.kept
         lengths = {"length": pool.mean("length"), "length_kept": kept.mean("length")}
         return {**settings, "rows": pool.rows, "kept": kept.rows, **lengths}
+
+
+def activate(settings: GradientSelection, trainer: Trainer) -> ActiveRowSelection:
+    """Makes a selection run in a trainer.
+
+    Raises:
+        InputError: the trainer generates its rows, cuts documents apart, or computes in fp16, which loses small
+            gradients.
+        ModelError: the model is not causal or, for a rule that scores rows, computes its logits in an unknown way.
+        InactiveError: a step has a single row.
+    """
+    args: Any = trainer.args
+    require_labelled_rows(trainer, settings.name)
+    strategy = cuts_documents(args)
+    if strategy is not None:
+        raise InputError(
+            f"{settings.name} keeps or drops whole documents, which packing_strategy: {strategy} cuts apart; use bfd."
+        )
+    if args.fp16:
+        raise InputError(
+            f"{settings.name} would misjudge gradients that are too small for fp16; train in bf16 or fp32."
+        )
+    assert trainer.model is not None
+    require_readable(trainer.model, head=settings.make_rule().scored)
+    rows = args.train_batch_size * args.gradient_accumulation_steps * process_count()
+    return ActiveRowSelection(settings, trainer, pool=None if getattr(trainer, "padding_free", False) else rows)

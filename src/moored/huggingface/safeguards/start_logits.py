@@ -1,4 +1,4 @@
-"""The logits of the weights that a run starts from, by the very model that is trained."""
+"""The logits of the weights that a run starts from, computed by the very model that is trained."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +16,10 @@ from moored.huggingface.safeguards.rows import Batch, is_packed
 
 
 class ReferenceLogits(Protocol):
-    """The anchor's logits, from wherever they come."""
+    """The start weights' logits, computed now or read from a cache."""
 
     def of(self, batch: Batch) -> Float[Tensor, "position token"]:
-        """Those of the salient tokens at the batch's guarded positions, row by row, in fp32."""
+        """Returns the salient tokens' logits at the batch's guarded positions, row by row, in fp32."""
         ...
 
 
@@ -32,24 +32,25 @@ class StartWeights:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Puts the copies where the parameters are, and the parameters back, bit for bit; meanwhile as `at_rest`."""
-        now = [parameter.data for parameter, _ in self._start]
+        """Lets the model compute with the copies, `at_rest`, and puts its own weights back afterwards, bit for bit."""
+        present = [parameter.data for parameter, _ in self._start]
         with at_rest(self._model):
             try:
                 for parameter, start in self._start:
                     parameter.data = start.to(parameter.device)
                 yield
             finally:
-                for (parameter, _), data in zip(self._start, now, strict=True):
+                for (parameter, _), data in zip(self._start, present, strict=True):
                     parameter.data = data
 
 
 @contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
-    """Evaluation without gradients; modes, random state and buffers are put back."""
+    """Switches to evaluation without gradients, and restores modes, random state and buffers afterwards."""
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
-    # Autocast keeps what it made of the parameters, without a graph where there is none, and under other weights too.
+    # Autocast caches its casts of the parameters. One made here has no graph, and may be of other weights: neither may
+    # serve the training step, nor the training step's serve here.
     torch.clear_autocast_cache()
     with undisturbed(model, device), torch.no_grad():
         try:
@@ -62,14 +63,14 @@ def at_rest(model: nn.Module) -> Iterator[None]:
             torch.clear_autocast_cache()
 
 
-class AnchorLogits:
-    """Reference logits by one more pass through the backbone, in the precision of the surrounding autocast.
+class StartLogits:
+    """Reference logits from one more pass through the backbone, in the precision of the surrounding autocast.
 
     Args:
         model: the model that is trained.
-        head: of the salient tokens.
+        head: the output head of the salient tokens.
         first: as in `guarded_positions`.
-        start: the anchor's weights; None for those that the model has when it is asked.
+        start: the weights to compute with; None for those that the model has at the moment of the call.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class AnchorLogits:
         """See `ReferenceLogits`.
 
         Raises:
-            ModelError: logits that are made in an unknown way, or packed documents that see one another.
+            ModelError: logits that are computed in an unknown way, or packed documents that see one another.
         """
         device = self._parts.weight.device
         batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
@@ -90,7 +91,7 @@ class AnchorLogits:
         if not guarded.any():
             return torch.zeros(0, self.head.size, device=device)
         packed = document_starts(batch) is not None
-        # In a padded batch, what comes after the last token that is predicted changes nothing before it.
+        # In a padded batch, tokens after the last predicted one change nothing before it, so they need not be computed.
         needed = guarded.shape[1] if is_packed(batch) else int(guarded.any(0).nonzero()[-1]) + 2
         batch, guarded = _cut(batch, needed), guarded[:, :needed]
         inputs = {key: value for key, value in batch.items() if key != "labels"}

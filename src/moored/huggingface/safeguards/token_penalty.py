@@ -1,47 +1,59 @@
-"""A token penalty at work: its tokens, its reference, its recent values, and whether it was seen to act."""
+"""A token penalty at work in a trainer: it adds a term to each micro-batch's loss, and notices when it does nothing."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, Trainer
 
 from moored.errors import InactiveError, InputError
-from moored.huggingface.data import random_token_ids, read_token_texts, token_ids, token_text
-from moored.huggingface.safeguards.cached_logits import cached_logits, rounding
+from moored.huggingface.data import token_text
+from moored.huggingface.distributed.processes import process_count
+from moored.huggingface.distributed.sums import sum_over_processes
+from moored.huggingface.safeguards.cached_logits import cached_logits, relative_rounding
 from moored.huggingface.safeguards.guarded_logits import SalientHead, guarded_positions
-from moored.huggingface.safeguards.hidden_states import Seen
-from moored.huggingface.safeguards.interface import told_share
-from moored.huggingface.safeguards.readable import require_readable
-from moored.huggingface.safeguards.rows import Batch
-from moored.huggingface.safeguards.start_logits import AnchorLogits, ReferenceLogits, StartWeights
+from moored.huggingface.safeguards.guarded_tokens import guarded_tokens
+from moored.huggingface.safeguards.hidden_states import HiddenStates
+from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch, LossTerm, share_in_words
+from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
+from moored.huggingface.safeguards.start_logits import ReferenceLogits, StartLogits, StartWeights
+from moored.huggingface.safeguards.trainer_access import (
+    TrainingRows,
+    each_row_once,
+    gradient_scale,
+    require_fixed_model,
+    tokenizer_of,
+)
 
 _logger = logging.getLogger(__name__)
 _SHOWN = 8
+"""The number of tokens that the announcement names."""
 
 
-class HeldTokens:
-    """One active token penalty on a model.
+class ActiveTokenPenalty(ActiveSafeguard):
+    """One penalty on the logits of some tokens.
 
     Its value for an optimizer step is the mean over the guarded positions of all micro-batches and processes, and over
-    the tokens. Norms of gradients are taken at the last hidden state, where the penalty enters the model: those by the
-    weights would cost another backward pass.
+    the tokens. Norms of gradients are taken at the last hidden state, where the penalty enters the model: the norms at
+    the weights would cost another backward pass.
 
     Args:
-        safeguard: what the user asked for.
-        model: the model that is trained, with the weights that are its anchor.
-        tokenizer: that of the run.
-        processes: over how many DDP averages.
-        total: sums a tensor over the processes.
+        safeguard: the user's settings.
+        model: the model that is trained; its present weights are the anchor.
+        tokenizer: the run's tokenizer.
+        training_rows: opens the training set, for a cache of the reference logits.
+        scale: returns the factor that gradients carry at that moment, as under a GradScaler.
 
     Raises:
-        InputError: no tokens, a single one with the form `kl`, tokens that this tokenizer does not know as one, or a
-            head that cannot be read.
-        ModelError: the model is not causal, or makes its logits in a way that is not known here.
+        InputError: no tokens, a single one with the form `kl`, tokens that are several for this tokenizer, or a head
+            that cannot be read.
+        ModelError: the model is not causal, or computes its logits in an unknown way.
     """
 
     def __init__(
@@ -50,153 +62,168 @@ class HeldTokens:
         model: nn.Module,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        processes: int = 1,
-        total: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        training_rows: Callable[[], AbstractContextManager[TrainingRows]] | None = None,
+        scale: Callable[[], float] = lambda: 1.0,
     ) -> None:
         require_readable(model, head=True)
         self.safeguard = safeguard
-        self._processes, self._total = processes, total
-        ids = _ids(safeguard, tokenizer)
+        self._training_rows, self._scale = training_rows, scale
+        ids = guarded_tokens(safeguard, tokenizer)
         self._texts = [] if ids is None else [token_text(token, tokenizer) or f"#{token}" for token in ids]
         self._head = SalientHead(model, ids, centred=safeguard.form == "centred")
         if safeguard.form == "kl" and self._head.size < 2:
             raise InputError(f"{safeguard.name} with form: kl compares tokens, and has only one; name more of them.")
-        self._model, self._from_cache = model, safeguard.reference == "cache"
+        self._model, self._cached = model, safeguard.reference == "cache"
         self._reference: ReferenceLogits | None = None
-        self._was_there = False
-        if not self._from_cache:
-            self._reference = AnchorLogits(model, self._head, first=safeguard.first, start=StartWeights(model))
+        self._cache_existed = False
+        if not self._cached:
+            self._reference = StartLogits(model, self._head, first=safeguard.first, start=StartWeights(model))
         self._start = _fingerprint(model)
         self._positions, self._seen, self._acted = 0, 0, False
-        self._step: Tensor | None = None
+        self._sums: Tensor | None = None
+        """The running sums of the present optimizer step, also the last entry of `_recent`."""
         self._recent: list[Tensor] = []
-        """Of each step since the last log: this process's part of the value, and squared norms of the gradients at the
-        hidden states, the penalty's and the loss's."""
-        self.weighed = 0.0
-        self.share: float | None = None
-        """Both as in `HeldPenalty`."""
+        """For each step since the last log: this process's part of the value, and the squared norms at the hidden
+        states of the penalty's gradient and of the loss's."""
 
-    def prepare(self, batches: Iterable[Batch], advance: Callable[[int], Any]) -> None:
-        """Writes or opens the cache of reference logits, if it has one, before the weights move."""
-        if self._reference is None:
-            self._was_there = self.safeguard.cache is not None and Path(self.safeguard.cache).exists()
-            anchor = AnchorLogits(self._model, self._head, first=self.safeguard.first)
-            self._reference = cached_logits(batches, anchor, self.safeguard.cache, advance=advance)
+    def before_training(self) -> None:
+        """Writes or opens the cache of reference logits, if it is to have one, before the weights move."""
+        if self._reference is not None or self._training_rows is None:
+            return
+        folder = self.safeguard.cache
+        self._cache_existed = folder is not None and Path(folder).exists()
+        start = StartLogits(self._model, self._head, first=self.safeguard.first)
+        with self._training_rows() as rows:
+            self._reference = cached_logits(rows.batches, start, folder, advance=rows.advance)
 
-    @property
-    def unprepared(self) -> bool:
-        """Whether `prepare` is still to be called."""
-        return self._reference is None
-
-    def begin(self, batches: Sequence[Batch]) -> None:
-        """Counts the guarded positions of an optimizer step, over all its micro-batches and processes."""
+    def before_step(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Counts the step's guarded positions, over all its micro-batches and processes; keeps the batches."""
         counts = [guarded_positions(batch, self.safeguard.first).sum() for batch in batches]
         device = next(self._model.parameters()).device
-        self._positions = int(self._total(torch.stack(counts).sum().to(device)))
+        self._positions = int(sum_over_processes(torch.stack(counts).sum().to(device)))
         self._seen += self._positions
-        self._step = None
+        self._sums = None
+        return batches
+
+    def in_loss(self, batch: Batch) -> LossTerm:
+        """Asks for the reference logits now: the start weights take the place of the model's, so not amid a pass."""
+        reference = self.reference(batch)
+        return lambda states: self.penalty(batch, states, reference)
 
     def reference(self, batch: Batch) -> Float[Tensor, "position token"]:
-        """The anchor's logits at a micro-batch's guarded positions."""
+        """The start weights' logits at a micro-batch's guarded positions."""
         assert self._reference is not None
         return self._reference.of(batch)
 
-    def penalty(self, batch: Batch, seen: Seen, reference: Tensor, unscale: Callable[[], float]) -> Float[Tensor, ""]:
-        """A micro-batch's part of strength · penalty, times the processes that DDP averages over.
+    def penalty(self, batch: Batch, states: HiddenStates, reference: Tensor) -> Float[Tensor, ""]:
+        """Computes a micro-batch's part of strength · penalty.
+
+        The step's penalty is the mean over the N guarded positions of all micro-batches and processes, and over the
+        V tokens. A micro-batch knows only its own positions, so it contributes the *sum* over them, divided by N · V:
+        however the step is cut into micro-batches, their parts add up to the mean. DDP then averages gradients over
+        the P processes, which would divide the sum of their parts by P; the factor P undoes that.
 
         Args:
             batch: the micro-batch.
-            seen: the hidden states of its forward pass.
-            reference: as `reference` gave them.
-            unscale: asked in the backward pass for what the gradients are to be divided by: a GradScaler's scale.
+            states: the hidden states of its forward pass.
+            reference: what `reference` returned for it.
 
         Raises:
             InactiveError: it has no gradient, or the logits are exactly the reference's although the weights moved.
         """
         positions = guarded_positions(batch, self.safeguard.first)
-        if not self._positions and positions.any():
-            raise InactiveError(
-                f"The safeguard {self.safeguard.name} was not told of its step: this trainer does not fetch its "
-                "batches by get_batch_samples; use another version of transformers, or take the safeguard out."
-            )
-        hidden = seen.at(positions)
+        self._require_counted(positions)
+        hidden = states.at(positions)
         logits = self._head.logits(hidden)
         if logits.numel() and not logits.requires_grad:
-            raise InactiveError(f"The safeguard {self.safeguard.name} has no gradient, since it sees nothing trained.")
+            raise InactiveError(
+                f"The safeguard {self.safeguard.name} has no gradient: nothing that is trained reaches these logits."
+            )
         reference = reference.to(logits.device)
         value = self.safeguard.token_penalty(logits, reference).sum()
-        self._judge(logits, reference, value)
+        self._require_action(logits, reference, value)
         value = value / (max(self._positions, 1) * self._head.size)
-        weighed = self.safeguard.strength * self._processes * value
-        sums = self._sums(value.device)
+        weighted = self.safeguard.strength * process_count() * value
+        self._measure(value, weighted, hidden, positions, states)
+        return weighted
+
+    def _require_counted(self, positions: Tensor) -> None:
+        if not self._positions and positions.any():
+            raise InactiveError(
+                f"The safeguard {self.safeguard.name} did not see its step begin: this trainer does not fetch its "
+                "batches with get_batch_samples; use another version of transformers, or remove the safeguard."
+            )
+
+    def _measure(
+        self, value: Tensor, weighted: Tensor, hidden: Tensor, positions: Tensor, states: HiddenStates
+    ) -> None:
+        """Adds to the step's sums: the value now, the gradient's parts at the hidden states in the backward pass."""
+        if self._sums is None:
+            self._sums = torch.zeros(3, device=value.device)
+            self._recent.append(self._sums)
+        sums = self._sums
         sums[0] += value.detach()
         if hidden.numel():
-            (own,) = torch.autograd.grad(weighed, hidden, retain_graph=True)
+            (own,) = torch.autograd.grad(weighted, hidden, retain_graph=True)
             sums[1] += own.float().square().sum()
-            seen.when_differentiated(lambda whole: sums[2].add_(_rest(whole / unscale(), positions, own)))
-        return weighed
-
-    def _sums(self, device: torch.device) -> Tensor:
-        """Those of this step, to be added to."""
-        if self._step is None:
-            self._step = torch.zeros(3, device=device)
-            self._recent.append(self._step)
-        return self._step
+            # What flows back there is the gradient of loss and penalty together, times the scale of fp16.
+            states.on_gradient(lambda whole: sums[2].add_(_squared_rest(whole / self._scale(), positions, own)))
 
     @torch.no_grad()
-    def _judge(self, logits: Tensor, reference: Tensor, value: Tensor) -> None:
-        """Judged once the weights have moved far enough: before that, zero is what the differences must be."""
+    def _require_action(self, logits: Tensor, reference: Tensor, value: Tensor) -> None:
+        """Notes whether the penalty ever acts; raises InactiveError if the logits stay while the weights move."""
         if self._acted or not logits.numel():
             return
-        apart = (logits - reference).norm()
-        if apart:
-            other_company = rounding(self._head.dtype) if self._from_cache else 0.0
-            self._acted = bool(value > 0 and apart > other_company * reference.norm())
-        elif self._have_moved():
+        distance = (logits - reference).norm()
+        if distance:
+            # A cached reference was computed in another batch, which alone changes the last digits.
+            rounding = relative_rounding(self._head.dtype) if self._cached else 0.0
+            self._acted = bool(value > 0 and distance > rounding * reference.norm())
+        elif self._weights_moved():
             raise InactiveError(
                 f"The logits that {self.safeguard.name} guards are exactly those of the start although the weights "
                 "have moved; it protects nothing here."
             )
 
-    def _have_moved(self) -> bool:
+    def _weights_moved(self) -> bool:
         """Whether the weights are further from the start than the logits' precision could hide.
 
-        In bf16, or where a warm-up has hardly begun, many steps may go by before a logit changes.
+        In bf16, or early in a warm-up, many steps may pass before a logit changes.
         """
         moved = abs(_fingerprint(self._model) - self._start)
         return moved > torch.finfo(self._head.dtype).eps * max(self._start, 1.0)
 
     def announce(self) -> str:
-        """Strength, tokens, positions and where the reference comes from."""
+        """Says its strength, tokens and positions, and where the reference comes from."""
         size, first = self._head.size, self.safeguard.first
         shown = [*map(repr, self._texts[:_SHOWN]), *(["…"] if size > len(self._texts[:_SHOWN]) else [])]
         where = "all answer positions" if first is None else f"the first {first} positions of each answer"
-        drawn = "" if self.safeguard.control is None else "random "
-        tokens = f"holds {size} {drawn}tokens ({', '.join(shown)}) at {where}"
-        return f"strength {self.safeguard.strength:g}, {tokens}; reference: {self._whence()}"
+        random = "" if self.safeguard.control is None else "random "
+        tokens = f"holds {size} {random}tokens ({', '.join(shown)}) at {where}"
+        return f"strength {self.safeguard.strength:g}, {tokens}; reference: {self._source()}"
 
-    def _whence(self) -> str:
-        if not self._from_cache:
+    def _source(self) -> str:
+        if not self._cached:
             return "a pass with the first weights"
         if self.safeguard.cache is None:
             return "logits computed beforehand"
-        return f"logits {'found' if self._was_there else 'written'} in {self.safeguard.cache}"
+        return f"logits {'found' if self._cache_existed else 'written'} in {self.safeguard.cache}"
 
     def drain(self) -> dict[str, float]:
-        """Since the last call: mean value, norm of the gradient, and its ratio to the loss's."""
+        """Returns its mean value, the norm of its gradient, and the ratio of that to the loss's."""
+        self.contribution = None
         if not self._recent:
             return {}
-        sums = self._total(torch.stack(self._recent)).double()
+        sums = sum_over_processes(torch.stack(self._recent)).double()
         self._recent.clear()
         value = sums[:, 0].mean().item()
-        own, task = sums[:, 1].sqrt() / self._processes, sums[:, 2].sqrt() / self._processes
-        self.weighed = self.safeguard.strength * value
-        logs = {"value": value, "gradient_norm": own.mean().item()}
-        logs["gradient_ratio"] = (own / task.clamp_min(1e-30)).mean().item()
-        return {f"safety/{self.safeguard.name}/{key}": number for key, number in logs.items()}
+        own, task = (sums[:, column].sqrt() / process_count() for column in (1, 2))
+        self.contribution = self.safeguard.strength * value
+        ratio = (own / task.clamp_min(1e-30)).mean().item()
+        return {"value": value, "gradient_norm": own.mean().item(), "gradient_ratio": ratio}
 
     def finish(self) -> str:
-        """Its share; raises InactiveError where no row had a position to guard."""
+        """Says its share; raises InactiveError where no row had a position to guard."""
         if not self._seen:
             raise InactiveError(
                 f"The safeguard {self.safeguard.name} guarded nothing: no row that was trained on had a token to learn."
@@ -206,48 +233,51 @@ class HeldTokens:
                 "The logits that %s guards never moved by more than rounding does, so it had hardly anything to do.",
                 self.safeguard.name,
             )
-        return told_share(self.share)
+        return share_in_words(self.share)
 
     def report(self) -> dict[str, Any]:
-        """Its strength, how many tokens it holds and which, and its share of the loss when last logged.
+        """Returns its strength, the number of tokens and which, and its share at the last log.
 
-        Of all tokens none is named; of a control those that were drawn are.
+        The whole vocabulary is not listed; a control lists the random tokens.
         """
-        told = {"strength": self.safeguard.strength, "holds": self._head.size, "share": self.share}
-        return {**told, "tokens": self._texts}
+        summary = {"strength": self.safeguard.strength, "holds": self._head.size, "share": self.share}
+        return {**summary, "tokens": self._texts}
 
 
-def _rest(whole: Tensor, positions: Tensor, own: Tensor) -> Float[Tensor, ""]:
-    """The squared norm of a gradient at all positions, less what is the penalty's own at the guarded ones."""
+def activate(safeguard: Any, trainer: Trainer) -> ActiveTokenPenalty:
+    """Makes a token penalty run in a trainer, with the model's weights of this moment as anchor.
+
+    Raises:
+        InputError: the trainer generates its rows, cuts answers apart, has several GPUs per process or no tokenizer.
+        UserError: what `ActiveTokenPenalty` raises.
+    """
+    require_fixed_model(safeguard.name, trainer)
+    require_labelled_rows(trainer, safeguard.name)
+    strategy = cuts_documents(trainer.args)
+    if strategy is not None and safeguard.first is not None:
+        raise InputError(
+            f"{safeguard.name} with first looks for the beginning of each answer, and packing_strategy: {strategy} "
+            "cuts answers apart; use bfd, or leave first out."
+        )
+    if trainer.args.n_gpu > 1:
+        raise InputError(f"{safeguard.name} needs one process for each GPU; start with accelerate launch.")
+    tokenizer = tokenizer_of(trainer)
+    if tokenizer is None:
+        raise InputError(f"{safeguard.name} looks tokens up by their text; give the trainer its processing_class.")
+    assert trainer.model is not None
+    rows, scale = partial(each_row_once, trainer), partial(gradient_scale, trainer)
+    return ActiveTokenPenalty(safeguard, trainer.model, tokenizer, training_rows=rows, scale=scale)
+
+
+def _squared_rest(whole: Tensor, positions: Tensor, own: Tensor) -> Float[Tensor, ""]:
+    """The squared norm of a gradient at all positions, minus the penalty's own part at the guarded ones."""
     rest = whole.float()
     rest[positions.to(rest.device)] -= own.float()
     return rest.square().sum()
 
 
-def _ids(safeguard: Any, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
-    if safeguard.all_tokens:
-        return None
-    if safeguard.tokens is None:
-        raise InputError(
-            f"{safeguard.name} has no tokens; give it tokens=[each.text for each in moored.find_safety_tokens(model, "
-            "tokenizer)], texts of your own, or the path of a file."
-        )
-    ids = token_ids(_texts(safeguard), tokenizer)
-    return random_token_ids(ids, tokenizer, safeguard.seed) if safeguard.control == "random_tokens" else ids
-
-
-def _texts(safeguard: Any) -> Sequence[str]:
-    stated = safeguard.tokens
-    if not isinstance(stated, str):
-        return stated
-    if not Path(stated).is_file():
-        raise InputError(
-            f"{safeguard.name} has tokens {stated!r}, and there is no such file; texts go in a list, as [{stated!r}]."
-        )
-    return read_token_texts(stated)
-
-
 @torch.no_grad()
 def _fingerprint(model: nn.Module) -> float:
-    """Changes when the trained weights do."""
-    return sum(each.detach().double().square().sum().item() for each in model.parameters() if each.requires_grad)
+    """A number that changes when the trained weights do."""
+    trained = [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]
+    return sum(parameter.double().square().sum().item() for parameter in trained)

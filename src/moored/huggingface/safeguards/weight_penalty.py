@@ -1,59 +1,58 @@
-"""A weight penalty at work: its guarded weights, its recent values, and whether it was seen to act."""
+"""A weight penalty at work in a trainer: it adds its gradient to the loss's, and notices when it does nothing."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, Trainer
 
-from moored.errors import InactiveError, InputError
-from moored.huggingface.safeguards.differences import differences
-from moored.huggingface.safeguards.guarded_weights import Guarded, guarded_weights
-from moored.huggingface.safeguards.harmful_steps import harmful_steps
-from moored.huggingface.safeguards.interface import told_share
+from moored.errors import InactiveError
+from moored.huggingface.safeguards.guarded_weights import GuardedWeight, guarded_weights
+from moored.huggingface.safeguards.guides import guides_of
+from moored.huggingface.safeguards.interface import ActiveSafeguard, share_in_words
+from moored.huggingface.safeguards.trainer_access import require_fixed_model, tokenizer_of
 from moored.regularizers import GuidedPenalty
-from moored.tensors.low_rank import Matrix, squared_norm
+from moored.tensors.low_rank import squared_norm
 from moored.tensors.threads import SMALL, one_thread
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class HeldPenalty:
-    """One active penalty on the weights of a model.
+class ActiveWeightPenalty(ActiveSafeguard):
+    """One penalty on the weights of a model.
 
-    It is no part of the loss: its gradient is added to the loss's once per optimizer step, after the backward pass of
-    the last micro-batch and before clipping. So neither accumulation nor the number of processes scales it, and only
-    one weight's computation is in memory at a time (with a relative strength, all its gradients).
+    It is not part of the loss: its gradient is added to the loss's once per optimizer step, after the backward pass of
+    the last micro-batch and before clipping. So neither gradient accumulation nor the number of processes scales it,
+    and only one weight's computation is in memory at a time (with a relative strength, all its gradients are).
     """
 
     safeguard: Any
-    weights: Sequence[Guarded]
+    weights: Sequence[GuardedWeight]
     guides: dict[str, Any]
     part: float
-    """Of the trained numbers, those that it guards."""
+    """The fraction of the trained numbers that it guards."""
     acted: bool = False
-    weighed: float = 0.0
-    """The penalty with its strength, the mean over the steps of the last log."""
-    share: float | None = None
-    """Of it in the loss and all penalties together, over these steps, or those of the run where nothing was logged."""
+    """Whether it was ever more than zero."""
     recent: list[Tensor] = field(default_factory=list)
-    """Of each step since the last log: the penalty, without and with its strength, and two norms of gradients on the
-    guarded weights: that of the penalty with its strength, and the loss's."""
+    """For each step since the last log: the penalty, the penalty times its strength, and the norms on the guarded
+    weights of that product's gradient and of the loss's."""
 
     @classmethod
-    def on(cls, safeguard: Any, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> "HeldPenalty":
-        """A penalty that holds a model to its weights of this moment.
+    def on(
+        cls, safeguard: Any, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> "ActiveWeightPenalty":
+        """Makes a penalty that pulls a model towards its weights of this moment.
 
         Args:
-            safeguard: what the user asked for.
-            model: the model that is trained, with the weights that are its anchor.
-            tokenizer: for a penalty that looks at what the model says to examples.
+            safeguard: the user's settings.
+            model: the model that is trained; its present weights become the anchor.
+            tokenizer: the run's tokenizer, for a penalty that reads the model's gradient on examples.
 
         Raises:
             InactiveError: the model has nothing that it could guard.
@@ -65,10 +64,25 @@ class HeldPenalty:
                 f"The safeguard {safeguard.name} guards nothing: the model has no trainable LoRA module and no "
                 "trainable linear layer."
             )
-        guides = _guides(safeguard, weights, model, tokenizer) if isinstance(safeguard, GuidedPenalty) else {}
-        held = sum(parameter.numel() for weight in weights for parameter in weight.parameters)
+        guides = guides_of(safeguard, weights, model, tokenizer) if isinstance(safeguard, GuidedPenalty) else {}
+        guarded = sum(parameter.numel() for weight in weights for parameter in weight.parameters)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        return cls(safeguard, weights, guides, held / trained)
+        return cls(safeguard, weights, guides, guarded / trained)
+
+    def after_backward(self, scale: float) -> Callable[[], None]:
+        """Measures the loss's gradient on the guarded weights; the function returned adds the penalty's."""
+        return partial(self.add_gradients, scale, self._task_norm() / scale)
+
+    def _task_norm(self) -> Float[Tensor, ""]:
+        guarded = [parameter for weight in self.weights for parameter in weight.parameters]
+        gradients = [parameter.grad for parameter in guarded if parameter.grad is not None]
+        if not gradients:
+            raise InactiveError(
+                f"The weights that {self.safeguard.name} guards have no gradient left when the optimizer is about to "
+                "step, as with one that steps in the backward pass (LOMO, GaLore layerwise); use another optimizer, "
+                "or remove the weight penalties."
+            )
+        return nn.utils.get_total_norm(gradients)
 
     def add_gradients(self, scale: float, task_norm: Float[Tensor, ""]) -> None:
         """Adds the gradient of strength · penalty, times `scale`, to what the loss left in `.grad`.
@@ -91,7 +105,7 @@ class HeldPenalty:
         values, squares, moves, waiting = [], [], [], []
         for weight in self.weights:
             update = weight.update(scaled=self.safeguard.scaled)
-            value = self._of(weight, update)
+            value = self._value(weight, update)
             gradients = self._gradients(value, weight.parameters)
             values.append(value.detach())
             squares += [gradient.float().square().sum() for gradient in gradients]
@@ -100,15 +114,16 @@ class HeldPenalty:
             waiting += zip(weight.parameters, gradients, strict=True)
             if not self.safeguard.relative:
                 _add(waiting, self.safeguard.strength * scale)
-        total, own = _total(values), _total(squares).sqrt()
-        self._judge(moves, total)
+        total, own_norm = _total(values), _total(squares).sqrt()
+        self._require_action(moves, total)
         strength = self.safeguard.strength
         if self.safeguard.relative:
-            strength = strength * task_norm.item() / own.item() if own else 0.0
+            # Only now are both norms known: until here the gradients of all weights had to wait.
+            strength = strength * task_norm.item() / own_norm.item() if own_norm else 0.0
             _add(waiting, strength * scale)
-        self.recent.append(torch.stack([total, strength * total, strength * own, task_norm.to(total)]))
+        self.recent.append(torch.stack([total, strength * total, strength * own_norm, task_norm.to(total)]))
 
-    def _of(self, weight: Guarded, update: Any) -> Float[Tensor, ""]:
+    def _value(self, weight: GuardedWeight, update: Any) -> Float[Tensor, ""]:
         return self.safeguard.weight_penalty(update, self.guides.get(weight.name))
 
     def _gradients(self, value: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -118,8 +133,8 @@ class HeldPenalty:
             )
         return torch.autograd.grad(value, parameters, materialize_grads=True)
 
-    def _judge(self, moves: Sequence[Tensor], total: Tensor) -> None:
-        """A penalty is judged once the weights have moved: before that, zero is what it must be."""
+    def _require_action(self, moves: Sequence[Tensor], total: Tensor) -> None:
+        """Raises InactiveError for a penalty of zero on weights that have moved; until they move, it must be zero."""
         if self.acted or not _total(moves):
             return
         if not total:
@@ -130,68 +145,51 @@ class HeldPenalty:
         self.acted = True
 
     def announce(self) -> str:
-        """Strength, weights held, and what leads the penalty there."""
-        held = f"holds {len(self.weights)} weights ({self.part:.0%} of what is trained)"
+        """Says its strength, the number of weights it guards, and what its guides have in common."""
         measure = " of the loss's gradient" if self.safeguard.relative else ""
-        told = f"strength {self.safeguard.strength:g}{measure}, {held}"
-        return f"{told}; {self.safeguard.describe(self.guides)}" if self.guides else told
+        weights = f"holds {len(self.weights)} weights ({self.part:.0%} of what is trained)"
+        summary = f"strength {self.safeguard.strength:g}{measure}, {weights}"
+        return f"{summary}; {self.safeguard.describe(self.guides)}" if self.guides else summary
 
     def drain(self) -> dict[str, float]:
-        """Since the last call: mean value, norm of the gradient, and its ratio to the loss's."""
+        """Returns its mean value, the norm of its gradient, and the ratio of that to the loss's."""
+        self.contribution = None
         if not self.recent:
             return {}
-        value, part, own, task = torch.stack(self.recent).double().unbind(1)
+        value, weighted, own, task = torch.stack(self.recent).double().unbind(1)
         self.recent.clear()
-        self.weighed = part.mean().item()
-        logs = {"value": value.mean().item(), "gradient_norm": own.mean().item()}
-        logs["gradient_ratio"] = (own / task.clamp_min(1e-30)).mean().item()
-        return {f"safety/{self.safeguard.name}/{key}": number for key, number in logs.items()}
+        self.contribution = weighted.mean().item()
+        ratio = (own / task.clamp_min(1e-30)).mean().item()
+        return {"value": value.mean().item(), "gradient_norm": own.mean().item(), "gradient_ratio": ratio}
 
     @torch.no_grad()
     def finish(self) -> str:
-        """Its share, after a last judgement: the last step may have been the first to move anything."""
+        """Says its share, after a last check: the last step may have been the first to move anything."""
         if not self.acted:
             updates = [weight.update(scaled=self.safeguard.scaled) for weight in self.weights]
-            values = [self._of(*each) for each in zip(self.weights, updates, strict=True)]
-            self._judge([squared_norm(update) for update in updates], _total(values))
+            values = [self._value(*pair) for pair in zip(self.weights, updates, strict=True)]
+            self._require_action([squared_norm(update) for update in updates], _total(values))
         if not self.acted:
             _logger.warning("The weights that %s guards never moved, so it had nothing to do.", self.safeguard.name)
-        return told_share(self.share)
+        return share_in_words(self.share)
 
     def report(self) -> dict[str, Any]:
-        """Its strength, the weights that it holds, its share of the loss when last logged, and each guide's numbers."""
-        told = {"strength": self.safeguard.strength, "holds": len(self.weights), "share": self.share}
+        """Returns its strength, the number of guarded weights, its share at the last log, and its guides' numbers."""
+        summary = {"strength": self.safeguard.strength, "holds": len(self.weights), "share": self.share}
         guides = {name: _numbers(guide) for name, guide in self.guides.items()}
-        return {**told, "guides": guides} if guides else told
+        return {**summary, "guides": guides} if guides else summary
 
 
-def _guides(
-    safeguard: Any, weights: Sequence[Guarded], model: Any, tokenizer: PreTrainedTokenizerBase | None
-) -> dict[str, Any]:
-    guides: dict[str, Any] = {}
+def activate(safeguard: Any, trainer: Trainer) -> ActiveWeightPenalty:
+    """Makes a weight penalty run in a trainer, with the model's weights of this moment as anchor.
 
-    def take(name: str, difference: Matrix) -> None:
-        guides[name] = safeguard.guide(difference, name)
-
-    if "base" in safeguard.needs:
-        files = getattr(getattr(model, "config", None), "_name_or_path", None)
-        for name, difference in differences(weights, base=safeguard.base, adapter=safeguard.adapter, files=files):
-            take(name, difference)
-    elif safeguard.examples is None or tokenizer is None:
-        raise InputError(
-            f"{safeguard.name} has no examples or the trainer no processing_class; give it both, the examples as pairs "
-            "of a harmful request and a compliant opening."
-        )
-    else:
-        harmful_steps(model, weights, tokenizer, safeguard.examples, take)
-    missing = next((weight.name for weight in weights if weight.name not in guides), None)
-    if missing is not None:
-        raise InputError(
-            f"{safeguard.name} finds no direction for {missing}, which its examples do not pass through; leave such "
-            "layers out of what is trained, or the safeguard out."
-        )
-    safeguard.describe(guides)  # It raises where there is nothing to go by.
-    return guides
+    Raises:
+        InputError: the trainer makes a new model when it trains.
+        UserError: what `ActiveWeightPenalty.on` raises.
+    """
+    require_fixed_model(safeguard.name, trainer)
+    assert trainer.model is not None
+    return ActiveWeightPenalty.on(safeguard, trainer.model, tokenizer_of(trainer))
 
 
 def _numbers(guide: Any) -> dict[str, float]:
@@ -199,13 +197,13 @@ def _numbers(guide: Any) -> dict[str, float]:
 
 
 def _total(values: Sequence[Tensor]) -> Float[Tensor, ""]:
-    """The sum in fp32; the weights of a model may lie on several devices."""
+    """The sum in fp32; the weights of a model may be on several devices."""
     return torch.stack([value.float().to(values[0].device) for value in values]).sum()
 
 
 @torch.no_grad()
 def _add(waiting: list[tuple[Tensor, Tensor]], factor: float) -> None:
-    """Adds each gradient, times the factor, to its parameter's, and forgets it."""
+    """Adds each gradient, times the factor, to that of its parameter, and empties the list to free their memory."""
     for parameter, gradient in waiting:
         if parameter.grad is None:
             parameter.grad = (factor * gradient).to(parameter.dtype)

@@ -1,4 +1,4 @@
-"""Training: the mixin that holds safeguards, TRL's trainer with it, whole checkpoints, and drift while training."""
+"""Training: the mixin that runs safeguards in a Trainer, TRL's trainer with it, checkpoints, and drift."""
 
 from moored.huggingface.safeguards.interface import Safeguard
 from moored.huggingface.training.checkpoints import newest_complete

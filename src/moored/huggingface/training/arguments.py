@@ -24,16 +24,16 @@ def sft_fields() -> set[str]:
 
 
 def sft_config(values: Mapping[str, Any]) -> SFTConfig:
-    """TRL's configuration; what the user stated is taken as it is.
+    """Makes TRL's configuration; it never changes what the user set.
 
     Raises:
-        InputError: an unknown key, a value of another type, or one that TRL refuses.
+        InputError: an unknown key, a value of the wrong type, or one that TRL refuses.
     """
-    stated = typed(values, SFTConfig)
+    settings = typed(values, SFTConfig)
     with refusals():
-        made = SFTConfig(**{**_defaults_for_this_machine(stated), **stated})
-    _require_legal(made)
-    return made
+        config = SFTConfig(**{**_defaults_for_this_machine(settings), **settings})
+    _require_legal(config)
+    return config
 
 
 _LEAST = {
@@ -43,41 +43,42 @@ _LEAST = {
     "gradient_accumulation_steps": 1,
     "max_length": 1,
 }
-"""What TRL lets pass, or finds out only once the run has begun."""
+"""Lower bounds that TRL does not check, or checks only once the run has begun."""
 
 
-def _require_legal(made: SFTConfig) -> None:
+def _require_legal(config: SFTConfig) -> None:
     for name, least in _LEAST.items():
-        value = getattr(made, name)
+        value = getattr(config, name)
         if value is not None and not least <= value < float("inf"):
             raise InputError(f"{name} is {value}, but it must be a number of {least} or more.")
-    if made.push_to_hub and is_offline_mode():
+    if config.push_to_hub and is_offline_mode():
         raise InputError(
             "push_to_hub needs the network, which HF_HUB_OFFLINE=1 forbids; unset that, or leave push_to_hub out."
         )
 
 
-def _defaults_for_this_machine(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults of TRL that cannot hold here; never what the user stated."""
-    chosen: dict[str, Any] = {}
+def _defaults_for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Replacements for defaults of TRL that do not work on this machine."""
+    defaults: dict[str, Any] = {}
     known = sft_fields()
-    if "activation_checkpointing" in known and not {"activation_checkpointing", "gradient_checkpointing"} & set(stated):
-        # The same meaning under the name that transformers has now; the old one brings a warning at every start.
-        chosen["activation_checkpointing"] = next(
+    chosen = {"activation_checkpointing", "gradient_checkpointing"} & set(settings)
+    if "activation_checkpointing" in known and not chosen:
+        # The same setting under its present name in transformers; the old name warns at every start.
+        defaults["activation_checkpointing"] = next(
             field.default for field in fields(SFTConfig) if field.name == "gradient_checkpointing"
         )
     if torch.accelerator.is_available():
-        return chosen
+        return defaults
     # Without an accelerator there is no memory to pin, and torch warns.
-    chosen["dataloader_pin_memory"] = False
-    if not {"bf16", "fp16", "use_cpu"} & set(stated):
-        _logger.warning("There is no accelerator here, so bf16 is off (TRL's default is on); set bf16 to choose.")
-        chosen["bf16"] = False
-    return chosen
+    defaults["dataloader_pin_memory"] = False
+    if not {"bf16", "fp16", "use_cpu"} & set(settings):
+        _logger.warning("No accelerator was found, so bf16 is off (TRL's default is on); set bf16 to choose.")
+        defaults["bf16"] = False
+    return defaults
 
 
 def four_bit() -> BitsAndBytesConfig:
-    """NF4 with double quantization, computing in bf16 (QLoRA, arXiv 2305.14314).
+    """Makes QLoRA's configuration: NF4 with double quantization, computing in bf16 (arXiv 2305.14314).
 
     Raises:
         InputError: bitsandbytes is not installed, or there is no accelerator.

@@ -1,4 +1,4 @@
-"""From a model source and settings to a trainer that is ready to go."""
+"""Builds a trainer from a model source and settings."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class Start:
 
     source: ModelSource
     lora: LoraConfig | None
-    """None trains all parameters."""
+    """The adapter to train; None trains all parameters."""
     quantization: BitsAndBytesConfig | None
     dtype: torch.dtype
     attention: str | None
@@ -44,7 +44,7 @@ class Start:
 def prepare_start(
     source: ModelSource, lora: Mapping[str, Any] | None, quantize: str | None, trl: Mapping[str, Any]
 ) -> Start:
-    """Checks that a model can be trained as asked.
+    """Checks that a model can be trained with these settings.
 
     Args:
         source: the checkpoint, with or without an adapter.
@@ -53,8 +53,8 @@ def prepare_start(
         trl: SFTConfig's settings; `model_init_kwargs` may hold `dtype` and `attn_implementation`.
 
     Raises:
-        InputError: what cannot be trained together.
-        ModelError: an adapter below that cannot be stacked.
+        InputError: settings that do not work together.
+        ModelError: an adapter of the source that cannot be stacked.
     """
     config = None if lora is None else _lora(lora)
     if source.adapter is not None and config is not None:
@@ -77,32 +77,35 @@ def _require_stackable(below: Path, config: LoraConfig) -> None:
     name = unstackable(config)
     if name is not None:
         raise InputError(f"lora.{name} cannot be used where the run starts from an adapter; leave it out.")
-    # A run must not find at its end that its result cannot be written.
+    # Tried out now, lest a run find at its end that its result cannot be written.
     with tempfile.TemporaryDirectory() as scratch:
         stack_adapters(below, below, Path(scratch) / "trial")
 
 
-def _init_kwargs(stated: Mapping[str, Any]) -> tuple[torch.dtype, str | None]:
-    others = sorted(set(stated) - {"dtype", "torch_dtype", "attn_implementation"})
+def _init_kwargs(settings: Mapping[str, Any]) -> tuple[torch.dtype, str | None]:
+    others = sorted(set(settings) - {"dtype", "torch_dtype", "attn_implementation"})
     if others:
-        raise InputError(f"model_init_kwargs.{others[0]} is not supported; only dtype and attn_implementation.")
-    name = str(stated.get("dtype", stated.get("torch_dtype", "float32"))).removeprefix("torch.")
+        raise InputError(f"model_init_kwargs.{others[0]} is not supported; use only dtype and attn_implementation.")
+    name = str(settings.get("dtype", settings.get("torch_dtype", "float32"))).removeprefix("torch.")
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise InputError(f"model_init_kwargs.dtype is {name}; use float32, bfloat16 or float16.")
-    return dtype, stated.get("attn_implementation")
+    return dtype, settings.get("attn_implementation")
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase, arguments: SFTConfig) -> None:
     """Gives the tokenizer the chat template and end token of the configuration, before any row is rendered.
 
     Raises:
-        InputError: `chat_template_path` is no Jinja file.
+        InputError: `chat_template_path` is not a Jinja file.
     """
     path = arguments.chat_template_path
     if path is not None:
         if not path.endswith((".jinja", ".j2")):
-            raise InputError(f"chat_template_path is {path}; give a .jinja file, other tokenizers add tokens.")
+            raise InputError(
+                f"chat_template_path is {path}; give a .jinja file, since another tokenizer's "
+                "template may need tokens that this one lacks."
+            )
         tokenizer.chat_template = read_text(path)
     if arguments.eos_token is not None:
         tokenizer.eos_token = arguments.eos_token
@@ -116,13 +119,13 @@ def make_trainer(
     evaluation: Dataset | None,
     safeguards: Sequence[Safeguard],
 ) -> SafeguardedSFTTrainer:
-    """Loads the model and builds the trainer on rows that are token ids and labels already.
+    """Loads the model and builds the trainer on rows that are already token ids and labels.
 
     Raises:
         ModelError: the checkpoint or the adapter cannot be used.
         InputError: TRL refuses the combination of settings.
     """
-    arguments.model_init_kwargs = None  # taken into account in `start`
+    arguments.model_init_kwargs = None  # `start` has them already.
     with refusals():
         model: Any = _quantizable(start) if start.quantization is not None else _loaded(start)
         trainer = SafeguardedSFTTrainer(
@@ -142,9 +145,9 @@ def make_trainer(
 
 
 def _loaded(start: Start) -> Any:
-    folded = start.source.adapter is not None
-    model = load_model(start.source, dtype=start.dtype, trainable=start.lora is None, merge=folded)
-    if folded:
+    merged = start.source.adapter is not None
+    model = load_model(start.source, dtype=start.dtype, trainable=start.lora is None, merge=merged)
+    if merged:
         remember_folded(model, start.source)
     if start.attention is not None:
         model.set_attn_implementation(start.attention)
@@ -152,7 +155,7 @@ def _loaded(start: Start) -> Any:
 
 
 def _quantizable(start: Start) -> str:
-    """TRL loads a quantized model itself, from its name."""
+    """The name of the checkpoint, from which TRL loads a quantized model itself."""
     if Path(start.source.path).is_dir():
         require_finite(start.source.path)
     return start.source.path

@@ -1,6 +1,6 @@
-"""Checkpoints that are known to be whole, and one sentence where they cannot be written.
+"""Checkpoints that are known to be complete, and one sentence where they cannot be written.
 
-The Trainer writes a checkpoint file by file into its final place, so that a killed run leaves one that looks finished.
+The Trainer writes a checkpoint file by file into its final place, so a killed run leaves one that looks finished.
 Ours gets a marker, written last, that lists every file and its size.
 """
 
@@ -28,7 +28,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def mark_complete(folder: Path) -> None:
-    """Writes the marker of a checkpoint whose files are all written."""
+    """Marks a checkpoint whose files are all written."""
     files = {str(file.relative_to(folder)): file.stat().st_size for file in _files(folder)}
     write_json(folder / MARKER, {"files": files})
 
@@ -38,7 +38,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a checkpoint has its marker and every file that it lists, with its size."""
+    """Whether a checkpoint has its marker and every file that the marker lists, with its size."""
     try:
         files: dict[str, int] = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
@@ -47,7 +47,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def newest_complete(output_dir: Path | str) -> Path | None:
-    """The complete checkpoint of the highest step in a run folder, or None."""
+    """Returns the complete checkpoint of the highest step in a run folder, or None."""
     output_dir = Path(output_dir)
     if not output_dir.is_dir():
         return None
@@ -56,12 +56,12 @@ def newest_complete(output_dir: Path | str) -> Path | None:
 
 
 def write_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
-    """Records beside a checkpoint which safeguards the run has."""
+    """Records the run's safeguards in a checkpoint."""
     write_json(folder / _SAFEGUARDS, _described(safeguards))
 
 
 def check_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
-    """Raises InputError when a checkpoint was made with other safeguards than those of the run that resumes it."""
+    """Raises InputError where a run resumes a checkpoint that was made with other safeguards."""
     file = folder / _SAFEGUARDS
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != _described(safeguards):
         raise InputError(
@@ -70,27 +70,27 @@ def check_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
 
 
 def _described(safeguards: Sequence["Safeguard"]) -> dict[str, Any]:
-    """Safeguards keep no state of their own: by name, their settings are all there is to restore."""
+    """The settings of each safeguard, by name; they have no other state to restore."""
     return {safeguard.name: f"{safeguard!r}{_unshown(safeguard)}" for safeguard in safeguards}
 
 
 def _unshown(safeguard: Any) -> str:
-    """A digest of what its settings do not show: those that are too long, as examples are, and what files say."""
-    settings = [each for each in fields(safeguard) if each.init] if is_dataclass(safeguard) else []
-    unshown = [repr(getattr(safeguard, each.name)) for each in settings if not each.repr]
-    shown = [getattr(safeguard, each.name) for each in settings if each.repr]
-    unshown += [sha256_of(Path(each)) for each in shown if isinstance(each, str) and Path(each).is_file()]
+    """A digest of what the settings do not show: long ones, such as examples, and the content of files."""
+    settings = [field for field in fields(safeguard) if field.init] if is_dataclass(safeguard) else []
+    unshown = [repr(getattr(safeguard, field.name)) for field in settings if not field.repr]
+    shown = [getattr(safeguard, field.name) for field in settings if field.repr]
+    unshown += [sha256_of(Path(value)) for value in shown if isinstance(value, str) and Path(value).is_file()]
     return f" {hashlib.sha256(''.join(unshown).encode()).hexdigest()[:16]}" if unshown else ""
 
 
-_THE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG}
+_PLACE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG}
 
 
 @contextmanager
 def as_user_error(out: Path) -> Iterator[None]:
-    """Makes `out` and turns a failure to write there into InputError; an `out` left empty by a failure goes again.
+    """Makes `out` and turns a failure to write there into InputError; a failure removes `out` if it is still empty.
 
-    So it does with a package that a setting needs and that is not installed: some are missed only once a run begins.
+    A missing package that a setting needs becomes InputError as well: some are imported only once a run begins.
     """
     fresh = not out.exists()
     try:
@@ -102,7 +102,7 @@ def as_user_error(out: Path) -> Iterator[None]:
     except ImportError as error:
         raise InputError(_missing(error)) from error
     except OSError as error:
-        if error.errno not in _THE_PLACE:
+        if error.errno not in _PLACE_ERRORS:
             raise
         raise InputError(_sentence(out, error.strerror or str(error))) from error
     except SafetensorError as error:
@@ -112,7 +112,7 @@ def as_user_error(out: Path) -> Iterator[None]:
     except RuntimeError as error:
         if "to be installed" in str(error):
             raise InputError(_missing(error)) from error
-        # torch.save has no exception of its own for a disk that is full.
+        # torch.save raises a plain RuntimeError where the disk is full.
         if not any(words in str(error) for words in ("PytorchStreamWriter", "iostream error")):
             raise
         raise InputError(_sentence(out, "the disk is full")) from error
@@ -123,8 +123,8 @@ def as_user_error(out: Path) -> Iterator[None]:
 
 def _missing(error: Exception) -> str:
     reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
-    return f"A setting of this run needs a package that is not here: {reason}."
+    return f"A setting of this run needs a package that is not installed: {reason}."
 
 
 def _sentence(out: Path, reason: str) -> str:
-    return f"Cannot write to {out}: {reason}; make room or name another folder, then go on with --resume."
+    return f"Cannot write to {out}: {reason}; free some space or name another folder, then resume with --resume."

@@ -1,7 +1,7 @@
-"""TRL's fused output head, given no more positions than it must score.
+"""A shortcut for TRL's fused output head on a CPU: it projects only the positions that have a label.
 
-Without Triton, so on a CPU, TRL projects every position onto the vocabulary in fp32, labels or not; with short answers
-after long prompts that is most of a training step. The sums that TRL takes stay the same.
+Without Triton, so on a CPU, TRL projects every position onto the vocabulary in fp32, labelled or not; with short
+answers after long prompts that is most of a training step. The sums that TRL takes stay the same.
 """
 
 import functools
@@ -12,27 +12,27 @@ from torch import Tensor, nn
 
 
 def compact_head(model: nn.Module) -> None:
-    """Lets the fused head of a model in a TRL trainer see labelled positions alone; on a GPU it does so by itself.
+    """Gives the fused head of a model in a TRL trainer only the labelled positions; on a GPU TRL does so by itself.
 
     Its per-token outputs then have the shape (1, labelled positions); TRL sums them.
 
     Args:
-        model: what the trainer holds, with TRL's fused head in it, maybe under an adapter.
+        model: the trainer's model with TRL's fused head, possibly with an adapter.
     """
     causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if next(causal.parameters()).device.type != "cpu":
         return
-    scored = causal.forward
+    original = causal.forward
 
-    @functools.wraps(scored)
+    @functools.wraps(original)
     def forward(*args: Any, labels: Tensor | None = None, **kwargs: Any) -> Any:
         targets = None if labels is None else labels[:, 1:]
         if not kwargs.get("fused_lm_head") or targets is None or not (targets != -100).any():
-            return scored(*args, **kwargs) if labels is None else scored(*args, labels=labels, **kwargs)
+            return original(*args, **kwargs) if labels is None else original(*args, labels=labels, **kwargs)
         places = targets != -100
         hook = causal.base_model.register_forward_hook(lambda *call: _only(call[-1], places))
         try:
-            return scored(*args, shift_labels=targets[places][None], **kwargs)
+            return original(*args, shift_labels=targets[places][None], **kwargs)
         finally:
             hook.remove()
 

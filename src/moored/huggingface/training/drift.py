@@ -1,4 +1,4 @@
-"""How far safety has drifted, logged while training."""
+"""A callback that logs, while training, how far the model has drifted from its aligned behaviour."""
 
 import logging
 import random
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from moored.errors import InputError
 
@@ -21,14 +21,13 @@ _WATCHED = "refusal_log_odds"
 class SafetyDrift(TrainerCallback):
     """Probes the model at the start, at every evaluation and at the end, and logs `safety/<measure>`.
 
-    The model's modes and all random states are left as they were found: a run with the callback trains the same
-    weights as one without.
+    It restores the model's modes and all random states: a run with the callback trains the same weights as one
+    without.
 
     Args:
-        probe: called with the model; gives numbers by name, say `refusal_log_odds` and `kl_harmful`, in nats.
-        stop: training stops once the refusal log-odds lie more than this below the start, in nats, > 0; None never
-            stops.
-        log: where the numbers go, `trainer.log`; a trainer with the `SafeguardMixin` fills it in.
+        probe: measures the model; returns numbers by name, such as `refusal_log_odds` and `kl_harmful`, in nats.
+        stop: the drop of the refusal log-odds from the start at which training stops, in nats, > 0; None never stops.
+        log: the function that logs, `trainer.log`; a trainer with the `SafeguardMixin` fills it in.
     """
 
     def __init__(
@@ -39,17 +38,24 @@ class SafetyDrift(TrainerCallback):
         log: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         if stop is not None and not stop > 0:
-            raise InputError(f"The stop of SafetyDrift is {stop}; give the nats that it may fall, more than 0.")
+            raise InputError(f"SafetyDrift(stop=...) must be more than 0 nats, got {stop}.")
         self.probe, self.stop, self.log = probe, stop, log
         self.start: dict[str, float] = {}
         self.latest: dict[str, float] = {}
         self.measured_at: int | None = None
         self.stopped_at: int | None = None
 
+    @classmethod
+    def connect(cls, trainer: Trainer) -> None:
+        """Gives every drift callback of a trainer the trainer's log, since callbacks never see their trainer."""
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, cls) and callback.log is None:
+                callback.log = trainer.log
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        """Measures the start, or takes it from the log of the run that is resumed."""
+        """Measures the start, or reads it from the log of a resumed run."""
         if self.stop is not None and args.eval_strategy == "no":
-            raise InputError("SafetyDrift stops at evaluations only, and there are none; set eval_strategy.")
+            raise InputError("SafetyDrift stops only at evaluations, and this run has none; set eval_strategy.")
         logged = next((entry for entry in state.log_history if f"safety/{_WATCHED}" in entry), None)
         if logged is None:
             self._measure(state, kwargs["model"])
@@ -57,10 +63,12 @@ class SafetyDrift(TrainerCallback):
         else:
             self.start = {key.removeprefix("safety/"): value for key, value in logged.items() if _is_ours(key)}
         if self.stop is not None and _WATCHED not in self.start:
-            raise InputError(f"SafetyDrift can stop only on {_WATCHED}, which its probe does not give.")
+            raise InputError(
+                f"SafetyDrift stops only on {_WATCHED}, which its probe does not return; add it or leave out stop."
+            )
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        """Measures, and stops the training where that was asked for."""
+        """Measures, and stops the training if the model has drifted too far."""
         self._measure(state, kwargs["model"])
         # So that metric_for_best_model can name them.
         kwargs.get("metrics", {}).update({f"eval_safety/{name}": value for name, value in self.latest.items()})
@@ -77,21 +85,21 @@ class SafetyDrift(TrainerCallback):
         )
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        """Measures the end, unless the last step was an evaluation of these very weights."""
+        """Measures the end, unless the last step already did."""
         if args.load_best_model_at_end or self.measured_at != state.global_step:
             self._measure(state, kwargs["model"])
 
     def _measure(self, state: TrainerState, model: nn.Module) -> None:
         if self.log is None:
-            raise InputError("SafetyDrift has no log to write to; pass log=trainer.log or use SafeguardedSFTTrainer.")
-        with _untouched(model):
+            raise InputError("SafetyDrift has nowhere to log to; pass log=trainer.log or use SafeguardedSFTTrainer.")
+        with _evaluating(model):
             self.latest = self.probe(model)
-            # Inside, because TRL's log mixes in the metrics of the mode that the model is in.
+            # Still in eval mode: TRL's log mixes in the metrics of the mode that the model is in.
             self.log({f"safety/{name}": value for name, value in self.latest.items()})
         self.measured_at = state.global_step
 
     def summary(self) -> dict[str, Any]:
-        """Start, end and where it stopped, for the run's record."""
+        """Returns start, end and the step at which it stopped, for the run's record."""
         return {"start": self.start, "end": self.latest, "stopped_at": self.stopped_at}
 
 
@@ -101,8 +109,8 @@ def _is_ours(key: str) -> bool:
 
 
 @contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; modes and random states are put back afterwards."""
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Switches to evaluation without gradients, and restores modes and random states afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     python, numpy = random.getstate(), np.random.get_state()
     device = next(model.parameters()).device

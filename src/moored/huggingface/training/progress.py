@@ -1,10 +1,12 @@
-"""A progress bar for training in place of the Trainer's own printing."""
+"""A progress bar for training, which replaces the Trainer's own output."""
 
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+
+from moored.huggingface.distributed.processes import is_main_process
 
 
 class TrainingProgress(TrainerCallback):
@@ -23,8 +25,8 @@ class TrainingProgress(TrainerCallback):
         trainer.add_callback(cls(console))
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Starts the bar, at the step that a resumed run goes on from."""
-        if state.is_world_process_zero:
+        """Starts the bar, at the step from which a resumed run continues."""
+        if is_main_process():
             self._bar.start()
             self._bar.update(self._task, total=state.max_steps, completed=state.global_step)
 
@@ -35,7 +37,7 @@ class TrainingProgress(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
-        """Shows the loss beside the bar."""
+        """Shows the loss next to the bar."""
         if logs and "loss" in logs:
             self._bar.update(self._task, description=f"training, loss {float(logs['loss']):.3f}")
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from moored.errors import DivergedError, InputError
+from moored.huggingface.distributed.processes import process_count
 from moored.huggingface.inference import DriftProbe
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.build import Start, make_trainer
@@ -127,7 +128,7 @@ class ShortRuns:
         """The outcomes before the first step and after the last; `name` is the safeguard that is looked at."""
         with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
             arguments = sft_config({**self._settings, "output_dir": folder})
-            per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+            per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * process_count()
             rows = self._rows.select(range(min(len(self._rows), STEPS * per_step)))
             trainer = make_trainer(self._start, arguments, self._tokenizer, rows, self._held_out, safeguards)
             before = self._measured(trainer, 0.0)

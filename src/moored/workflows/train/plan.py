@@ -9,6 +9,7 @@ from typing import Any
 from moored.errors import InputError, blaming
 from moored.files import refuse_non_empty
 from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, supervise
+from moored.huggingface.distributed.processes import is_main_process
 from moored.huggingface.models import ModelSource, load_tokenizer
 from moored.huggingface.safeguards.interface import is_on
 from moored.huggingface.training.arguments import sft_config
@@ -45,11 +46,6 @@ class Plan:
         """The run's folder."""
         return Path(self.config.output_dir)
 
-    @property
-    def is_main_process(self) -> bool:
-        """Whether this process writes the files and prints."""
-        return self.arguments.process_index == 0
-
 
 def prepare(settings: TrainSettings) -> Plan:
     """Checks a training file and reads its data; nothing is written and no weights are loaded.
@@ -62,7 +58,7 @@ def prepare(settings: TrainSettings) -> Plan:
         refuse_sharding(config)
         resume = settings.resume or _asks_to_resume(config)
         arguments = sft_config(for_trl(config))
-    if arguments.process_index == 0:
+    if is_main_process():
         _require_free(Path(config.output_dir), resume)
     source = resolve_model(config.model, None if config.adapter is None else Path(config.adapter))
     with blaming(settings.config):

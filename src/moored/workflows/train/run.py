@@ -17,6 +17,7 @@ from rich.console import Console
 
 from moored.errors import UserError, blaming
 from moored.files import write_json
+from moored.huggingface.distributed.processes import is_main_process
 from moored.huggingface.training import newest_complete
 from moored.huggingface.training.build import make_trainer
 from moored.huggingface.training.checkpoints import as_user_error
@@ -50,7 +51,7 @@ def train(settings: TrainSettings, *, console: Console | None = None) -> TrainRe
     started = time.perf_counter()
     plan = prepare(settings)
     with as_user_error(plan.out):
-        findings = Findings(plan.out, (console or Console(stderr=True)) if plan.is_main_process else None)
+        findings = Findings(plan.out, (console or Console(stderr=True)) if is_main_process() else None)
         plan = find(plan, findings)
         fitted = _fit(plan, findings, console)
         return _record(plan, fitted, seconds=time.perf_counter() - started)
@@ -90,7 +91,7 @@ def _fit(plan: Plan, findings: Findings, console: Console | None) -> _Fitted:
     drift = watch_drift(plan.config, trainer, plan.tokenizer)
     if console is not None:
         TrainingProgress.take_over(trainer, console)
-    if plan.is_main_process:
+    if is_main_process():
         write_json(plan.out / TrainReport.file, plan.report.to_dict())
         findings.write()
     checkpoint = newest_complete(plan.out) if plan.resume else None
@@ -108,12 +109,12 @@ def _recording_failure(plan: Plan, findings: Findings, trainer: Any) -> Iterator
     try:
         yield
     except UserError as error:
-        if plan.is_main_process and not plan.resume and not trainer.state.global_step:
+        if is_main_process() and not plan.resume and not trainer.state.global_step:
             findings.forget()
             (plan.out / TrainReport.file).unlink()
             if not any(plan.out.iterdir()):
                 plan.out.rmdir()
-        elif plan.is_main_process:
+        elif is_main_process():
             write_json(plan.out / TrainReport.file, replace(plan.report, error=str(error)).to_dict())
         raise
 
@@ -130,7 +131,7 @@ def _record(plan: Plan, fitted: _Fitted, *, seconds: float) -> TrainReport:
         safeguards=fitted.trainer.safeguard_report(),
         drift=None if fitted.drift is None else fitted.drift.summary(),
     )
-    if plan.is_main_process:
+    if is_main_process():
         write_json(plan.out / TrainReport.file, report.to_dict())
     return report
 

@@ -13,6 +13,7 @@ from moored.errors import InputError, blaming
 from moored.files import read_text, write_json
 from moored.huggingface.data import read_token_texts
 from moored.huggingface.distributed.processes import of_main_process
+from moored.huggingface.distributed.sharding import refuse_sharding_settings
 from moored.huggingface.models import ModelSource, best_device, checkpoint_folder, load_model
 from moored.huggingface.safeguards.interface import is_on
 from moored.regularizers import AlignmentDirection, HarmfulDirection, SafetyTokens
@@ -51,9 +52,8 @@ def read_safeguards(settings: TrainConfig, source: ModelSource) -> list[Any]:
 
 def refuse_sharding(settings: TrainConfig) -> None:
     """Raises InputError where safeguards would have to read sharded weights; TRL may refuse those for other reasons."""
-    for key in ("fsdp", "fsdp_config", "deepspeed"):
-        if settings.safeguards and settings.trl.get(key):
-            raise InputError(f"safeguards cannot read sharded weights yet; leave {key} out, or safeguards.")
+    if settings.safeguards:
+        refuse_sharding_settings(settings.trl)
 
 
 def require_rows_for_auto(settings: TrainConfig, rows: int) -> None:
