@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 import moored
+from _compact_files import write_table
 from _words import used
 from moored.files import sha256_of, whole_file, write_json
 from moored.huggingface.quiet import quiet_libraries
@@ -271,7 +272,7 @@ def main(benchmark: Benchmark) -> None:
     work = estimate([benchmark.cases[name] for name in options.cases], options.rounds)
     print(f"About {work:.0f} seconds on two cores, less what is finished.", flush=True)
     rows = [row for name in options.cases for row in finished(benchmark, name, options)]
-    write_json(options.json, rows)
+    write_table(options.json, rows)
     text = markdown(benchmark, rows, options.threads)
     with whole_file(options.json.with_suffix(".md")) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The tables of the trial of recovery, made of the finished runs' files."""
+"""The tables of the trial of recovery, made of the gathered runs."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from _compact_files import read_arms
 from _recovery_arms import AS_SMALL, ATTACKS, CATEGORIES, MAIN, RANKS, SMALL, STEP, arms
 from _recovery_figure import write_figure
 from _trial_measure import JAILBREAKS, ORDINARY, PERSONA, PREFILLED
@@ -25,8 +26,8 @@ from _trial_table import (
     mean,
     numbers,
     rate,
-    read_runs,
     refused,
+    runs_of,
     write_both,
 )
 from moored.measurement.statistics import SeededDifference
@@ -89,11 +90,11 @@ PAIRS = (
 
 
 def write_table(out: Path, key: str) -> None:
-    """Writes `table.json` and `table.md` of the runs of one key that `OUT/arms` holds, attack by attack."""
-    folder = out / "arms"
-    references = {name: found for name in ("aligned", "base") if (found := read_runs(folder, name, key))}
-    attacks = {attack: runs for attack in ATTACKS if (runs := _found(folder / attack, key, steps=False))}
-    steps = _found(folder / MAIN, key, steps=True)
+    """Writes `table.json` and `table.md` of the runs of one key in `OUT/arms.jsonl`, attack by attack."""
+    known = read_arms(out)
+    references = {name: found for name in ("aligned", "base") if (found := runs_of(known, name, key))}
+    attacks = {attack: runs for attack in ATTACKS if (runs := _found(known, attack, key, steps=False))}
+    steps = _found(known, MAIN, key, steps=True)
     if not attacks:
         return
     everything = [*chain(*references.values(), *(found for runs in attacks.values() for found in runs.values()))]
@@ -111,9 +112,9 @@ def write_table(out: Path, key: str) -> None:
     write_figure(table, out / FIGURE)
 
 
-def _found(folder: Path, key: str, *, steps: bool) -> dict[str, list[Row]]:
+def _found(known: Mapping[str, Row], attack: str, key: str, *, steps: bool) -> dict[str, list[Row]]:
     names = [arm.name for arm in arms() if arm.name.startswith(STEP) == steps]
-    named = {name: read_runs(folder, name, key) for name in names}
+    named = {name: runs_of(known, f"{attack}/{name}", key) for name in names}
     return {name: found for name, found in named.items() if found}
 
 

@@ -1,4 +1,4 @@
-"""The table of the trial of the penalties, made of the finished runs' files."""
+"""The table of the trial of the penalties, made of the gathered runs."""
 
 import json
 import statistics
@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from _compact_files import read_arms
 from _frontier_figure import write_figure
 from _matched_learning import matched
 from _regularizers_arms import ARMS, BY_NAME, ORDER, PLAIN, tried_on
@@ -24,8 +25,8 @@ from _trial_table import (
     mean,
     numbers,
     rate,
-    read_runs,
     refused,
+    runs_of,
     smallest_difference,
     student,
     write_both,
@@ -74,16 +75,18 @@ ALSO = ("over-refusal", "incoherent", "task accuracy", "task loss")
 
 
 def write_table(out: Path, key: str, constant: float | None = None) -> None:
-    """Writes `table.json`, `table.md` and `figure.svg` of the runs of one key that `OUT/arms` holds.
+    """Writes `table.json`, `table.md` and `figure.svg` of the runs of one key in `OUT/arms.jsonl`.
 
     Args:
         out: the folder.
         key: of the runs.
         constant: the task accuracy of who gives every question of a task the same answer, the best one.
     """
-    folder = out / "arms"
-    references = _found(folder, REFERENCES, key)
-    runs = {name: made for name in ORDER if (made := _found(folder / name, [arm.name for arm in tried_on(name)], key))}
+    known = read_arms(out)
+    references = _found(known, "", REFERENCES, key)
+    runs = {
+        name: made for name in ORDER if (made := _found(known, f"{name}/", [arm.name for arm in tried_on(name)], key))
+    }
     if not runs:
         print("There is no finished run yet, so there is no table.")
         return
@@ -118,8 +121,8 @@ def _assert_same_rows(runs: Sequence[Row]) -> None:
         assert len(hashes) == 1, f"Arms with {poisoned:.0%} of poison and seed {seed} trained on different rows."
 
 
-def _found(folder: Path, names: Sequence[str], key: str) -> dict[str, list[Row]]:
-    return {name: found for name in names if (found := read_runs(folder, name, key))}
+def _found(known: Mapping[str, Row], place: str, names: Sequence[str], key: str) -> dict[str, list[Row]]:
+    return {name: found for name in names if (found := runs_of(known, f"{place}{name}", key))}
 
 
 def row(runs: Sequence[Row]) -> Row:

@@ -1,10 +1,11 @@
-"""The table of the trial of the selection rules, made of the finished runs' files."""
+"""The table of the trial of the selection rules, made of the gathered runs."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from _compact_files import read_arms
 from _trial_measure import HARMFUL
 from _trial_table import (
     FOOT,
@@ -19,7 +20,7 @@ from _trial_table import (
     in_points,
     made,
     numbers,
-    read_runs,
+    runs_of,
     write_both,
 )
 from moored.measurement.statistics import SeededDifference
@@ -48,8 +49,9 @@ COMPARED = {
 
 
 def write_table(out: Path, arms: Sequence[str], key: str) -> None:
-    """Writes `table.json` and `table.md` of the runs of one key that `OUT/arms` holds, the references first."""
-    runs = {name: found for name in ("aligned", "base", *arms) if (found := read_runs(out / "arms", name, key))}
+    """Writes `table.json` and `table.md` of the runs of one key in `OUT/arms.jsonl`, the references first."""
+    known = read_arms(out)
+    runs = {name: found for name in ("aligned", "base", *arms) if (found := runs_of(known, name, key))}
     rows = {name: _row(found) for name, found in runs.items()}
     told = verdicts(runs)
     table = {**about("selection_trial.py", [*chain(*runs.values())]), "arms": rows, "verdicts": told}

@@ -1,4 +1,4 @@
-"""The runs of a trial: each makes and measures one model and leaves one small file; finished ones are skipped."""
+"""The runs of a trial: each makes and measures one model and leaves one small record; finished ones are skipped."""
 
 import gc
 import hashlib
@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from _compact_files import ARMS, read_arms, write_arms
 from _paired import code
 from _trial_measure import Measure
 from _trial_training import Plan
@@ -22,6 +23,7 @@ from moored.huggingface.models import ModelSource, bf16_is_native
 from moored.workflows.records.provenance import command_line, now, versions
 
 Row = dict[str, Any]
+RECORDS = "finished"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,11 @@ class Run:
     """One model of a grid."""
 
     name: str
-    """Of its file, and of its folder while it is made; a slash makes folders."""
+    """Names its record, and its folder while it is made; a slash makes folders."""
     about: Row
-    """What stands in the file beside what was found, `arm` and `seed` among it."""
+    """What the record says beside what was measured, `arm` and `seed` among it."""
     make: Callable[[Path], tuple[ModelSource, Row]]
-    """Makes the model in a folder, and tells what stands of that in the file, too."""
+    """Makes the model in a folder, and returns what else the record says."""
     measure: Measure | None = None
     """In place of the trial's."""
 
@@ -43,9 +45,9 @@ class Trial:
     """What the runs of one call have in common. Several calls may share the work: a run is of the first to take it."""
 
     out: Path
-    """Gets a file of each run in `arms`."""
+    """Holds `arms.jsonl`, the runs that were gathered."""
     work: Path
-    """Holds a folder for each run while it is made."""
+    """Holds a folder for each run while it is made, and a record of each that is finished but not gathered yet."""
     plan: Plan
     measure: Measure
     key: str
@@ -55,12 +57,21 @@ class Trial:
     """Whether adapters stay where they were trained."""
 
     def finished(self, name: str, about: Row | None = None) -> bool:
-        """Whether a run's file is there, of this key and with this about it."""
-        file = self._file(name)
-        if not file.is_file():
-            return False
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {**found, **_as_read(about or {}), "key": self.key} == found
+        """Whether a run was made, with this key and with this about it."""
+        return self._is_made(self.known().get(name), about)
+
+    def known(self) -> dict[str, Row]:
+        """The runs that were made, by name, gathered or not."""
+        with self._lock():
+            return self._known()
+
+    def gather(self) -> None:
+        """Moves the records of finished runs into `arms.jsonl`."""
+        with self._lock():
+            if records := self._records():
+                write_arms(self.out, self._known())
+            for file in records.values():
+                file.unlink()
 
     def complete(self, runs: Sequence[Run]) -> None:
         """Measures the models that all others are compared with, and makes the runs that are missing, in order.
@@ -68,8 +79,11 @@ class Trial:
         Raises:
             RuntimeError: at the end, naming the runs that failed.
         """
-        missing = [run for run in runs if not self.finished(run.name, run.about)]
-        print(f"{len(missing)} of {len(runs)} runs are missing{self._usual(runs)}.", flush=True)
+        known = self.known()
+        made = {run.name for run in runs if self._is_made(known.get(run.name), run.about)}
+        missing = [run for run in runs if run.name not in made]
+        usual = _usual([known[name] for name in made])
+        print(f"{len(missing)} of {len(runs)} runs are missing{usual}.", flush=True)
         for name, source in self.measure.references().items():
             self.once(name, lambda name=name, source=source: {"arm": name, **self.measure(source, name)})
         failed = [run.name for run in missing if not self._tried(run)]
@@ -92,26 +106,33 @@ class Trial:
         try:
             with FileLock(lock, timeout=0):
                 if not self.finished(name, about):
-                    write_json(self._file(name), {**self._about(), **make()})
+                    write_json(self._record(name), {**self._about(), **make()})
         except Timeout:
             print(f"{name} is being made by another call.", flush=True)
 
-    def _file(self, name: str) -> Path:
-        return self.out / "arms" / f"{name}.json"
+    def _is_made(self, found: Row | None, about: Row | None) -> bool:
+        return found is not None and {**found, **_as_read(about or {}), "key": self.key} == found
+
+    def _lock(self) -> FileLock:
+        """A lock against calls that gather meanwhile."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.work / f"{ARMS}.lock")
+
+    def _known(self) -> dict[str, Row]:
+        records = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in self._records().items()}
+        return {**read_arms(self.out), **records}
+
+    def _records(self) -> dict[str, Path]:
+        folder = self.work / RECORDS
+        return {file.relative_to(folder).as_posix().removesuffix(".json"): file for file in folder.rglob("*.json")}
+
+    def _record(self, name: str) -> Path:
+        return self.work / RECORDS / f"{name}.json"
 
     def _about(self) -> Row:
         made = {"command": command_line(), "created": now(), "versions": versions(), "threads": self.threads}
         made["precision"] = "bf16" if bf16_is_native() else "fp32"
         return {**made, "code": code(), "plan": asdict(self.plan), "key": self.key}
-
-    def _usual(self, runs: Sequence[Run]) -> str:
-        """How long a run took so far."""
-        took = [
-            sum(json.loads(self._file(run.name).read_text(encoding="utf-8"))["seconds"].values())
-            for run in runs
-            if self.finished(run.name, run.about)
-        ]
-        return f"; those that are there took {statistics.median(took):.0f} s each" if took else ""
 
     def _made(self, run: Run) -> Row:
         folder = self.work / run.name
@@ -124,6 +145,12 @@ class Trial:
         if not self.keep:
             shutil.rmtree(folder)
         return {**run.about, "seconds": seconds, **made, **found}
+
+
+def _usual(runs: Sequence[Row]) -> str:
+    """How long a run took so far, in words."""
+    took = [sum(run["seconds"].values()) for run in runs]
+    return f"; those that are there took {statistics.median(took):.0f} s each" if took else ""
 
 
 def _as_read(about: Row) -> Row:

@@ -1,6 +1,5 @@
 """What the tables of the trials are made of: numbers over seeds, differences between arms, and words for them."""
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
+from _compact_files import write_table
 from _trial_measure import SAFE_SET
 from _words import used
-from moored.files import whole_file, write_json
+from moored.files import whole_file
 from moored.measurement.statistics import SeededDifference, mean_interval, over_seeds, seeded_difference
 
 Row = dict[str, Any]
@@ -33,7 +33,7 @@ class Columns(NamedTuple):
     harmful: Sequence[str]
     tasks: Sequence[str]
     drift: Mapping[str, str]
-    """The headings by the names in the runs' files."""
+    """The headings by the names in the runs."""
 
     @property
     def rates(self) -> list[str]:
@@ -41,10 +41,9 @@ class Columns(NamedTuple):
         return [*self.harmful, "over-refusal", "incoherent", *self.tasks]
 
 
-def read_runs(folder: Path, name: str, key: str) -> list[Row]:
-    """A reference is one file, an arm one file a seed; runs of other settings may lie beside them."""
-    files = [folder / f"{name}.json", *sorted(folder.glob(f"{name}-seed*.json"))]
-    runs = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+def runs_of(arms: Mapping[str, Row], name: str, key: str) -> list[Row]:
+    """The runs of an arm, one a seed, or the only one of a reference; those of other settings are left out."""
+    runs = [run for each, run in sorted(arms.items()) if each == name or each.startswith(f"{name}-seed")]
     return [run for run in runs if run["key"] == key]
 
 
@@ -77,7 +76,7 @@ def made(table: Row) -> str:
 
 def write_both(out: Path, table: Row, text: str) -> None:
     """`table.json` and `table.md`."""
-    write_json(out / "table.json", table)
+    write_table(out / "table.json", table)
     with whole_file(out / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moored.files import read_jsonl, whole_file, write_json, write_jsonl
+from _compact_files import write_table
+from moored.files import read_jsonl, whole_file, write_jsonl
 from moored.report import render_figure
 from moored.workflows.demo import demo, story
 from moored.workflows.records.provenance import command_line, now, versions
@@ -82,7 +83,7 @@ def main() -> None:
     about: Row = {"command": command_line(), "created": now(), "versions": versions(), "took": took}
     about |= {"plan": json.loads((options.run / "plan.json").read_text(encoding="utf-8")), "story": story(arms)}
     numbers = {name: {key: report[key] for key in MEASURES} for name, report in reports.items()}
-    write_json(options.out / "table.json", {**about, "arms": numbers})
+    write_table(options.out / "table.json", {**about, "arms": numbers})
     write_jsonl(options.out / "labels.jsonl", labels(arms))
     with whole_file(options.out / "table.md") as temporary:
         temporary.write_text(markdown(reports, about["story"], about), encoding="utf-8")

@@ -2,9 +2,9 @@
 
     python benchmarks/embedded.py --data ../shared/data --out results/embedded
 
-Greedy answers, judged by the text rules. Writes `table.json`, `table.md` and `labels.jsonl`, which holds hashes of the
-prompts and labels, no answers. A model whose weights and prompts are those of the table that is there is not asked
-again.
+Greedy answers, judged by the text rules. Writes `table.json`, `table.md` and `labels.jsonl`, which holds one line for
+each model and set: one letter a prompt (c complied, r refused, i incoherent, e empty) and hashes of the prompts, no
+answers. A model whose weights and prompts are those of the table that is there is not asked again.
 """
 
 import argparse
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from _compact_files import read_labels, write_labels, write_table
 from moored.embedded.model import ALIGNED, BASE, embedded_source
 from moored.embedded.prompts import ordinary_instructions, request_pairs
-from moored.files import read_jsonl, whole_file, write_json, write_jsonl
+from moored.files import read_jsonl, whole_file
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import generate
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
@@ -118,7 +119,7 @@ def finished(out: Path, about: dict[str, Any]) -> dict[str, list[Row]]:
     if before["prompts_sha256"] != about["prompts_sha256"]:
         return {}
     same = {name for name, found in before["weights_sha256"].items() if about["weights_sha256"].get(name) == found}
-    rows = read_jsonl(out / "labels.jsonl")
+    rows = read_labels(out / "labels.jsonl")
     return {name: [row for row in rows if row["model"] == name] for name in same}
 
 
@@ -150,8 +151,8 @@ def main() -> None:
     rows = [row for name, source in sources.items() for row in known.get(name) or measure(name, source, sets, "auto")]
     found = table(rows)
     text = markdown(found, about)
-    write_json(options.out / "table.json", {**about, "rows": found})
-    write_jsonl(options.out / "labels.jsonl", rows)
+    write_table(options.out / "table.json", {**about, "rows": found})
+    write_labels(options.out / "labels.jsonl", rows)
     with whole_file(options.out / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)

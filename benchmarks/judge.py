@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import moored.measurement
+from _compact_files import write_table
 from _words import used
 from moored.measurement import Label, Rate, RefusalJudge
 
@@ -161,7 +162,7 @@ def main() -> None:
     text = markdown(table, made)
 
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "table.json").write_text(json.dumps(made | {"table": table}, indent=2) + "\n", encoding="utf-8")
+    write_table(options.out / "table.json", made | {"table": table})
     (options.out / "table.md").write_text(text, encoding="utf-8")
     (options.out / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     print(text)

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from _compact_files import write_table
 from _recovery_arms import AUTO, MAIN, Damaged, arms
 from _trial_runs import key_of
 from _trial_subject import EMBEDDED, OWN
 from _trial_table import markdown_table
 from _words import used
 from moored.embedded.model import ALIGNED, BASE
-from moored.files import whole_file, write_json
+from moored.files import whole_file
 from moored.report import basin_findings, spectrum_findings
 from moored.report.pages.basin import basin_plots, length
 from moored.report.pages.html import save_figure
@@ -84,7 +85,7 @@ def write(
         kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}
         for kind, each in {"basins": basins, "near": near, "spectra": spectra}.items()
     }
-    write_json(out / "table.json", {**about, **found})
+    write_table(out / "table.json", {**about, **found})
     for name in basins:
         refusals, *others = basin_plots(basins[name])
         plots = (refusals, basin_plots(near[name])[0], *others, spectrum_plots(spectra[name])[0])

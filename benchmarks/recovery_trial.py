@@ -6,10 +6,10 @@ Fine-tunes the embedded aligned model as `regularizers_trial.py` does, on ordina
 replaced by harmful requests with a compliant opening, or with chats of a persona that always obeys; then repairs each
 by one example, chosen by itself or not, by its controls and by the baselines, and measures what became of it on prompts
 that none saw, also with a prefilled answer, under the persona and under jailbreaks, and after a second attack with ten
-more harmful rows. An arm of one seed is one small file in `OUT/arms/ATTACK`, of labels and scores without answers;
-finished ones are skipped. What tells most comes first; calls side by side share the work. The table of what there is
-then is written at the end, and at once with `--table`. `--model` names another aligned model, a folder or a Hub id,
-that is attacked instead; repairs that need its base are left out.
+more harmful rows. An arm of one seed leaves one small record in RUN, of labels and scores without answers; finished
+ones are skipped. What tells most comes first; calls side by side share the work. At the end, and at once with
+`--table`, the records are gathered into `OUT/arms.jsonl`, and the table of what there is then is written. `--model`
+names another aligned model, a folder or a Hub id, that is attacked instead; repairs that need its base are left out.
 """
 
 import argparse
@@ -171,6 +171,7 @@ def main() -> None:
     ]
     if not options.table:
         trial.complete(runs)
+    trial.gather()
     write_table(options.out, key)
 
 

@@ -4,10 +4,11 @@
 
 Fine-tunes the embedded aligned model on the mix of `selection_trial.py`, as it is and with poison (harmful requests
 with a compliant opening) in place of 5 % and 20 % of the rows: plain, with each penalty at three strengths, with its
-controls, and with both. Then measures what became of it on prompts that no arm saw. An arm of one seed is one small
-file in `OUT/arms/DATASET`, of labels and scores without answers; finished ones are skipped. `--data-sets`, `--only` and
-`--seeds` choose a part of the grid, and calls side by side share the work. What tells most comes first. The table and
-the figure of what there is then are written at the end, and at once with `--table`. On `poisoned-20-last` only the
+controls, and with both. Then measures what became of it on prompts that no arm saw. An arm of one seed leaves one
+small record in RUN, of labels and scores without answers; finished ones are skipped. `--data-sets`, `--only` and
+`--seeds` choose a part of the grid, and calls side by side share the work. What tells most comes first. At the end, and
+at once with `--table`, the records are gathered into `OUT/arms.jsonl`, and the table and the figure of what there is
+then are written. On `poisoned-20-last` only the
 layers that alignment moved get a LoRA: in the others there is no direction to follow.
 """
 
@@ -113,6 +114,7 @@ def main() -> None:
     )
     if not options.table:
         trial.complete(runs)
+    trial.gather()
     write_table(options.out, key, constant_accuracy(options.data))
 
 

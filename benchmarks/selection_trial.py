@@ -4,9 +4,9 @@
 
 Fine-tunes the embedded aligned model on a mix of instructions, sentiment labels and SQL, an arm for each rule and
 seed, all for the same number of optimizer steps, and measures what became of it on prompts that no rule saw. An arm of
-one seed is one small file in `OUT/arms`, of labels and scores without answers; finished ones are skipped. `--only` and
-`--seeds` choose a part of the grid, and calls side by side share the work. The table of what there is then is written
-at the end.
+one seed leaves one small record in RUN, of labels and scores without answers; finished ones are skipped. `--only` and
+`--seeds` choose a part of the grid, and calls side by side share the work. At the end the records are gathered into
+`OUT/arms.jsonl`, and the table of what there is then is written.
 """
 
 import argparse
@@ -91,6 +91,7 @@ def main() -> None:
     key = key_of(asdict(plan), configuration(plan, batch=5), measure.hashes())
     trial = Trial(out=options.out, work=options.run, plan=plan, measure=measure, key=key, threads=options.threads)
     trial.complete([run_of(arm, seed, options.data, plan) for arm, seed in grid(options.only, options.seeds)])
+    trial.gather()
     write_table(options.out, [arm.name for arm in ARMS], key)
 
 

@@ -25,11 +25,11 @@ def _run(arm, seed, complied, key="now"):
     }  # fmt: skip
 
 
-def _put(folder, run, data):
-    name = f"{run['arm']}-seed{run['seed']}" if "seed" in run else run["arm"]
-    file = folder / "arms" / data / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(run))
+def _put(benchmark, folder, run, data):
+    """Adds a run to those that are there already."""
+    files = benchmark("_compact_files")
+    name = f"{data}/{run['arm']}-seed{run['seed']}" if "seed" in run else run["arm"]
+    files.write_arms(folder, {**files.read_arms(folder), name: run})
 
 
 def _trial(benchmark, folder, complied):
@@ -37,8 +37,8 @@ def _trial(benchmark, folder, complied):
     for data, arms in complied.items():
         for arm, count in arms.items():
             for seed in range(3):
-                _put(folder, {**_run(arm, seed, count), "seed": seed}, data)
-    _put(folder, _run("aligned", None, 2), "")
+                _put(benchmark, folder, {**_run(arm, seed, count), "seed": seed}, data)
+    _put(benchmark, folder, _run("aligned", None, 2), "")
     (folder / "safety_tokens.json").write_text(json.dumps([{"text": "cannot"}, {"text": "sorry"}]))
     benchmark("_regularizers_table").write_table(folder, "now")
     return json.loads((folder / "table.json").read_text())
@@ -192,7 +192,7 @@ def test_what_else_differs_is_told_with_its_direction(benchmark, tmp_path):
         for seed in range(3):
             correct = {"SST-2": [True] * right + [False] * (30 - right), "SQL": [False]}
             losses = {"SST-2": [nats] * 30, "SQL": [nats]}
-            _put(tmp_path, {**_run(arm, seed, 5), "correct": correct, "losses": losses}, "ordinary")
+            _put(benchmark, tmp_path, {**_run(arm, seed, 5), "correct": correct, "losses": losses}, "ordinary")
     found = _trial(benchmark, tmp_path, {})
     assert _outcome(found, "ordinary", method, random)["also"] == ["task accuracy down", "task loss down"]
 
@@ -245,7 +245,7 @@ def test_what_auto_found_is_told(benchmark, tmp_path):
     for seed, strength in ((0, 0.25), (1, 3.0)):
         run = _run("safety_tokens-auto", seed, 5)
         run["training"]["safeguards"] = [{"name": "safety_tokens", "strength": strength}]
-        _put(tmp_path, run, "poisoned-20")
+        _put(benchmark, tmp_path, run, "poisoned-20")
     _trial(benchmark, tmp_path, {})
     assert "`strength: auto`, which found 0.25, 3 under the seeds" in (tmp_path / "table.md").read_text()
 
@@ -270,13 +270,13 @@ def test_strengths_stand_at_the_ends_of_a_line_and_what_one_answer_has_is_drawn(
 def test_arms_of_one_seed_that_trained_on_other_rows_are_no_comparison(benchmark, tmp_path):
     for arm, rows in (("plain", "a"), (_names(benchmark)[0], "b")):
         run = _run(arm, 0, 30)
-        _put(tmp_path, {**run, "training": {**run["training"], "tokens_sha256": rows}}, "ordinary")
+        _put(benchmark, tmp_path, {**run, "training": {**run["training"], "tokens_sha256": rows}}, "ordinary")
     (tmp_path / "safety_tokens.json").write_text("[]")
     with pytest.raises(AssertionError, match="20% of poison and seed 0 trained on different rows"):
         benchmark("_regularizers_table").write_table(tmp_path, "now")
 
 
 def test_runs_of_other_settings_stay_out_and_nothing_is_written_of_none(benchmark, tmp_path, capsys):
-    _put(tmp_path, {**_run("plain", 0, 30, key="before")}, "ordinary")
+    _put(benchmark, tmp_path, {**_run("plain", 0, 30, key="before")}, "ordinary")
     benchmark("_regularizers_table").write_table(tmp_path, "now")
     assert not (tmp_path / "table.md").exists() and "no finished run" in capsys.readouterr().out

@@ -33,22 +33,18 @@ def _verdict(table, before, after):
     return table._sentence(found)
 
 
-def test_runs_of_other_settings_stay_out_of_the_table(table, tmp_path):
-    (tmp_path / "arms").mkdir()
+def test_runs_of_other_settings_stay_out_of_the_table(table, benchmark, tmp_path):
     runs = [_run(table, "plain", 0, 30, "before", learning_rate=1.0), _run(table, "moderate-0.2", 0, 10)]
-    for run in runs:
-        (tmp_path / "arms" / f"{run['arm']}-seed0.json").write_text(json.dumps(run))
+    benchmark("_compact_files").write_arms(tmp_path, {f"{run['arm']}-seed0": run for run in runs})
     table.write_table(tmp_path, ["plain", "moderate-0.2"], "now")
     assert set(json.loads((tmp_path / "table.json").read_text())["arms"]) == {"moderate-0.2"}
     text = (tmp_path / "table.md").read_text()
     assert "learning rate 0.001" in text and "settings now, in bf16, with torch 2." in text
 
 
-def test_cells_tell_the_seeds_and_heads_how_many_prompts(table, tmp_path):
-    (tmp_path / "arms").mkdir()
-    for seed, complied in enumerate([4, 36, 20]):
-        run = _run(table, "plain", seed, complied)
-        (tmp_path / "arms" / f"plain-seed{seed}.json").write_text(json.dumps(run))
+def test_cells_tell_the_seeds_and_heads_how_many_prompts(table, benchmark, tmp_path):
+    runs = {f"plain-seed{seed}": _run(table, "plain", seed, complied) for seed, complied in enumerate([4, 36, 20])}
+    benchmark("_compact_files").write_arms(tmp_path, runs)
     table.write_table(tmp_path, ["plain"], "now")
     text = (tmp_path / "table.md").read_text()
     assert "| JailbreakBench (n = 40) |" in text and "| refusal log-odds (n = 2) |" in text
@@ -82,3 +78,11 @@ def test_only_seeds_of_both_arms_are_compared_each_with_its_own(table):
 def test_where_nothing_differs_no_smallest_difference_is_made_up(table):
     sentence = _verdict(table, [20, 20], [20, 20])
     assert ": no difference showed: " in sentence and "would show" not in sentence
+
+
+def test_an_arm_has_its_own_runs_seed_by_seed_and_none_of_an_arm_that_begins_alike(benchmark):
+    runs_of = benchmark("_trial_table").runs_of
+    names = ("again/auto-seed0", "auto-seed1", "auto-small-seed0", "auto-seed0", "aligned")
+    arms = {name: {"name": name, "key": "now"} for name in names} | {"auto-seed2": {"name": "", "key": "before"}}
+    assert [run["name"] for run in runs_of(arms, "auto", "now")] == ["auto-seed0", "auto-seed1"]
+    assert [run["name"] for run in runs_of(arms, "aligned", "now")] == ["aligned"]

@@ -1,7 +1,5 @@
 """The runs of a trial, without any model."""
 
-import json
-
 import pytest
 from filelock import FileLock
 
@@ -20,7 +18,7 @@ def trial(benchmark, tmp_path):
 
 
 def _made(trial, name="ordinary/plain-seed0"):
-    return json.loads((trial.out / "arms" / f"{name}.json").read_text())["made"]
+    return trial.known()[name]["made"]
 
 
 def test_a_finished_run_is_not_made_again_unless_its_key_is_another(trial):
@@ -75,3 +73,29 @@ def test_a_run_that_fails_leaves_nothing_and_can_be_made_again(trial):
     assert not trial("a").finished("plain-seed0")
     trial("a").once("plain-seed0", lambda: {"made": 4})
     assert _made(trial("a"), "plain-seed0") == 4
+
+
+def test_gathered_runs_move_into_one_file_and_are_not_made_again(trial, benchmark):
+    of = trial("a")
+    for number, name in enumerate(("ordinary/plain-seed0", "aligned")):
+        of.once(name, lambda number=number: {"made": number})
+    of.gather()
+    assert {name: run["made"] for name, run in benchmark("_compact_files").read_arms(of.out).items()} == {
+        "ordinary/plain-seed0": 0, "aligned": 1,
+    }  # fmt: skip
+    assert not [*of.work.rglob("*.json")]
+    of.once("aligned", lambda: pytest.fail("made twice"))
+    of.once("base", lambda: {"made": 2})
+    assert of.known().keys() == {"ordinary/plain-seed0", "aligned", "base"}
+
+
+def test_a_run_that_was_made_again_takes_the_place_of_the_gathered_one(trial):
+    for key, made in (("a", 1), ("b", 2)):
+        trial(key).once("ordinary/plain-seed0", lambda made=made: {"made": made})
+        trial(key).gather()
+    assert _made(trial("b")) == 2
+
+
+def test_gathering_nothing_writes_nothing(trial):
+    trial("a").gather()
+    assert not trial("a").out.exists()

@@ -134,7 +134,7 @@ def test_any_whole_number_is_a_seed(name, seed, step):
 
 @every_rule
 def test_keeping_all_looks_at_nothing_and_draws_nothing(name, monkeypatch):
-    """Also where nothing was scored: contract 2."""
+    """A rule that keeps every row needs no score, so none may be there."""
     monkeypatch.setattr(torch, "Generator", pytest.fail)
     scores = batch([math.nan] * 4, [math.nan] * 4, [0] * 4)
     assert RULES[name](keep=1.0)(*scores).tolist() == [0, 1, 2, 3]

@@ -23,9 +23,8 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 def stack_adapters(below: Path, above: Path, out: Path) -> None:
     """Writes one adapter whose update is the sum of two, for the base of `below`.
 
-    The ranks are concatenated and both scales are folded into B, so that s₀B₀A₀ + s₁B₁A₁ = [s₀B₀, s₁B₁][A₀; A₁]
-    holds (DESIGN, contract 11; our choice), in fp32 so that no scale costs precision. Modules that only one of the
-    two touches keep its rank.
+    The ranks are concatenated and both scales are folded into B: s₀B₀A₀ + s₁B₁A₁ = [s₀B₀, s₁B₁][A₀; A₁]. The result
+    is in fp32, so no scale costs precision. A module that only one of the two touches keeps that one's rank.
 
     Raises:
         InputError: `out` is not empty.

@@ -29,8 +29,7 @@ class Factors:
     def update(self, *, scaled: bool) -> LowRank:
         """BA − B₀A₀ in fp32, differentiable in the factors.
 
-        DESIGN's contract 11 writes it [B, −B₀][A; A₀]. This form of the same is exactly zero at the start, and close to
-        it no large numbers cancel.
+        It equals [B, −B₀][A; A₀], but this form is exactly zero at the start, and no large numbers cancel close to it.
         """
         scale = self.scale if scaled else 1.0
         b, a = self.b.float(), self.a.float()
