@@ -29,6 +29,8 @@ from moored.report import basin_findings, spectrum_findings
 from moored.report.pages.basin import basin_plots, length
 from moored.report.pages.html import save_figure
 from moored.report.pages.spectrum import spectrum_plots
+from moored.report.reading.record import read_record
+from moored.report.reading.spectrum import SpectrumReport
 from moored.workflows.inputs.models import resolve_model
 from moored.workflows.inspect.basin import inspect_basin
 from moored.workflows.inspect.spectrum import inspect_spectrum
@@ -68,22 +70,28 @@ def _repaired(tuned: Path) -> Path:
     return repaired
 
 
-def looked_at(folder: Path, look: Callable[..., Row], adapter: Path | None, **settings: Any) -> Row:
-    """The report of one model, made unless it is there."""
+def looked_at(folder: Path, look: Callable[..., Any], adapter: Path | None, **settings: Any) -> Path:
+    """The report folder of one model, made unless it is there."""
     model = ALIGNED if adapter is None else BASE
     folder = folder.with_name(f"{folder.name}-{key_of(weights_hash(resolve_model(model, adapter)), settings)}")
     if not (folder / "report.json").is_file():
         look(model, adapter=adapter, out=folder, console=Console(stderr=True), **settings)
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return folder
+
+
+def basin_at(*looked: Any, **settings: Any) -> Row:
+    """The basin of one model, as its report holds it."""
+    return json.loads((looked_at(*looked, **settings) / "report.json").read_text(encoding="utf-8"))
 
 
 def write(
-    out: Path, basins: Mapping[str, Row], near: Mapping[str, Row], spectra: Mapping[str, Row], about: Row
+    out: Path, basins: Mapping[str, Row], near: Mapping[str, Row], spectra: Mapping[str, SpectrumReport], about: Row
 ) -> None:
     """The tables and the figures."""
+    plain = {name: report.to_dict() for name, report in spectra.items()}
     found = {
         kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}
-        for kind, each in {"basins": basins, "near": near, "spectra": spectra}.items()
+        for kind, each in {"basins": basins, "near": near, "spectra": plain}.items()
     }
     write_table(out / "table.json", {**about, **found})
     for name in basins:
@@ -95,7 +103,9 @@ def write(
         temporary.write_text(markdown(basins, near, spectra, about), encoding="utf-8")
 
 
-def markdown(basins: Mapping[str, Row], near: Mapping[str, Row], spectra: Mapping[str, Row], about: Row) -> str:
+def markdown(
+    basins: Mapping[str, Row], near: Mapping[str, Row], spectra: Mapping[str, SpectrumReport], about: Row
+) -> str:
     """The numbers for people."""
     lines = [
         "# Around the embedded model",
@@ -140,9 +150,11 @@ def main() -> None:
     basins, near, spectra = {}, {}, {}
     for name in options.only:
         adapter, folder = adapter_of(name, options.data, options.run), options.run / name
-        spectra[name] = looked_at(folder / "spectrum", inspect_spectrum, adapter, refusal=OWN)
-        basins[name] = looked_at(folder / "basin", inspect_basin, adapter, **settings)
-        near[name] = looked_at(folder / "near", inspect_basin, adapter, **close_by)
+        spectra[name] = read_record(
+            SpectrumReport, looked_at(folder / "spectrum", inspect_spectrum, adapter, refusal=OWN)
+        )
+        basins[name] = basin_at(folder / "basin", inspect_basin, adapter, **settings)
+        near[name] = basin_at(folder / "near", inspect_basin, adapter, **close_by)
     if len(basins) < len(MODELS):
         return  # A table of some models would take the place of one of all.
     write(options.out, basins, near, spectra, {"command": command_line(), "made": now(), "versions": versions()})

@@ -17,7 +17,6 @@ REWRITE = {
     "cli/measure.py",
     "cli/recover.py",
     "cli/safeguards.py",
-    "cli/select.py",
     "huggingface/data/stream.py",
     "huggingface/gradients/norm_accumulator.py",
     "huggingface/inference/batches.py",
@@ -45,9 +44,7 @@ REWRITE = {
     "tensors/output_head.py",
     "workflows/measure/answers.py",
     "workflows/safeguards/catalogue.py",
-    "workflows/select/settings.py",
     "workflows/train/auto_strength.py",
-    "workflows/train/config.py",
 }
 """Modules still to be rewritten; this list may only shrink."""
 

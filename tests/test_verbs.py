@@ -54,7 +54,8 @@ def test_signature_and_docstring_list_every_setting():
     parameters = inspect.signature(look).parameters
     assert list(parameters) == ["model", "out", "share", "way", "deep", "console"]
     assert parameters["model"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and parameters["share"].default == 0.5
-    assert "    share: The share to keep.\n" in look.__doc__ and look.__doc__.endswith("What it was given.")
+    words = look.__doc__ or ""
+    assert "    share: The share to keep.\n" in words and words.endswith("What it was given.")
     assert meanings(LookSettings)["model"] == "The model's name."
 
 
@@ -63,7 +64,7 @@ def test_signature_and_docstring_list_every_setting():
     [
         ((), {}, "look needs model: The model's name."),
         (("m", "n"), {}, r"look takes 1 positional arguments \(model\), got 2"),
-        (("m",), {"shrae": 1}, "look has the unknown key shrae; did you mean share"),
+        (("m",), {"shrae": 1}, "look: unknown key shrae; did you mean share"),
         (("m",), {"share": "much"}, "share is 'much', but it must be a number"),
         (("m",), {"share": 0}, "share must be above 0 and at most 1, got 0"),
         (("m",), {"share": 1.5}, "share must be above 0 and at most 1, got 1.5"),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from typer import Option
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
 
 
@@ -28,6 +29,7 @@ def inspect_basin_command(
     seed: Annotated[int, Option(help="Of the random directions.")] = 0,
 ) -> None:
     """How safe a model stays when its weights are moved: along alignment, a harmful direction and random ones."""
+    stay_offline_unless_named(model, against, base)
     quiet_libraries()
     from moored.report import basin_findings
     from moored.workflows.inspect.basin import inspect_basin

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
 
 
@@ -40,6 +41,7 @@ def inspect_gradients_command(
     ] = 0.2,
 ) -> None:
     """What decides a sample's gradient norm, where it lies, and whether large ones lead back to the base."""
+    stay_offline_unless_named(model, data, base)
     quiet_libraries()
     from moored.report import gradients_table
     from moored.workflows.inspect.gradients import inspect_gradients
