@@ -3,7 +3,7 @@
 import moored
 
 report = moored.measure("embedded:base", adapter="demo-quick/poisoned", against="embedded:aligned", limit=50)
-print("Attack success:", report.against.outcome)
+print(report.against.sentence)
 for row in report.rows():
     if row["outcome"]:
         print(f"{row['label']}: {row['reference']:.2f} → {row['value']:.2f} ({row['outcome']}, n = {row['n']})")
