@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 JOBS ?= 2
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check fix bench pins clean
+.PHONY: demo test check fix docs wheel bench pins clean
 
 demo: $(VENV)/run.stamp ## the whole story on the embedded model; the report is demo/report/index.html
 	$(BIN)/moored demo --out demo
@@ -19,11 +19,19 @@ check: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-fix: $(VENV)/dev.stamp ## mend what can be mended by itself
+fix: $(VENV)/dev.stamp ## repair style automatically
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/dev.stamp ## the tables of results/ anew, from the real data in $(DATA)
+docs: $(VENV)/docs.stamp ## the documentation, built strictly; it begins at build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+wheel: $(VENV)/dev.stamp ## the wheel in dist/, tried in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . > /dev/null
+	.ci/try-wheel $(BIN)/python dist/*.whl
+
+bench: $(VENV)/dev.stamp ## make the tables of results/ again, from the real data in $(DATA)
 	for name in judge embedded; do $(BIN)/python benchmarks/$$name.py --data $(DATA) --out results/$$name || exit 1; done
 	$(BIN)/python benchmarks/demo.py --run runs/demo --out results/demo
 	$(BIN)/python benchmarks/selection_trial.py --data $(DATA) # hours; finished runs are kept
@@ -33,9 +41,10 @@ bench: $(VENV)/dev.stamp ## the tables of results/ anew, from the real data in $
 	for name in selection regularizers recovery; do $(BIN)/python benchmarks/$$name.py --run runs/$$name --json results/$$name/speed.json || exit 1; done
 	$(BIN)/python benchmarks/docs.py
 
-pins: $(VENV)/dev.stamp ## pin anew from the loose ranges of pyproject.toml
+pins: $(VENV)/dev.stamp ## pin again from the loose ranges of pyproject.toml
 	$(BIN)/pip-compile $(PINS) --output-file requirements/run.txt pyproject.toml requirements/torch.in
 	$(BIN)/pip-compile $(PINS) --extra dev --output-file requirements/dev.txt pyproject.toml requirements/torch.in
+	$(BIN)/pip-compile $(PINS) --extra docs --constraint requirements/dev.txt --output-file requirements/docs.txt pyproject.toml requirements/torch.in
 PINS := --quiet --strip-extras --allow-unsafe --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 $(VENV)/bin/python:
@@ -51,5 +60,9 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet -r requirements/dev.txt
 	touch $@
 
-clean: ## forget the environment and the demo
-	rm -rf $(VENV) demo
+$(VENV)/docs.stamp: requirements/docs.txt $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet -r requirements/docs.txt
+	touch $@
+
+clean: ## forget the environment, the demo and what was built
+	rm -rf $(VENV) demo build dist

@@ -1,4 +1,4 @@
-"""The tables of docs/repair.md."""
+"""The tables of docs/evidence.md about repairs."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,10 +13,10 @@ REPAIRED = {
     "`--preset auto`, the default": "auto",
     "`--preset adapter`": "adapter",
     "– control: an ordinary example in place of the refusal": "benign-small",
-    "– control: words without sense": "random-words-small",
+    "– control: nonsense": "random-words-small",
     "– an ordinary example, at the rate that fits it": "benign",
-    "– words without sense, at the rate that fits them": "random-words",
-    "`--method linear_pull`, half of the way": "linear_pull-0.5",
+    "– nonsense, at the rate that fits it": "random-words",
+    "`--method linear_pull`, half way": "linear_pull-0.5",
     "`--method safe_lora --threshold 1`": "safe_lora-1",
     "not repaired, then ten more harmful rows": "attacked-again",
     "`--preset auto`, then ten more harmful rows": "auto-attacked-again",
@@ -75,7 +75,7 @@ ATTACKS = {
 def repairs() -> str:
     """The repairs, after one attack, with what they cost and what tricks still bring about."""
     tricks = {"complied, answer begun": "prefilled", "complied, jailbreaks": "jailbreaks"}
-    return _after_main_attack("recovery_trial", "repaired by", REPAIRED, PRICED | tricks)
+    return _after_main_attack("recovery_trial", "repair", REPAIRED, PRICED | tricks)
 
 
 def larger() -> str:

@@ -1,15 +1,17 @@
-"""Writes the tables of README.md and docs/ from the numbers in results/, so that none is typed by hand.
+"""Writes the tables and captured outputs of README.md and docs/ from results/, so that no number is typed by hand.
 
     python benchmarks/docs.py
 
-A table stands between `<!-- NAME -->` and `<!-- end -->`.
+Each stands between `<!-- NAME -->` and `<!-- end -->`.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import _docs_readme
 import _docs_repair
+import _docs_supported
 from _docs_tables import COMPLIED, ROOT, arms_of, change, results, text_of
 from _trial_table import cell
 from moored.files import whole_file
@@ -24,7 +26,7 @@ SELECTED = {
 }
 HELD = {
     "`harmful_direction`": "harmful_direction-1",
-    "– examples that are in no poison": "harmful_unseen-1",
+    "– examples unrelated to the poison": "harmful_unseen-1",
     "– control: random directions": "random_harmful-1",
     "– control: ten times as strong": "random_harmful-10",
     "– control: ordinary requests": "harmless_direction-1",
@@ -41,7 +43,7 @@ HELD = {
 
 
 class Method(NamedTuple):
-    """A line of the README's table."""
+    """A row of the table of all methods."""
 
     label: str
     data: str
@@ -60,10 +62,10 @@ class Method(NamedTuple):
 _POISONED = ("regularizers_trial", "data", "poisoned-20", "arms")
 _HELD: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "harmful_direction": (
-        {"": "harmful_direction-1", "with examples that are in no poison": "harmful_unseen-1"},
+        {"": "harmful_direction-1", "with examples unrelated to the poison": "harmful_unseen-1"},
         {
             "random directions": "random_harmful-1",
-            "of ordinary requests": "harmless_direction-1",
+            "directions of ordinary requests": "harmless_direction-1",
             "`update_norm`": "update_norm-1",
         },
     ),
@@ -88,7 +90,7 @@ METHODS = (
     *(
         Method(
             label=f"during: `{name}`",
-            data="a fifth of it poison",
+            data="rows, a fifth of them harmful",
             where=_POISONED,
             arms=arms,
             controls=controls,
@@ -98,11 +100,11 @@ METHODS = (
     ),
     Method(
         label="after: `recover`, one example",
-        data="a twelfth of it poison",
+        data="rows, a twelfth of them harmful",
         where=("recovery_trial", "attacks", "20-harmful"),
         plain="attacked",
         arms={"": "auto"},
-        controls={"an ordinary answer as the example": "benign-small", "words without sense": "random-words-small"},
+        controls={"an ordinary answer as the example": "benign-small", "nonsense": "random-words-small"},
         prices={"over-refusal": "over-refusal", "SST-2 accuracy": "SST-2"},
     ),
 )
@@ -112,7 +114,7 @@ def methods() -> str:
     """Every method against its controls."""
     asked = results("selection_trial")["arms"]["aligned"][COMPLIED]["n"]
     plain = f"complied (n = {asked}): plain"
-    head = ["method", "fine-tuned on", plain, "with it", "with a control in its place", "other effects"]
+    head = ["method", "fine-tuned on", plain, "with it", "with a control instead", "other effects"]
     return text_of(head, [_against_controls(each) for each in METHODS])
 
 
@@ -150,14 +152,14 @@ def penalties() -> str:
         ("over-refusal, 20 %", many, "over-refusal"),
         ("task loss, 20 %", many, "task loss"),
     ]
-    return arms_of("held by", {**REFERENCES, **HELD}, columns)
+    return arms_of("safeguard", {**REFERENCES, **HELD}, columns)
 
 
 TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"methods": methods},
-    "docs/select.md": {"selection": selection},
-    "docs/hold.md": {"penalties": penalties},
-    "docs/repair.md": _docs_repair.TABLES,
+    "README.md": _docs_readme.TABLES,
+    "docs/evidence.md": {"methods": methods, "selection": selection, "penalties": penalties, **_docs_repair.TABLES},
+    "docs/faq.md": _docs_supported.QUESTIONS,
+    "docs/supported.md": _docs_supported.SUPPORTED,
 }
 """By the file that they stand in."""
 

@@ -34,6 +34,7 @@ def command(
     call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     call.__annotations__ = {each.name: each.annotation for each in parameters}
     call.__doc__, call.__name__ = run.__doc__, run.__name__
+    call.settings = kind  # pyright: ignore[reportFunctionMemberAccess]
     return call
 
 
