@@ -50,6 +50,11 @@ def test_an_error_of_ours_is_one_sentence_with_its_code(run, failing, error, cod
     assert run("fail") == (code, "", f"moored: {error}\n")
 
 
+def test_what_an_error_quotes_is_no_command_to_the_terminal(run, failing):
+    failing(InputError("Prompt \x1b[2J of runs[/x] is empty."))
+    assert run("fail") == (2, "", "moored: Prompt ␛[2J of runs[/x] is empty.\n")
+
+
 def test_the_version_is_told(run):
     assert run("--version") == (0, f"moored {moored.__version__}\n", "")
 

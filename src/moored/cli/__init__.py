@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from moored import __version__
 from moored.cli.demo import demo_command
@@ -17,6 +16,7 @@ from moored.cli.safeguards import safeguards_command
 from moored.cli.select import select_command
 from moored.cli.train import train_command
 from moored.errors import MooredError, UserError
+from moored.terminal import plain
 
 _INTERRUPTED = 130
 
@@ -85,4 +85,4 @@ def _complain_of_usage(error: Any) -> None:
 
 def _complain(sentence: str) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print("[red]moored:[/red]", Text(sentence))
+    console.print("[red]moored:[/red]", plain(sentence))

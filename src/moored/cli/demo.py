@@ -7,6 +7,7 @@ from typer import Option
 
 from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import Console, quiet_libraries
+from moored.terminal import say
 
 
 def demo_command(
@@ -26,4 +27,4 @@ def demo_command(
     out = out or Path("demo-quick" if quick else "demo")
     page, measured = demo(out, quick=quick, console=Console(stderr=True))
     console.print(summary_table(measured))
-    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"Report: {page}")

@@ -6,6 +6,7 @@ from typer import Option
 
 from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
+from moored.terminal import say
 
 
 def inspect_basin_command(
@@ -51,5 +52,5 @@ def inspect_basin_command(
         console=Console(stderr=True),
     )
     for sentence in basin_findings(report):
-        console.print(sentence, highlight=False)
-    console.print(f"Report: {out / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
+        say(console, sentence, wrap=True)
+    say(console, f"Report: {out / 'index.html'}")

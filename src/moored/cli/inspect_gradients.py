@@ -7,6 +7,7 @@ from typer import Option
 
 from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
+from moored.terminal import say
 
 
 class Parameters(StrEnum):
@@ -64,5 +65,5 @@ def inspect_gradients_command(
     )
     console.print(gradients_table(report))
     if "left_out" in report["reversion"]:
-        console.print(report["reversion"]["left_out"], highlight=False)
-    console.print(f"Report: {out / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
+        say(console, report["reversion"]["left_out"], wrap=True)
+    say(console, f"Report: {out / 'index.html'}")

@@ -2,6 +2,7 @@
 
 from moored.cli._command import command
 from moored.cli._options import Console, quiet_libraries
+from moored.terminal import say
 from moored.workflows.inspect.settings import SpectrumSettings
 
 
@@ -12,10 +13,10 @@ def inspect_spectrum(settings: SpectrumSettings) -> None:
     from moored.workflows.inspect import spectrum
 
     report = spectrum.inspect_spectrum(settings, console=Console(stderr=True))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console()
     for sentence in spectrum_findings(report):
-        console.print(sentence)
-    console.print(f"Report: {settings.out}/index.html", markup=False)
+        say(console, sentence, wrap=True)
+    say(console, f"Report: {settings.out}/index.html")
 
 
 inspect_spectrum_command = command(SpectrumSettings, inspect_spectrum)

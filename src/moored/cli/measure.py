@@ -2,6 +2,7 @@
 
 from moored.cli._command import command
 from moored.cli._options import Console, quiet_libraries
+from moored.terminal import say
 from moored.workflows.measure.settings import MeasureSettings
 
 
@@ -15,13 +16,13 @@ def measure(settings: MeasureSettings) -> None:
     from moored.workflows.measure.run import measure
 
     report = measure(settings, console=Console(stderr=True))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(measure_table(report), soft_wrap=False)
+    console = Console()
+    console.print(measure_table(report))
     if report.against is not None:
-        console.print(f"\n{report.against.sentence}", markup=False)
+        say(console, f"\n{report.against.sentence}", wrap=True)
         if report.against.next_command:
-            console.print(f"Next: {report.against.next_command}", markup=False)
-    console.print(f"Report: {settings.out}/index.html", markup=False)
+            say(console, f"Next: {report.against.next_command}")
+    say(console, f"Report: {settings.out}/index.html")
 
 
 measure_command = command(MeasureSettings, measure)

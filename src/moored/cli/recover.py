@@ -10,6 +10,7 @@ from typer import Argument, Option
 from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import Console, quiet_libraries
 from moored.errors import InputError
+from moored.terminal import say
 
 
 def recover_command(
@@ -116,22 +117,20 @@ def _pool(examples: str | None, by: Any, task: str | None) -> Any:
 
 def _print(console: Console, record: dict[str, Any], model: str, adapter: Path | None, out: Path) -> None:
     if "updates" in record:
-        console.print(
-            _of_updates(record["method"]["name"], record["updates"]), highlight=False, markup=False, soft_wrap=True
-        )
+        say(console, _of_updates(record["method"]["name"], record["updates"]))
     elif not record["steps"]["loss"]:
-        console.print(f"Nothing to do: {out} is a copy, bit for bit.", markup=False, soft_wrap=True)
+        say(console, f"Nothing to do: {out} is a copy, bit for bit.")
         return
     else:
         moved = "weights" if record["adapter"] is None else "adapter's factors"
-        console.print(_of_steps(record["steps"], moved), highlight=False, markup=False, soft_wrap=True)
+        say(console, _of_steps(record["steps"], moved))
     if record["choice"] is not None:
-        console.print(f"Example chosen: {record['method']['prompt']}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Repaired: {out}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"Example chosen: {record['method']['prompt']}")
+    say(console, f"Repaired: {out}")
     damaged = [model] if adapter is None else [model, "--against-adapter", str(adapter)]
     repaired = [str(out)] if adapter is None else [model, "--adapter", str(out)]
     measure = shlex.join(["moored", "measure", *repaired, "--against", *damaged, "--out", "measured"])
-    console.print(f"What it brought and cost: {measure}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"What it brought and cost: {measure}")
 
 
 def _of_steps(steps: dict[str, Any], moved: str) -> str:

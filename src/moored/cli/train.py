@@ -5,6 +5,7 @@ import shlex
 from moored.cli._command import command
 from moored.cli._network import stay_offline_unless_configured
 from moored.cli._options import Console, quiet_libraries
+from moored.terminal import say
 from moored.workflows.train.settings import TrainSettings
 
 
@@ -14,16 +15,16 @@ def train(settings: TrainSettings) -> None:
     from moored.workflows.train import run
 
     report = run.train(settings)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console()
     out = report.config["output_dir"]
-    console.print(f"{report.steps} steps, mean loss {report.train_loss:.3f}; the {report.output} is in {out}.")
+    say(console, f"{report.steps} steps, mean loss {report.train_loss:.3f}; the {report.output} is in {out}.")
     if report.drift is not None:
         before, after = (report.drift[when].get("refusal_log_odds", float("nan")) for when in ("start", "end"))
-        console.print(f"Refusal log-odds: {before:.2f} before, {after:.2f} after.")
+        say(console, f"Refusal log-odds: {before:.2f} before, {after:.2f} after.")
     reference = report.reference
     adapter = ["--against-adapter", reference.adapter] if reference.adapter else []
     measure = ["moored", "measure", out, "--against", reference.name, *adapter, "--out", f"{out}-report"]
-    console.print(f"Next: {shlex.join(measure)}")
+    say(console, f"Next: {shlex.join(measure)}")
 
 
 train_command = command(

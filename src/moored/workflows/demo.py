@@ -22,6 +22,7 @@ from moored.report.reading.answers import Answer, read_answers
 from moored.report.reading.measure import ANSWERS
 from moored.report.reading.train import TrainReport
 from moored.report.words.outcomes import clause
+from moored.terminal import say
 from moored.workflows.inputs.models import resolve_model
 from moored.workflows.measure.arms import measure_arms
 from moored.workflows.measure.settings import MeasureSettings
@@ -212,4 +213,4 @@ def _finished(record: Path) -> bool:
 
 def _say(console: Console | None, text: str) -> None:
     if console is not None:
-        console.print(text, highlight=False)
+        say(console, text, wrap=True)

@@ -1,7 +1,9 @@
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.report.gradient_reports import aligned, correlation, report, reversion, write
 
 from moored.errors import InputError
@@ -82,8 +84,16 @@ def test_what_to_know_is_said_only_where_it_is_so():
 
 def test_the_terminal_shows_the_main_numbers():
     table = gradients_table(report())
-    cells = [[*column.cells] for column in table.columns]
+    cells = [[*map(str, column.cells)] for column in table.columns]
     assert cells[0][:2] == ["norm and length, rho", "norm and loss, rho"]
     assert cells[1][0] == "-0.80 [-0.90, -0.70] n=40"
     assert "share outside the layers" in cells[0] and "cosine with the way back, moderate" in cells[0]
     assert len(gradients_table(report(reversion={"left_out": "No."})).rows) == len(table.rows) - 5
+
+
+def test_the_name_of_a_module_is_no_markup_in_the_table():
+    shares = report()["shares"]
+    shares = shares | {"kind": [{**shares["kind"][0], "name": "[/x]\x1b[2J", "mean": 2.0}]}
+    console = Console(file=io.StringIO(), width=100)
+    console.print(gradients_table(report(shares=shares)))
+    assert isinstance(console.file, io.StringIO) and "of kind [/x]␛[2J" in console.file.getvalue()

@@ -17,6 +17,7 @@ from moored.huggingface.training.adapter_saving import AdapterSavingMixin
 from moored.huggingface.training.checkpoint_saving import CheckpointSavingMixin
 from moored.huggingface.training.divergence import DivergenceMixin
 from moored.huggingface.training.drift import SafetyDrift
+from moored.terminal import visible
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
@@ -83,12 +84,12 @@ class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, AdapterSavingMixin,
         for active in self._active:
             active.before_training()
         if self.safeguards:
-            self.accelerator.print(self._announcement())
+            self.accelerator.print(visible(self._announcement()))
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         if all(active.share is None for active in self._active):
             self._drained(output.training_loss)  # The run was too short to log its loss.
         for active in self._active:
-            self.accelerator.print(f"{active.safeguard.name} {active.finish()}.")
+            self.accelerator.print(visible(f"{active.safeguard.name} {active.finish()}."))
         return output
 
     def _announcement(self) -> str:

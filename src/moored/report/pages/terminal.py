@@ -14,6 +14,7 @@ from moored.report.reading.measure import MeasureReport
 from moored.report.words.findings import moved
 from moored.report.words.gradient_findings import estimate, signed
 from moored.report.words.numbers import MISSING, interval, point, size
+from moored.terminal import plain
 
 _STYLES = {Outcome.WORSE: "red", Outcome.BETTER: "green"}
 
@@ -89,7 +90,7 @@ def gradients_table(report: Mapping[str, Any]) -> Table:
         known = [row for row in report["shares"][key] if row["mean"] is not None]
         for row in sorted(known, key=lambda row: -row["mean"])[:3]:
             name = "outside the layers" if row["name"] == "outside" else f"of {key} {row['name']}"
-            table.add_row(f"share {name}", estimate(row))
+            table.add_row(plain(f"share {name}"), estimate(row))
     if "together" in (back := report["reversion"]):
         for name, row in back["together"]["cosine"].items():
             table.add_row(f"cosine with the way back, {name}", signed(row, digits=3))

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from moored.terminal import say, visible
+
 
 @contextmanager
 def progress_bar(
@@ -34,12 +36,12 @@ def progress_bar(
         yield lambda _: None
         return
     if not console.is_terminal:
-        console.print(f"{what}: {total - done} to do", highlight=False, markup=False)
-    name = TextColumn("{task.description:<44}" if unit is None else "{task.description}")
+        say(console, f"{what}: {total - done} to do", wrap=True)
+    name = TextColumn("{task.description:<44}" if unit is None else "{task.description}", markup=False)
     speed = () if unit is None else (_Speed(unit),)
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *speed)
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task(what, total=total, completed=done)
+        task = progress.add_task(visible(what), total=total, completed=done)
         yield lambda step: progress.advance(task, step)
 
 

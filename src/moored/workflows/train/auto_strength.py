@@ -19,6 +19,7 @@ from moored.huggingface.distributed.processes import process_count
 from moored.huggingface.inference import DriftProbe
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.build import Start, make_trainer
+from moored.terminal import say
 
 STEPS = 30
 COARSE, FINE = (0.1, 1.0, 10.0, 100.0), (1 / 3, 3.0)
@@ -215,4 +216,4 @@ def _in_words(outcome: Outcome) -> str:
 
 def _tell(console: Console | None, text: str) -> None:
     if console is not None:
-        console.print(text, highlight=False)
+        say(console, text, wrap=True)
