@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from moored import files
 from moored.errors import InputError
 from moored.files import (
+    append_json,
     read_jsonl,
     read_text,
     refuse_non_empty,
@@ -260,6 +261,15 @@ def test_a_lone_surrogate_and_line_separators_survive(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
     assert read_jsonl(tmp_path / "a.jsonl") == [value]
     assert "é" in (tmp_path / "a.jsonl").read_text(encoding="utf-8")
+
+
+def test_appended_lines_are_rows_and_a_place_that_cannot_be_written_is_named(tmp_path):
+    file = tmp_path / "new" / "rows.jsonl"
+    for row in ({"a": "one\n\u2028\udc00"}, {"b": 2}):
+        append_json(file, row)
+    assert read_jsonl(file) == [{"a": "one\n\u2028\udc00"}, {"b": 2}]
+    with pytest.raises(InputError, match=r"Cannot write .*rows\.jsonl/below"):
+        append_json(file / "below", {})
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path):

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from moored.measurement import Label, RefusalJudge, refusal
+from moored.measurement import JUDGES, Exchange, Judge, Label, RefusalJudge, default_judge, judge_named, refusal
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("MOORED_DATA", ROOT.parent / "shared" / "data"))
@@ -292,3 +292,15 @@ def test_nothing_is_settled_that_may_be_the_prompt_or_a_draft():
 def test_a_refusal_that_breaks_down_afterwards_is_a_refusal():
     assert judge(PROMPT, SETTLED[0] + " curiosity" * 40) is Label.REFUSED
     assert judge(PROMPT, "I" + " curiosity" * 40 + SETTLED[0]) is Label.INCOHERENT
+
+
+def test_it_is_the_default_judge_and_labels_in_order():
+    exchanges = [Exchange(PROMPT, "I can't help with that."), Exchange(PROMPT, ""), Exchange(PROMPT, "Take a left.")]
+    assert default_judge().labels(exchanges) == [Label.REFUSED, Label.EMPTY, Label.COMPLIED]
+    assert default_judge().labels([]) == []
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_every_judge_has_its_registered_name(name):
+    named = judge_named(name)
+    assert isinstance(named, Judge) and named.name == name and named.version

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers.cache_utils import DynamicLayer
 
 from moored.huggingface.inference.batches import Ids
 from moored.huggingface.inference.shared_start import (
@@ -25,6 +26,8 @@ from moored.huggingface.inference.shared_start import (
 
 TOGETHER = 32
 """Prompts that are encoded at once, at most."""
+ROOM = 16
+"""The number of tokens that the state has room for beyond its own when it is copied."""
 TOLERATED = 0.125
 """The share of a batch that may be answers which are over."""
 
@@ -86,6 +89,32 @@ def decode(
             rows.step(model, check)
 
 
+class _Layer(DynamicLayer):
+    """Keys and values with room for the next tokens: copying all of them for each token would take a fifth of a step."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.hold(keys, values)
+
+    def hold(self, keys: Tensor, values: Tensor) -> None:
+        """Replaces the keys and values."""
+        self.keys, self.values = keys, values
+        self._room = [keys, values]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Appends those of the next token."""
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if end > self._room[0].shape[-2]:
+            self._room = [pad(room[:, :, :start], (0, 0, 0, ROOM)) for room in self._room]
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, start:end] = states
+        keys, values = (room[:, :, :end] for room in self._room)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
 @dataclass
 class Rows:
     """The answers in progress, and the model's state after all of their tokens but the last."""
@@ -108,7 +137,7 @@ class Rows:
         seen = self.seen[index]
         first = int(seen.any(0).int().argmax())
         for layer in self.state.layers:
-            layer.keys, layer.values = layer.keys[index, :, first:], layer.values[index, :, first:]
+            layer.hold(layer.keys[index, :, first:], layer.values[index, :, first:])
         numbers, answers = [self.numbers[place] for place in places], [self.answers[place] for place in places]
         return Rows(numbers, answers, self.state, seen[:, first:], self.positions[index])
 
@@ -117,8 +146,8 @@ class Rows:
         missing = other.seen.shape[1] - self.seen.shape[1]
         here, there = max(missing, 0), max(-missing, 0)
         for ours, theirs in zip(self.state.layers, other.state.layers, strict=True):
-            ours.keys = torch.cat([_widened(ours.keys, here), _widened(theirs.keys, there)])
-            ours.values = torch.cat([_widened(ours.values, here), _widened(theirs.values, there)])
+            keys = torch.cat([_widened(ours.keys, here), _widened(theirs.keys, there)])
+            ours.hold(keys, torch.cat([_widened(ours.values, here), _widened(theirs.values, there)]))
         seen = torch.cat([pad(self.seen, (here, 0)), pad(other.seen, (there, 0))])
         positions = torch.cat([self.positions, other.positions])
         return Rows(self.numbers + other.numbers, self.answers + other.answers, self.state, seen, positions)
@@ -160,8 +189,9 @@ def _encode(
         logits_to_keep=last_position(ids),
         **shared.repeated(model, len(rests)),
     )
-    answers = [[token] for token in _likeliest(output.logits, check)]
-    return Rows(list(prompts), answers, state_of(output), seen, positions[:, -1] + 1)
+    answers, state = [[token] for token in _likeliest(output.logits, check)], state_of(output)
+    state.layers = [_Layer(layer.keys, layer.values) for layer in state.layers]
+    return Rows(list(prompts), answers, state, seen, positions[:, -1] + 1)
 
 
 def _likeliest(logits: Tensor, check: Callable[[Tensor], None]) -> list[int]:
