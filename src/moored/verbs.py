@@ -21,7 +21,8 @@ Bound = int | float | None
 class Settings:
     """The base of every command's settings: each field's type and bounds are checked, whoever states it.
 
-    A field without a default is a positional argument, except `out`. The docstring under a field is its help text.
+    The first field without a default is the positional argument; others without one must be named. The docstring
+    under a field is its help text.
 
     Raises:
         InputError: a value of another type, or out of its bounds.
@@ -40,15 +41,16 @@ class Settings:
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
-def bounded(default: Any, *, least: Bound = None, above: Bound = None, most: Bound = None) -> Any:
-    """A field whose value, unless it is None, must be at least `least`, greater than `above` and at most `most`."""
-    return field(default=default, metadata={"at least": least, "above": above, "at most": most})
+def bounded(default: Any, *, least: Bound = None, above: Bound = None, most: Bound = None, below: Bound = None) -> Any:
+    """A field whose value, unless it is None, must lie within these bounds; `least` and `most` are included."""
+    return field(default=default, metadata={"at least": least, "above": above, "at most": most, "below": below})
 
 
 _WITHIN: Mapping[str, Callable[[float, float], bool]] = {
     "at least": lambda value, bound: value >= bound,
     "above": lambda value, bound: value > bound,
     "at most": lambda value, bound: value <= bound,
+    "below": lambda value, bound: value < bound,
 }
 
 
@@ -61,8 +63,8 @@ def _require_within(setting: Field, value: Any) -> None:
 
 
 def positional(kind: type[Settings]) -> list[str]:
-    """The names of the settings that are positional arguments, in order."""
-    return [each.name for each in fields(kind) if not has_default(each) and each.name != "out"]
+    """The name of the setting that is the positional argument, if there is one."""
+    return [each.name for each in fields(kind) if not has_default(each) and each.name != "out"][:1]
 
 
 def has_default(setting: Field) -> bool:

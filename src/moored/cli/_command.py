@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -38,15 +38,17 @@ def _parameters(kind: type[Settings]) -> list[inspect.Parameter]:
         inspect.Parameter(
             each.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=each.default if _may_be_left_out(each) else inspect.Parameter.empty,
+            default=_default(each),
             annotation=Annotated[_type(each, hints[each.name]), _info(each, help_texts[each.name], each.name in first)],
         )
         for each in sorted(fields(kind), key=lambda each: each.name not in first)
     ]
 
 
-def _may_be_left_out(setting: Field) -> bool:
-    return has_default(setting) and setting.name != "out"
+def _default(setting: Field) -> Any:
+    if setting.name == "out" or not has_default(setting):
+        return inspect.Parameter.empty
+    return setting.default_factory() if setting.default is MISSING else setting.default  # pyright: ignore[reportCallIssue]
 
 
 def _type(setting: Field, hint: Any) -> Any:
@@ -57,6 +59,8 @@ def _type(setting: Field, hint: Any) -> Any:
 def _info(setting: Field, help_text: str, is_argument: bool) -> Any:
     if is_argument:
         return typer.Argument(help=help_text)
-    flag = f"--{setting.name.replace('_', '-')}"
+    flag = setting.metadata.get("flag") or f"--{setting.name.replace('_', '-')}"
+    if setting.default is True:
+        flag = f"{flag}/--no-{flag[2:]}"
     # A default that is None is told in words by the help text itself.
     return typer.Option(flag, help=help_text, show_default=setting.default is not None)

@@ -12,7 +12,7 @@ from moored.huggingface.models.adapters import (
     refuse_lm_head,
     save_adapter_like,
 )
-from moored.huggingface.models.base_direction import Reversion, reversion
+from moored.huggingface.models.base_direction import BaseDirection, MatrixDirection, find_base_direction
 from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
@@ -49,10 +49,11 @@ from moored.huggingface.models.weights import (
 )
 
 __all__ = [
+    "BaseDirection",
     "FoldedWeights",
+    "MatrixDirection",
     "ModelSource",
     "Place",
-    "Reversion",
     "StoredWeights",
     "adapter_base",
     "adapter_updates",
@@ -64,6 +65,7 @@ __all__ = [
     "copy_companions",
     "difference",
     "disk_errors",
+    "find_base_direction",
     "folded_adapter",
     "iterate_weights",
     "lies_over_transposed",
@@ -82,7 +84,6 @@ __all__ = [
     "require_chat_template",
     "require_finite",
     "require_fit",
-    "reversion",
     "rewrite_weights",
     "save_adapter_like",
     "stack_adapters",

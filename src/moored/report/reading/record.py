@@ -11,12 +11,13 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from moored.errors import InputError
-from moored.files import read_text, whole_folder, write_json
+from moored.files import read_jsonl, read_text, whole_folder, write_json
 from moored.report.reading.text import visible
 
 SCHEMA = 2
 FILE = "report.json"
 Kind = TypeVar("Kind", bound="Report")
+Line = TypeVar("Line", bound="Record")
 
 
 class Record:
@@ -140,6 +141,18 @@ def read_record(kind: type[Kind], folder: Path | str) -> Kind:
         raise InputError(f"{path}: {_first(error)}; run moored {kind.kind} again.") from None
 
 
+def read_lines(kind: type[Line], path: Path) -> list[Line]:
+    """Reads a JSONL file that holds one record a line.
+
+    Raises:
+        InputError: the file is missing or is not JSONL, or a line holds a value that the field cannot hold.
+    """
+    try:
+        return _adapter(list[kind]).validate_python(read_jsonl(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first(error)}; run the command that wrote it again.") from None
+
+
 def _object(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(read_text(path))
@@ -158,5 +171,5 @@ def _first(error: ValidationError) -> str:
 
 
 @cache
-def _adapter(kind: type) -> Any:
+def _adapter(kind: Any) -> Any:
     return TypeAdapter(kind)
