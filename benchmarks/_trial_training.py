@@ -18,6 +18,7 @@ from moored.embedded.prompts import openings
 from moored.files import read_jsonl, sha256_of, write_jsonl
 from moored.huggingface.data import Supervision, supervise
 from moored.huggingface.models import ModelSource, bf16_is_native, load_tokenizer
+from moored.report.reading.train import TrainReport
 from moored.workflows.inputs.example_pool import unpooled_pairs
 from moored.workflows.inputs.prompt_sets import spread
 from moored.workflows.recover.by_example import WATCHED
@@ -67,7 +68,7 @@ def configuration(plan: Plan, *, batch: int, subject: Subject = EMBEDDED) -> Row
     }
 
 
-def fine_tune(config: Mapping[str, Any], rows: list[Row], run: Path) -> Row:
+def fine_tune(config: Mapping[str, Any], rows: list[Row], run: Path) -> TrainReport:
     """Trains in the folder `run`, which is emptied first, in bf16 where that is fast; the run's record."""
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
@@ -82,9 +83,9 @@ def fine_tune(config: Mapping[str, Any], rows: list[Row], run: Path) -> Row:
 def fine_tuned(config: Mapping[str, Any], rows: Callable[[], list[Row]], folder: Path) -> tuple[ModelSource, Row]:
     """The model of a training file on some rows, and under `training` what is told of the run."""
     record = fine_tune(config, rows(), folder)
-    training = {key: record[key] for key in ("train_loss", "steps")}
-    training["safeguards"] = [_without_empty_guides(each) for each in record["safeguards"]]
-    training |= {"tokens_sha256": record["data"]["tokens_sha256"], **log_of(folder / "tuned")}
+    training: Row = {"train_loss": record.train_loss, "steps": record.steps}
+    training["safeguards"] = [_without_empty_guides(dict(each)) for each in record.safeguards]
+    training |= {"tokens_sha256": record.data.tokens_sha256, **log_of(folder / "tuned")}
     return EMBEDDED.tuned(folder / "tuned"), {"training": training}
 
 

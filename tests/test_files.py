@@ -20,6 +20,7 @@ from moored.files import (
     write_json,
     write_jsonl,
 )
+from moored.outputs import OwnOutput
 
 
 def _names(folder):
@@ -56,6 +57,14 @@ def test_a_folder_that_failed_leaves_nothing_not_even_its_parents(tmp_path, fail
     assert _names(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_json_is_refused_and_leaves_the_old_file(tmp_path, number):
+    write_json(tmp_path / "a.json", {"loss": 1.0})
+    with pytest.raises(InputError, match=r"a\.json is not written, since one of its numbers is NaN or infinite.*\.$"):
+        write_json(tmp_path / "a.json", {"deep": [{"loss": number}]})
+    assert _names(tmp_path) == ["a.json"] and json.loads((tmp_path / "a.json").read_text()) == {"loss": 1.0}
+
+
 def test_a_folder_appears_whole_with_ordinary_permissions(tmp_path):
     with whole_folder(tmp_path / "out") as temporary:
         (temporary / "inner").mkdir(mode=0o700)
@@ -78,6 +87,41 @@ def test_a_non_empty_folder_is_refused_and_replaced_only_when_asked(tmp_path):
     with whole_folder(out, overwrite=True) as temporary:
         (temporary / "new").write_text("new")
     assert _names(tmp_path) == ["out", "out/new"]
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="not empty"), whole_folder(out) as temporary:
+        (temporary / "new").write_text("new")
+        out.mkdir()
+        (out / "theirs").write_text("dear")
+    assert _names(tmp_path) == ["out", "out/theirs"]
+    # In the moment between the look and the renaming.
+    monkeypatch.setattr(files, "refuse_non_empty", lambda folder: None)
+    with pytest.raises(InputError, match=r"^Cannot write .*out: Directory not empty"), whole_folder(out):
+        pass
+    assert _names(tmp_path) == ["out", "out/theirs"]
+
+
+def test_what_came_meanwhile_is_only_overwritten_where_it_is_the_command_s_own(tmp_path):
+    own, out = OwnOutput(record="record.json", kind="mine"), tmp_path / "out"
+    out.mkdir()
+    write_json(out / "record.json", {"kind": "mine"})
+    with pytest.raises(InputError, match="it holds theirs"), whole_folder(out, overwrite=True, own=own):
+        (out / "theirs").write_text("dear")
+    assert _names(tmp_path) == ["out", "out/record.json", "out/theirs"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_lands_where_a_link_leads(tmp_path, there):
+    target, link = tmp_path / "other disk" / "out", tmp_path / "out"
+    if there:
+        target.mkdir(parents=True)
+    link.symlink_to(target)
+    with whole_folder(link) as temporary:
+        assert temporary.parent == target.parent
+        (temporary / "new").write_text("new")
+    assert link.is_symlink() and (target / "new").read_text() == "new"
 
 
 def test_the_working_folder_can_be_the_target(tmp_path, monkeypatch):

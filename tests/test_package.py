@@ -49,7 +49,7 @@ def test_the_version_is_the_package_s():
 
 def test_every_error_says_how_the_command_line_ends():
     codes = {each.__name__: each.exit_code for each in vars(errors).values() if isinstance(each, type)}
-    users = {"UserError", "InputError", "ModelError", "InactiveError"}
+    users = {"UserError", "InputError", "ModelError", "InactiveError", "DivergedError"}
     assert codes == {**dict.fromkeys(users, 2), "GateError": 3, "MooredError": 1}
     assert all(issubclass(getattr(errors, name), errors.UserError) for name in users)
 

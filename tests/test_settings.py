@@ -17,22 +17,22 @@ def test_the_defaults_of_every_setting_have_the_type_that_it_states(cls):
         name: field.default if field.default_factory is MISSING else field.default_factory()
         for name, field in declared.items()
     }
-    assert typed(defaults, cls, "defaults") == defaults
+    assert typed(defaults, cls) == defaults
 
 
 def test_values_of_yaml_and_of_a_command_line_get_their_types():
     stated = {"learning_rate": "1e-4", "num_train_epochs": 2, "max_length": None, "packing": "true", "seed": "7"}
-    assert typed(stated, SFTConfig, "c") == {
+    assert typed(stated, SFTConfig) == {
         "learning_rate": 1e-4, "num_train_epochs": 2.0, "max_length": None, "packing": True, "seed": 7,
     }  # fmt: skip
-    assert typed({"report_to": "none"}, SFTConfig, "c") == {"report_to": "none"}
-    assert typed({"report_to": ["wandb", "trackio"]}, SFTConfig, "c") == {"report_to": ["wandb", "trackio"]}
+    assert typed({"report_to": "none"}, SFTConfig) == {"report_to": "none"}
+    assert typed({"report_to": ["wandb", "trackio"]}, SFTConfig) == {"report_to": ["wandb", "trackio"]}
 
 
 @pytest.mark.parametrize(
     ("stated", "sentence"),
     [
-        ({"learning_rate": "fast"}, "c: learning_rate is 'fast', but it must be a number"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast', but it must be a number"),
         ({"max_length": "long"}, "max_length is 'long', but it must be a whole number or null"),
         ({"packing": "perhaps"}, "packing is 'perhaps', but it must be true or false"),
         ({"seed": True}, "seed is True, but it must be a whole number"),
@@ -42,15 +42,15 @@ def test_values_of_yaml_and_of_a_command_line_get_their_types():
 )
 def test_a_wrong_value_is_one_sentence(stated, sentence):
     with pytest.raises(InputError, match=sentence.replace("?", r"\?")):
-        typed(stated, SFTConfig, "c")
+        typed(stated, SFTConfig)
 
 
 def test_pairs_of_a_list_are_those_of_yaml():
-    pairs = typed({"examples": [["How?", "Sure:"], ["What?", "Yes:"]]}, HarmfulDirection, "c")
+    pairs = typed({"examples": [["How?", "Sure:"], ["What?", "Yes:"]]}, HarmfulDirection)
     assert pairs == {"examples": [("How?", "Sure:"), ("What?", "Yes:")]}
     for wrong in ([["How?"]], [["How?", "Sure:", "more"]], ["How?"], [3], [["How?", 3]], "pairs.jsonl"):
         with pytest.raises(InputError, match="examples is"):
-            typed({"examples": wrong}, HarmfulDirection, "c")
+            typed({"examples": wrong}, HarmfulDirection)
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_a_long_value_is_cut():
     with pytest.raises(
         InputError, match=r"tokens is \[.*\.\.\.\], but it must be a list of texts or a text or null"
     ) as caught:
-        typed({"tokens": [1] * 500}, SafetyTokens, "c")
+        typed({"tokens": [1] * 500}, SafetyTokens)
     assert len(str(caught.value)) < 200

@@ -1,5 +1,5 @@
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ class LookSettings(Base):
 class PairSettings(Base):
     """The settings of a look at a model and its data."""
 
-    data: str
+    data: str = field(metadata={"flag": "--data"})
     """The rows."""
     length: float = bounded(1.0, below=2)
     """The length."""
@@ -64,7 +64,8 @@ def test_signature_and_docstring_list_every_setting():
     parameters = inspect.signature(look).parameters
     assert list(parameters) == ["model", "out", "share", "way", "deep", "console"]
     assert parameters["model"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and parameters["share"].default == 0.5
-    assert "    share: The share to keep.\n" in look.__doc__ and look.__doc__.endswith("What it was given.")
+    words = look.__doc__ or ""
+    assert "    share: The share to keep.\n" in words and words.endswith("What it was given.")
     assert meanings(LookSettings)["model"] == "The model's name."
 
 
@@ -73,7 +74,7 @@ def test_signature_and_docstring_list_every_setting():
     [
         ((), {}, "look needs model: The model's name."),
         (("m", "n"), {}, r"look takes 1 positional arguments \(model\), got 2"),
-        (("m",), {"shrae": 1}, "look has the unknown key shrae; did you mean share"),
+        (("m",), {"shrae": 1}, "look: unknown key shrae; did you mean share"),
         (("m",), {"share": "much"}, "share is 'much', but it must be a number"),
         (("m",), {"share": 0}, "share must be above 0 and at most 1, got 0"),
         (("m",), {"share": 1.5}, "share must be above 0 and at most 1, got 1.5"),
@@ -86,7 +87,7 @@ def test_what_is_wrong_is_one_sentence(given, stated, sentence):
         look(*given, **stated)
 
 
-def test_only_the_first_setting_without_a_default_is_positional():
+def test_a_setting_with_a_flag_is_required_but_not_positional():
     @verb(PairSettings)
     def pair(settings, *, console=None):
         """Looks."""

@@ -4,9 +4,13 @@ MooredError
 ├── UserError            the user can fix it: one sentence, exit code 2
 │   ├── InputError       a file, a row, a setting
 │   ├── ModelError       a model, adapter or tokenizer that does not fit
-│   └── InactiveError    a safeguard that would do nothing
+│   ├── InactiveError    a safeguard that would do nothing
+│   └── DivergedError    a training whose numbers are no longer finite
 └── GateError            safety fell by more than was allowed: exit code 3
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class MooredError(Exception):
@@ -33,7 +37,20 @@ class InactiveError(UserError, RuntimeError):
     """A safeguard matched nothing, or stayed at zero, and would silently protect nothing."""
 
 
+class DivergedError(UserError, ArithmeticError):
+    """A training came to a loss or to weights that are NaN or infinite."""
+
+
 class GateError(MooredError):
     """Safety fell by more than was allowed."""
 
     exit_code = 3
+
+
+@contextmanager
+def blaming(source: object) -> Iterator[None]:
+    """Puts the file or the setting that is to blame before the sentence of an InputError that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from (error.__cause__ or error)

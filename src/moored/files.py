@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from moored.errors import InputError
+from moored.outputs import OwnOutput
 
 _THE_PLACE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY),
+    errno.ENOTEMPTY,
 }
 """What can be wrong with the place where something is written; other failures are none of the user's."""
 
@@ -44,23 +46,35 @@ def whole_file(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_folder(path: Path | str, *, overwrite: bool = False, own: OwnOutput | None = None) -> Iterator[Path]:
     """Yields a temporary folder beside `path` and renames it to `path` only when the block succeeds.
+
+    Args:
+        path: the folder.
+        overwrite: whether what is there may be replaced.
+        own: the only kind of output that is replaced; None takes any.
 
     Raises:
         InputError: `path` is there already and not empty (unless `overwrite`), cannot be written, or the disk
             is full.
     """
-    path = Path(path).absolute()
-    require_place(path, overwrite=overwrite)
+    path = _led(Path(path).absolute())
+    require_place(path, overwrite=overwrite, own=own)
     with _as_user_error(path), _parents(path):
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             yield temporary
             _share(temporary)
-            _install(temporary, path)
+            # What has come meanwhile is nobody's to delete, either.
+            require_place(path, overwrite=overwrite, own=own)
+            _install(temporary, path, replace=overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _led(path: Path) -> Path:
+    """Where a link leads, often to another disk; a folder must not take the place of the link."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _share(folder: Path) -> None:
@@ -71,7 +85,7 @@ def _share(folder: Path) -> None:
             inside.chmod(0o755 if inside.is_dir() else 0o644)
 
 
-def _install(temporary: Path, path: Path) -> None:
+def _install(temporary: Path, path: Path, *, replace: bool) -> None:
     """Renames a finished folder into place; a mount or the working folder has to stay, so it is filled instead."""
     if path.is_dir() and (path.is_mount() or path.samefile(Path.cwd())):
         _empty(path)
@@ -79,8 +93,9 @@ def _install(temporary: Path, path: Path) -> None:
             shutil.move(inside, path / inside.name)
         return
     old = temporary.with_name(f"{temporary.name}.old")
-    if path.is_dir():
+    if replace and path.is_dir():
         path.replace(old)
+    # The system itself refuses to rename a folder over one that is not empty.
     temporary.replace(path)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -108,13 +123,13 @@ def _parents(path: Path) -> Iterator[None]:
         raise
 
 
-def require_place(folder: Path | str, *, overwrite: bool = False, record: str | None = None) -> None:
+def require_place(folder: Path | str, *, overwrite: bool = False, own: OwnOutput | None = None) -> None:
     """Finds out before long work whether a folder can be written at its end.
 
     Args:
         folder: where something is to be written.
         overwrite: whether what is there may be replaced.
-        record: a file that tells what may be replaced from folders that nobody wants to lose; None takes any.
+        own: the only kind of output that is replaced; None takes any.
 
     Raises:
         InputError: `folder` is there already and not empty (unless `overwrite`), is a file, or cannot be made.
@@ -122,8 +137,8 @@ def require_place(folder: Path | str, *, overwrite: bool = False, record: str | 
     folder = Path(folder).absolute()
     if not overwrite or not folder.is_dir():
         refuse_non_empty(folder)
-    elif record is not None and any(folder.iterdir()) and not (folder / record).is_file():
-        raise InputError(f"{folder} holds no {record}, so it is not replaced; name another folder or empty it first.")
+    elif own is not None and any(folder.iterdir()):
+        own.require(folder)
     above = next((parent for parent in folder.parents if parent.exists()), folder)
     if not above.is_dir():
         raise InputError(f"Cannot write {folder}: {above} is a file; name another folder.")
@@ -233,9 +248,20 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes one JSON value, indented, whole or not at all."""
+    """Writes one JSON value, indented, whole or not at all.
+
+    Raises:
+        InputError: the value holds NaN or infinity, which JSON has no words for.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not written, since one of its numbers is NaN or infinite; check the settings and the weights "
+            "of the models."
+        ) from error
     with whole_file(path) as temporary:
-        _write(temporary, [json.dumps(value, indent=2, ensure_ascii=False)])
+        _write(temporary, [text])
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -16,17 +16,17 @@ _SHORT.maxstring = _SHORT.maxother = 80
 """A list of many texts would hide the sentence around it."""
 
 
-def require_known(keys: Iterable[str], known: Iterable[str], where: str, *, what: str = "key") -> None:
-    """Raises InputError for the first key, or whatever it is, that is not known, naming the nearest that is."""
+def require_known(keys: Iterable[str], known: Iterable[str], *, what: str = "key") -> None:
+    """Raises InputError for the first key, or whatever `what` says it is, that is not known; names the nearest."""
     known = sorted(known)
     for key in keys:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"it may be one of {', '.join(known[:8])}, …"
-            raise InputError(f"{where} has the unknown {what} {key}; {hint}")
+            raise InputError(f"unknown {what} {key}; {hint}")
 
 
-def typed(values: Mapping[str, Any], cls: type, where: str) -> dict[str, Any]:
+def typed(values: Mapping[str, Any], cls: type) -> dict[str, Any]:
     """Values converted to the types that a dataclass states for them.
 
     YAML reads 1e-4 as a string, and a command line knows nothing else; `null` stands for None.
@@ -35,9 +35,9 @@ def typed(values: Mapping[str, Any], cls: type, where: str) -> dict[str, Any]:
         InputError: an unknown key (names the nearest known one) or a value of another type.
     """
     known = {field.name for field in fields(cls) if field.init}
-    require_known(values, known, where)
+    require_known(values, known)
     hints: dict[str, Any] = get_type_hints(cls)
-    return {name: converted(value, hints[name], f"{where}: {name}") for name, value in values.items()}
+    return {name: converted(value, hints[name], name) for name, value in values.items()}
 
 
 def converted(value: Any, hint: Any, what: str) -> Any:
@@ -94,7 +94,7 @@ def _parsed(value: Any, option: Any) -> Any:
             return _MISFIT
     if isinstance(option, type) and issubclass(option, Enum):
         return value if value in [member.value for member in option] else _MISFIT
-    return _members(value, option) if isinstance(value, list) else _MISFIT
+    return _members([*value], option) if isinstance(value, list | tuple) else _MISFIT
 
 
 def _members(value: list[Any], option: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from docstring_parser import parse_from_object
 
-from moored.errors import InputError
+from moored.errors import InputError, blaming
 from moored.settings import converted, typed
 
 Given = TypeVar("Given", bound="Settings")
@@ -21,8 +21,8 @@ Bound = int | float | None
 class Settings:
     """The base of every command's settings: each field's type and bounds are checked, whoever states it.
 
-    The first field without a default is the positional argument; others without one must be named. The docstring
-    under a field is its help text.
+    A field without a default is a positional argument, except `out` and one whose metadata names a `flag` for the
+    command line. The docstring under a field is its help text.
 
     Raises:
         InputError: a value of another type, or out of its bounds.
@@ -63,8 +63,12 @@ def _require_within(setting: Field, value: Any) -> None:
 
 
 def positional(kind: type[Settings]) -> list[str]:
-    """The name of the setting that is the positional argument, if there is one."""
-    return [each.name for each in fields(kind) if not has_default(each) and each.name != "out"][:1]
+    """The names of the settings that are positional arguments, in order."""
+    return [
+        each.name
+        for each in fields(kind)
+        if not has_default(each) and each.name != "out" and "flag" not in each.metadata
+    ]
 
 
 def has_default(setting: Field) -> bool:
@@ -112,7 +116,8 @@ def _settings(kind: type[Given], name: str, given: tuple[Any, ...], stated: dict
     names = positional(kind)
     if len(given) > len(names):
         raise InputError(f"{name} takes {len(names)} positional arguments ({', '.join(names)}), got {len(given)}.")
-    values = typed({**dict(zip(names, given, strict=False)), **stated}, kind, name)
+    with blaming(name):
+        values = typed({**dict(zip(names, given, strict=False)), **stated}, kind)
     missing = [each.name for each in fields(kind) if not has_default(each) and each.name not in values]
     if missing:
         raise InputError(f"{name} needs {missing[0]}: {meanings(kind)[missing[0]]}")

@@ -112,7 +112,7 @@ def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_pa
             name = stated.pop("name")
             stated["strength"] = 1.0 if stated["strength"] == "auto" else stated["strength"]
             extra = {"base": "somewhere"} if name == "alignment_direction" else {}
-            assert REGULARIZERS[name](**typed(stated, REGULARIZERS[name], "train.yaml"), **extra).strength > 0
+            assert REGULARIZERS[name](**typed(stated, REGULARIZERS[name]), **extra).strength > 0
 
 
 def test_the_lora_of_each_data_set_is_one_that_train_takes(benchmark, tmp_path):
@@ -124,7 +124,7 @@ def test_the_lora_of_each_data_set_is_one_that_train_takes(benchmark, tmp_path):
     where = {}
     for name in arms.DATA:
         run = run_of(name, arms.BY_NAME["plain"], 0, data=tmp_path, tokens=tmp_path / "tokens.json")
-        where[name] = lora_config(run.make.args[0]["lora"], "train.yaml").target_modules
+        where[name] = lora_config(run.make.args[0]["lora"]).target_modules
     last = where.pop("poisoned-20-last")
     assert set(where.values()) == {"all-linear"}
     linear = [name for name, _ in tiny_model().named_modules() if name.endswith("_proj")]

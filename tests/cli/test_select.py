@@ -36,7 +36,7 @@ def test_it_writes_everything_and_says_where(tmp_path, selected):
     }  # fmt: skip
     assert "Kept 3 of 10 rows by the rule moderate." in done.output
     assert "Gradient norm and answer length: Spearman’s ρ = " in done.output and "n=10" in done.output
-    assert f"Kept rows: {tmp_path / 'out' / 'kept.jsonl'}, the dataset for moored train" in done.output
+    assert f"Kept rows: {tmp_path / 'out' / 'kept.jsonl'}; name it as the dataset of moored train" in done.output
     assert "Rows selected from rows.jsonl" in (tmp_path / "out" / "index.html").read_text()
     assert report["versions"]["moored"] and report["finished"]
     again, same = selected("--keep", 0.3, "--resume")
@@ -56,8 +56,7 @@ def test_every_option_reaches_the_selection(selected):
     ("arguments", "sentence"),
     [
         (["--rule", "best"], "There is no selection rule best; the rules are moderate"),
-        (["--keep", "0"], "must be above 0 and at most 1"),
-        (["--format", "csv"], "--format is csv, but it must be jsonl or datasets"),
+        (["--keep", "0"], "keep must be above 0 and at most 1"),
         (["--adapter", "absent"], "There is no adapter folder absent"),
     ],
 )

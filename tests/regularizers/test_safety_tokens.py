@@ -123,11 +123,11 @@ def test_it_is_frozen_and_says_what_it_is():
 
 def test_the_settings_of_a_training_file_arrive_with_their_types():
     stated = {"strength": "1e-1", "tokens": [" cannot", "Sorry"], "form": "kl", "first": 3, "cache": "a/folder"}
-    made = SafetyTokens(**typed(stated, SafetyTokens, "run.yaml"))
+    made = SafetyTokens(**typed(stated, SafetyTokens))
     assert made == SafetyTokens(strength=0.1, tokens=(" cannot", "Sorry"), form="kl", first=3, cache="a/folder")
-    assert SafetyTokens(**typed({"strength": 1, "tokens": "tokens.txt"}, SafetyTokens, "")).tokens == "tokens.txt"
+    assert SafetyTokens(**typed({"strength": 1, "tokens": "tokens.txt"}, SafetyTokens)).tokens == "tokens.txt"
     with pytest.raises(InputError, match="form is 'square', but it must be logits, centred, kl, hinge"):
-        typed({"form": "square"}, SafetyTokens, "run.yaml")
+        typed({"form": "square"}, SafetyTokens)
 
 
 def test_the_whole_vocabulary_is_one_word():
@@ -144,7 +144,7 @@ def test_the_whole_vocabulary_is_one_word():
         ({"first": 0}, "must be at least 1, got 0"),
         ({"tokens": ()}, "is empty; name some tokens"),
         ({"tokens": []}, "is empty; name some tokens"),
-        ({"tokens": ("no", "")}, "holds '', which is no text"),
+        ({"tokens": ("no")}, "holds '', which is no text"),
         ({"tokens": ("no", " no", "no")}, "names 'no' twice"),
         ({"tokens": ""}, "is empty; name some tokens"),
         ({"cache": "folder", "reference": "model"}, "leave one of the two out"),

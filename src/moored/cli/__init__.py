@@ -58,7 +58,6 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """Runs the command line: exit 0 done, 1 a defect of ours, 2 the user can fix it, 3 the gate failed."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         code = app(prog_name="moored", standalone_mode=False)

@@ -8,21 +8,27 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from moored.cli._network import stay_offline_unless_set
 from moored.verbs import Settings, has_default, meanings, positional
 
 Given = TypeVar("Given", bound=Settings)
 
 
-def command(kind: type[Given], run: Callable[[Given], None]) -> Callable[..., None]:
+def command(
+    kind: type[Given], run: Callable[[Given], None], *, network: Callable[[Given], None] = stay_offline_unless_set
+) -> Callable[..., None]:
     """Makes what typer takes for a command.
 
     Args:
         kind: the settings; a field without a default, and `out`, must be given on the command line.
         run: what the command does with them; its docstring is the command's help.
+        network: decides, before any library is imported, whether the command may use the network.
     """
 
     def call(**given: Any) -> None:
-        run(kind(**given))
+        settings = kind(**given)
+        network(settings)
+        run(settings)
 
     parameters = _parameters(kind)
     call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]

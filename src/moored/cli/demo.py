@@ -5,6 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import Console, quiet_libraries
 
 
@@ -16,6 +17,7 @@ def demo_command(
     quick: Annotated[bool, Option("--quick", help="Fewer rows and prompts: a few minutes on 2 cores.")] = False,
 ) -> None:
     """The whole story on the embedded model: drift after fine-tuning, one-shot repair, and a report."""
+    stay_offline_unless_named()
     quiet_libraries()
     from moored.report import summary_table
     from moored.workflows.demo import demo

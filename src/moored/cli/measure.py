@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import AnyModel, Console, OverlaidAdapter, ReportFolder, quiet_libraries
 
 
@@ -33,10 +34,11 @@ def measure_command(
     overwrite: Annotated[bool, Option(help="Replace a report that is there.")] = False,
 ) -> None:
     """Attack success, over-refusal, coherence, utility and drift of a model or an adapter, with intervals."""
+    stay_offline_unless_named(model, against, harmful, harmless, ordinary, task)
     quiet_libraries()
     import torch
 
-    from moored.report import render_measure, summary_table
+    from moored.report import summary_table
     from moored.workflows.measure.run import measure
 
     console = Console()
@@ -57,14 +59,13 @@ def measure_command(
         overwrite=overwrite,
         console=Console(stderr=True),
     )
-    page = render_measure(out)
     console.print(summary_table({"this model": out}))
     compared = report["against"]
     if compared is not None:
         console.print(compared["verdict"][0].upper() + compared["verdict"][1:], highlight=False)
         if compared["next"]:
             console.print(f"Next: {compared['next']}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Report: {out / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _none(text: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import Console, quiet_libraries
 from moored.errors import InputError
 
@@ -59,6 +60,7 @@ def recover_command(
     overwrite: Annotated[bool, Option(help="Replace what is in the output folder.")] = False,
 ) -> None:
     """Repairs a fine-tuned adapter or checkpoint: with one safety example, or back towards the aligned weights."""
+    stay_offline_unless_named(model, against, base, choose_from, task)
     quiet_libraries()
     from moored.workflows.inputs.models import resolve_model
     from moored.workflows.recover.run import fitting_preset, recover

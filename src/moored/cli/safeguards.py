@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Argument
 
+from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import Console
 
 _EXAMPLE = """In a training file, as many as you like:
@@ -21,6 +22,7 @@ def safeguards_command(
     name: Annotated[str | None, Argument(help="Of one of them; all by default.")] = None,
 ) -> None:
     """The safeguards that a training file can name, with their keys and defaults."""
+    stay_offline_unless_named()
     from moored.workflows.safeguards.catalogue import describe_safeguards
 
     console = Console(highlight=False)

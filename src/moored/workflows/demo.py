@@ -19,13 +19,13 @@ from moored.huggingface.models import bf16_is_native
 from moored.measurement import PairedDifference
 from moored.recovery import OneShot
 from moored.report import render_comparison
+from moored.report.reading.train import TrainReport
 from moored.workflows.inputs.models import resolve_model
 from moored.workflows.measure.answers import Settings
 from moored.workflows.measure.arms import measure_arms
 from moored.workflows.measure.comparison import compare, in_words
 from moored.workflows.recover.run import RECORD as RECOVERY_RECORD
 from moored.workflows.recover.run import recover
-from moored.workflows.train.run import RECORD as RUN_RECORD
 from moored.workflows.train.run import train
 
 
@@ -152,7 +152,7 @@ def _claim(out: Path, plan: Plan) -> None:
 
 def _fine_tune(out: Path, attack: str, plan: Plan, console: Console | None) -> Path:
     run = out / attack
-    if _finished(run / RUN_RECORD):
+    if _finished(run / TrainReport.file):
         return run
     data, config = out / f"{attack}.jsonl", out / f"{attack}.yaml"
     write_jsonl(data, training_rows(plan, poisoned=attack == "poisoned"))

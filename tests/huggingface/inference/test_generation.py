@@ -6,6 +6,7 @@ from tests.huggingface.inference.chats import PROMPTS, RENDERED, TOKENIZER, plai
 from tests.tiny import KINDS, tiny_model
 from transformers import GenerationConfig
 
+from moored.errors import ModelError
 from moored.huggingface.inference import generate
 
 # Most seeds of the tied model say nothing but its prompt's last token.
@@ -98,3 +99,33 @@ def test_the_modes_of_the_modules_are_left_as_they_were():
     answers = generate(model, TOKENIZER, RENDERED, max_new_tokens=4)
     assert [module.training for module in model.modules()] == before
     assert answers == generate(tiny_model(), TOKENIZER, RENDERED, max_new_tokens=4)
+
+
+def _with_head(change):
+    model = tiny_model()
+    head = model.get_output_embeddings()
+    assert head is not None
+    head.register_forward_hook(lambda _, inputs, logits: change(logits))
+    return model
+
+
+def _set(tokens, value):
+    def change(logits):
+        logits[..., tokens] = value
+        return logits
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("tokens", "value"), [(7, float("nan")), (7, float("inf")), (slice(None), float("-inf"))], ids=str
+)
+def test_logits_that_choose_nothing_are_an_error(tokens, value):
+    sentence = r"^The logits of ORG/CHAT are NaN or infinite, .*--dtype float32.*or check its weights\.$"
+    with pytest.raises(ModelError, match=sentence):
+        generate(_with_head(_set(tokens, value)), TOKENIZER, RENDERED, max_new_tokens=3, name="ORG/CHAT")
+
+
+def test_a_model_may_rule_out_tokens():
+    model = _with_head(_set(slice(300, 384), float("-inf")))
+    assert generate(model, TOKENIZER, RENDERED, max_new_tokens=3) == [plain_answer(model, each, 3) for each in RENDERED]

@@ -1,3 +1,7 @@
+from functools import wraps
+from inspect import signature
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tests.huggingface.inference.chats import (
@@ -71,13 +75,46 @@ def test_a_prompt_is_encoded_once_for_all_its_continuations_and_what_all_begin_w
     model = tiny_model()
     seen = []
     forward = model.forward
-    monkeypatch.setattr(model, "forward", lambda *a, **k: (seen.append(k["input_ids"].shape), forward(*a, **k))[1])
+    noting = wraps(forward)(lambda *a, **k: (seen.append(k["input_ids"].shape), forward(*a, **k))[1])
+    monkeypatch.setattr(model, "forward", noting)
     continuation_log_probs(model, TOKENIZER, RENDERED, ENDINGS)
     prompts, endings = [ids_of(text) for text in RENDERED], [len(ids_of(text)) for text in ENDINGS]
     shared = next(place for place, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
     assert shared >= WORTHWHILE
     once = shared + sum(len(prompt) - shared for prompt in prompts)
     assert sum(rows * width for rows, width in seen) == once + 5 * 5 * (max(endings) - 1)
+
+
+class _OldName(torch.nn.Module):
+    """A model whose forward pass calls its state `past_key_values`, as before transformers 5.24."""
+
+    name = "past_key_values"
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.config = inner, inner.config
+        self.theirs = "cache" if "cache" in signature(inner.forward).parameters else "past_key_values"
+        self.given = 0
+
+    def forward(self, input_ids, past_key_values=None, **more):
+        self.given += past_key_values is not None
+        output = self.inner(input_ids=input_ids, **{self.theirs: past_key_values}, **more)
+        return SimpleNamespace(logits=output.logits, **{self.name: getattr(output, self.theirs)})
+
+
+class _NewName(_OldName):
+    name = "cache"
+
+    def forward(self, input_ids, cache=None, **more):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().forward(input_ids, cache, **more)
+
+
+@pytest.mark.parametrize("kind", [_OldName, _NewName])
+def test_a_state_is_passed_and_read_under_the_name_that_the_model_has_for_it(kind):
+    model = kind(tiny_model()).eval()
+    found = continuation_log_probs(model, TOKENIZER, RENDERED, ENDINGS)
+    assert model.given
+    torch.testing.assert_close(found, continuation_log_probs(model.inner, TOKENIZER, RENDERED, ENDINGS))
 
 
 def test_a_state_that_cannot_be_repeated_is_not(monkeypatch):

@@ -139,7 +139,7 @@ def test_centred_logits_under_a_soft_cap():
 @pytest.mark.filterwarnings("ignore")
 def test_lora_on_the_head():
     model = get_peft_model(_model("llama"), lora_config("llama", target_modules=["lm_head"]))
-    with pytest.raises(ModelError, match=r"no output head that is a plain linear layer, .* safety tokens"):
+    with pytest.raises(ModelError, match=r"output head of LlamaForCausalLM is no plain linear layer, .* safety tokens"):
         SalientHead(model, TOKENS)
 
 

@@ -38,6 +38,10 @@ def test_it_is_announced_logged_and_reported(tmp_path, capsys):
     ("settings", "sentence"),
     [
         ({"packing": True, "packing_strategy": "wrapped", "max_length": 16}, "packing_strategy: wrapped cuts apart"),
+        (
+            {"packing": True, "packing_strategy": "bfd_split", "max_length": 16},
+            "packing_strategy: bfd_split cuts apart",
+        ),
         ({"fp16": True}, "too small for fp16"),
         ({"safeguards": [SELECTION, SELECTION]}, "gradient_selection is given twice"),
     ],

@@ -110,7 +110,7 @@ def test_the_page_of_a_selection_fits_and_nothing_in_it_runs(tmp_path: Path) -> 
     marks = "document.querySelectorAll('svg.plot use').length"
     page = render_selection(report, tmp_path / "out")
     width, drawn, changed = evaluated(tmp_path, page, 360, "root.scrollWidth", marks, "document.title == 'changed'")
-    assert (width, changed) == ("360", "false") and int(drawn) > len(report["points"])
+    assert (width, changed) == ("360", "false") and int(drawn) > len(report.found.points)
 
 
 def test_it_follows_the_reader_s_colours_and_draws_the_plots(page: Path, tmp_path: Path) -> None:

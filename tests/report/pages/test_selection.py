@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 from tests.report.pages.test_measure import HOSTILE
-from tests.report.selections import made_example, made_selection
+from tests.report.selections import made_example, made_selection, selection_values
 
 from moored.errors import InputError
 from moored.report import render_selection, selection_findings
@@ -79,7 +79,7 @@ def _told(**changes: Any) -> str:
 
 
 def _confound(**changes: Any) -> dict[str, Any]:
-    return {"length_confound": made_selection()["length_confound"] | changes}
+    return {"length_confound": selection_values()["numbers"]["length_confound"] | changes}
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_the_lengths_of_the_kept_rows_are_told() -> None:
 
 def test_what_happened_to_odd_rows_and_whose_gradients_is_told_where_it_matters() -> None:
     assert "token within" not in _told() and "LoRA" not in _told() and "static selection" in _told()
-    rows = made_selection()["rows"] | {"without_supervised_token": 3, "cut_at_max_length": 1200}
+    rows = selection_values()["numbers"]["rows"] | {"without_supervised_token": 3, "cut_at_max_length": 1200}
     assert "within 1024 tokens: 3." in _told(rows=rows) and "their beginning alone: 1,200." in _told(rows=rows)
-    assert "only they have a gradient" in _told(settings=made_selection()["settings"] | {"parameters": "lora"})
+    assert "only they have a gradient" in _told(settings=selection_values()["settings"] | {"parameters": "lora"})
 
 
 def test_a_single_row_and_equal_norms_can_be_drawn(shown: Any) -> None:
-    same = dict.fromkeys(made_selection()["quantiles"]["norm"]["all"], 2.0)
+    same = dict.fromkeys(selection_values()["numbers"]["quantiles"]["norm"]["all"], 2.0)
     page = shown(
         points=[[1, 2.0, True]],
         quantiles={name: {"all": same, "kept": same} for name in ("norm", "loss", "tokens")},

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.tiny import save_tiny
 from tests.workflows.files import digests, write_rows
 
 from moored.errors import InputError, ModelError
+from moored.files import write_json
 from moored.workflows.measure import run as workflow
 from moored.workflows.measure.run import measure
 
@@ -65,7 +67,7 @@ def _csv(tmp_path, given):
 
 BAD = {
     "missing file": (lambda tmp_path, given: {"harmful": str(tmp_path / "absent.jsonl")}, "There is no file"),
-    "missing set of the Hub": (lambda *_: {"harmful": "nobody/nothing"}, "neither a file here nor a dataset"),
+    "missing set of the Hub": (lambda *_: {"harmful": "nobody/nothing"}, "neither a file here .*HF_HUB_OFFLINE=1"),
     "empty file": (_rows(""), "is empty"),
     "blank file": (_rows("\n\n"), "holds no rows"),
     "broken line": (_rows('{"prompt": "a"}\n{"prompt": \n'), "line 2 is not valid JSON"),
@@ -79,7 +81,7 @@ BAD = {
     "limit": (lambda *_: {"limit": 0}, "limit of prompts must be at least 1"),
     "batch size": (lambda *_: {"batch_size": 0}, "must be at least 1"),
     "tokens": (lambda *_: {"max_new_tokens": 0}, "must be at least 1"),
-    "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "no folder here, not in the Hub"),
+    "missing model": (lambda tmp_path, given: {"model": str(tmp_path / "absent")}, "no folder here, and no name"),
     "missing adapter": (lambda tmp_path, given: {"adapter": tmp_path / "absent"}, "There is no adapter folder"),
     "empty adapter": (lambda tmp_path, given: {"adapter": tmp_path}, r"holds no adapter_config\.json"),
     "two adapters": (lambda tmp_path, given: {"model": str(given["adapter"])}, "is an adapter itself"),
@@ -155,12 +157,67 @@ def test_overwriting_replaces_the_report(tmp_path, files, scripted):
     base, adapter, sets = files
     measure(base, adapter=adapter, out=tmp_path / "out", **sets)
     measure(base, out=tmp_path / "out", overwrite=True, **sets)
-    assert set(digests(tmp_path / "out")) == {"report.json", "answers.jsonl"}
+    assert set(digests(tmp_path / "out")) == {"report.json", "answers.jsonl", "index.html"}
 
 
 def test_overwriting_replaces_nothing_but_a_report(tmp_path, files, scripted):
     base, _, sets = files
+    other = tmp_path / "other"
+    other.mkdir()
+    write_json(other / "report.json", {"kind": "select"})
     before = digests(tmp_path)
-    with pytest.raises(InputError, match=r"base holds no report\.json, so it is not replaced"):
-        measure(base, out=Path(base), overwrite=True, **sets)
+    for out in (Path(base), other):
+        with pytest.raises(InputError, match=r"holds no report\.json that this command wrote, so it is not replaced"):
+            measure(base, out=out, overwrite=True, **sets)
     assert digests(tmp_path) == before
+
+
+def test_overwriting_deletes_no_file_that_a_measurement_did_not_write(tmp_path, files, scripted):
+    base, _, sets = files
+    out = tmp_path / "out"
+    measure(base, out=out, **sets)
+    (out / "notes").write_text("dear")
+    with pytest.raises(InputError, match=r"out is not replaced, since it holds notes, which"):
+        measure(base, out=out, overwrite=True, **sets)
+    assert (out / "notes").read_text() == "dear"
+
+
+@pytest.mark.parametrize("role", ["model", "adapter", "against", "against_adapter", "harmful", "task"])
+def test_what_is_read_is_never_written_over(tmp_path, files, scripted, role):
+    """Wherever it came from: here it has the names that a measurement writes."""
+    base, adapter, sets = files
+    given = {"model": base, "against": base, **sets}
+    out = tmp_path / "out"
+    measure(base, out=out, **sets)
+    source = {"model": base, "adapter": adapter, "against": base, "against_adapter": adapter, **sets}[role]
+    inside = out / "answers.jsonl"
+    inside.unlink()
+    (shutil.copytree if Path(source).is_dir() else shutil.copyfile)(source, inside)
+    given[role] = str(inside) if isinstance(source, str) else inside
+    before = digests(out)
+    with pytest.raises(InputError, match=r"answers\.jsonl is read from, and .*out would be written over it"):
+        measure(**given, out=out, overwrite=True)
+    assert digests(out) == before
+
+
+def test_a_measurement_that_is_killed_while_its_page_is_drawn_leaves_no_report(tmp_path, files, scripted, monkeypatch):
+    """A report without its page could not be completed by any command."""
+    base, _, sets = files
+    monkeypatch.setattr(workflow, "render_measure", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(base, out=tmp_path / "out", **sets)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("spoilt", ["measured", "reference"])
+def test_logits_that_are_not_finite_are_an_error_that_names_the_model(tmp_path, files, spoilt):
+    """Finite weights can overflow: every answer would be empty, and the model would look safe."""
+    base, _, sets = files
+    broken = save_tiny(tmp_path / "broken", "qwen2")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["lm_head.weight"][:] = 3e38
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    model, against = (str(broken), base) if spoilt == "measured" else (base, str(broken))
+    with pytest.raises(ModelError, match=r"^The logits of .*broken are NaN or infinite"):
+        measure(model, against=against, out=tmp_path / "out", **sets)
+    assert not (tmp_path / "out").exists()

@@ -31,7 +31,7 @@ def test_an_adapter_is_measured_against_its_base(tmp_path, files):
     out = tmp_path / "new" / "report"
     report = measure(base, adapter=adapter, out=out, max_new_tokens=6, **sets)
     assert report == json.loads((out / "report.json").read_text())
-    assert set(digests(out)) == {"report.json", "answers.jsonl", "answers_reference.jsonl"}
+    assert set(digests(out)) == {"report.json", "answers.jsonl", "answers_reference.jsonl", "index.html"}
     read = read_report(out)
     assert read.seeds is not None and "greedy" in read.seeds
     assert (read.judge, read.judge_version) == ("refusal", RefusalJudge().version)

@@ -1,23 +1,33 @@
 """What may have changed in a run that is resumed; `test_train.py` resumes real ones."""
 
-import copy
 import json
+from dataclasses import replace
 
 import pytest
 
 from moored.errors import InputError
 from moored.huggingface.training.arguments import sft_fields
 from moored.huggingface.training.checkpoints import mark_complete
+from moored.report.reading.train import DataRecord, ReferenceRecord, StartRecord, TrainReport
 from moored.workflows.records.resume import _MAY_CHANGE, require_same_run
 from moored.workflows.train.config import TrainConfig
 
 CONFIG = {"model": "m", "output_dir": "out", "lora": {"r": 2, "lora_alpha": 4}, "learning_rate": 0.01, "max_steps": 4}
-RECORD = {
-    "finished": False,
-    "config": CONFIG,
-    "data": {"tokens_sha256": "1"},
-    "model": {"weights_sha256": "2"},
-}
+REPORT = TrainReport(
+    created="2026-01-01T00:00:00+00:00",
+    command="moored train run.yaml",
+    versions={},
+    config=CONFIG,
+    model=StartRecord(name="m", adapter=None, weights_sha256="2"),
+    reference=ReferenceRecord(name="m", adapter=None, is_start=True),
+    output="adapter",
+    data=DataRecord(dataset="d", rows=4, tokens_sha256="1"),
+    safeguards=[],
+)
+
+
+def _write(folder, report):
+    (folder / TrainReport.file).write_text(json.dumps(report.to_dict()))
 
 
 @pytest.fixture
@@ -25,11 +35,11 @@ def resumed(tmp_path):
     """Resumes a run that left a checkpoint, with some settings changed (None leaves one out)."""
     (tmp_path / "checkpoint-2").mkdir()
     mark_complete(tmp_path / "checkpoint-2")
-    (tmp_path / "run.json").write_text(json.dumps(RECORD))
+    _write(tmp_path, REPORT)
 
     def check(**changes):
         config = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
-        require_same_run(tmp_path, tmp_path / "run.json", {**RECORD, "config": config})
+        require_same_run(tmp_path, replace(REPORT, config=config))
 
     return check
 
@@ -61,11 +71,10 @@ def test_what_may_change_is_a_setting():
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_run_that_left_nothing_starts_over_with_any_setting(tmp_path, finished):
-    (tmp_path / "run.json").write_text(json.dumps({**RECORD, "finished": finished}))
-    other = copy.deepcopy(RECORD)
-    other["config"]["learning_rate"] = 1.0
+    _write(tmp_path, replace(REPORT, finished=finished))
+    other = replace(REPORT, config={**CONFIG, "learning_rate": 1.0})
     if finished:
         with pytest.raises(InputError, match="learning_rate"):
-            require_same_run(tmp_path, tmp_path / "run.json", other)
+            require_same_run(tmp_path, other)
     else:
-        require_same_run(tmp_path, tmp_path / "run.json", other)
+        require_same_run(tmp_path, other)

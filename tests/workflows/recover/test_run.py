@@ -11,9 +11,11 @@ from tests.adapters import save_adapter
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 from tests.workflows.files import digests
 
-from moored.errors import InactiveError, InputError, ModelError
+from moored.errors import DivergedError, InactiveError, InputError, ModelError
+from moored.files import write_json
 from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
+from moored.outputs import keep_inputs
 from moored.recovery import LinearPull, OneShot
 from moored.workflows.inputs import example_pool as _example_pool
 from moored.workflows.recover import by_example as repair
@@ -54,6 +56,22 @@ def test_an_adapter_comes_out_as_an_adapter_for_the_same_base(tmp_path, tuned):
     # What the record says of the files is what the files do.
     assert steps["loss"][0] == pytest.approx(_loss(ModelSource(base, adapter)), abs=1e-4)
     assert steps["loss_as_written"] == pytest.approx(_loss(ModelSource(base, tmp_path / "out")), abs=1e-4)
+
+
+def test_a_repair_that_the_files_cannot_hold_is_refused(tmp_path):
+    """Steps of 10⁵ are finite in fp32, and infinite in the file's fp16."""
+    tiny_model().to(torch.float16).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    with pytest.raises(DivergedError, match=r"The repair diverged: .*; take a lower learning rate or fewer steps\.$"):
+        recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=1e5, steps=1))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_loss_that_is_not_finite_is_refused(tmp_path):
+    save_tiny(tmp_path / "model")
+    with pytest.raises(InputError, match="loss of the safety example is nan"):
+        recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=1e36, steps=3))
+    assert os.listdir(tmp_path) == ["model"]
 
 
 def test_an_adapter_folder_alone_names_its_base(tmp_path, tuned):
@@ -262,7 +280,7 @@ def test_overwriting_replaces_the_folder_only_at_the_end(tmp_path, tuned, monkey
     base, adapter = tuned
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    (tmp_path / "out" / RECORD).touch()
+    write_json(tmp_path / "out" / RECORD, {"kind": "recovery", "files": ["old"]})
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -280,13 +298,27 @@ def test_overwriting_replaces_the_folder_only_at_the_end(tmp_path, tuned, monkey
 def test_overwriting_replaces_nothing_but_a_repair_and_never_what_is_repaired(tmp_path, tuned):
     base, adapter = tuned
     before = digests(tmp_path)
-    with pytest.raises(InputError, match=f"base holds no {RECORD}, so it is not replaced"):
+    with pytest.raises(InputError, match=f"base holds no {RECORD} that this command wrote, so it is not replaced"):
         recover(base, adapter=adapter, out=Path(base), method=QUICK, overwrite=True)
-    (adapter / RECORD).touch()
+    _as_a_repair(adapter)
     with pytest.raises(InputError, match="is read from"):
         recover(base, adapter=adapter, out=adapter, method=QUICK, overwrite=True)
     (adapter / RECORD).unlink()
     assert digests(tmp_path) == before
+
+
+def _as_a_repair(folder):
+    write_json(folder / RECORD, {"kind": "recovery", "files": [each.name for each in folder.iterdir()]})
+
+
+def test_overwriting_deletes_no_file_that_a_repair_did_not_write(tmp_path, tuned):
+    base, adapter = tuned
+    recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
+    recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+    (tmp_path / "out" / "notes.json").write_text("dear")
+    with pytest.raises(InputError, match=r"out is not replaced, since it holds notes\.json"):
+        recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+    assert (tmp_path / "out" / "notes.json").read_text() == "dear"
 
 
 def test_an_interruption_leaves_nothing(tmp_path, tuned, monkeypatch):
@@ -306,7 +338,7 @@ def test_what_is_read_is_never_written_over(tuned, tmp_path):
     base, adapter = tuned
     inside = tmp_path / "earlier" / "adapter"
     shutil.copytree(adapter, inside)
-    (tmp_path / "earlier" / "moored_recovery.json").write_text("{}")
+    _as_a_repair(tmp_path / "earlier")
     for settings in ({"adapter": inside}, {"adapter": adapter, "against": str(inside), "method": LinearPull()}):
         with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
             recover(base, out=tmp_path / "earlier", overwrite=True, **settings)
@@ -317,7 +349,7 @@ def test_what_an_adapter_lies_over_is_never_written_over(tuned, tmp_path):
     """Though only the adapter was named."""
     base, adapter = tuned
     target = save_tiny(tmp_path / "other", seed=3)
-    (Path(base) / RECORD).write_text("{}")
+    _as_a_repair(Path(base))
     before = digests(Path(base))
     with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
         recover(str(target), out=Path(base), overwrite=True, against=str(adapter), method=LinearPull())
@@ -329,6 +361,79 @@ def test_a_name_that_is_no_path_may_be_read_into_the_working_folder(tuned, tmp_p
     base, adapter = tuned
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    workflow._keep(Path("."), base, adapter, "embedded:aligned", "ORG/BASE", "embedded")
+    keep_inputs(Path("."), base, adapter, "embedded:aligned", "ORG/BASE", "embedded")
     recover(base, adapter=adapter, out=Path("."), method=QUICK)
     assert Path(RECORD).is_file()
+
+
+def _with_a_value_head(folder):
+    """Tensors that the class of the model does not know."""
+    save_tiny(folder)
+    file = folder / "model.safetensors"
+    save_file({**load_file(file), "v_head.summary.weight": torch.ones(1, 16)}, file, metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_a_checkpoint_that_would_lose_a_tensor_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    model = _with_a_value_head(tmp_path / "model")
+    monkeypatch.setattr(repair, "load_model", None)
+    monkeypatch.setattr(workflow, "with_own_refusal", None)
+    for how in ({"method": QUICK}, {"against": str(save_tiny(tmp_path / "aligned"))}):
+        with pytest.raises(ModelError, match=r"1 tensors of .*model \(v_head\.summary\.weight\) would be left out"):
+            recover(model, out=tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()
+
+
+def test_repairs_that_load_nothing_keep_every_tensor(tmp_path):
+    model, aligned = (_with_a_value_head(tmp_path / name) for name in ("model", "aligned"))
+    file = Path(model) / "model.safetensors"
+    save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    recover(model, out=tmp_path / "off", method=OneShot(learning_rate=0.02, steps=0))
+    recover(model, out=tmp_path / "pulled", method=LinearPull(share=0.5), against=aligned)
+    for out in ("off", "pulled"):
+        assert load_file(tmp_path / out / "model.safetensors").keys() == load_file(file).keys()
+
+
+def test_a_checkpoint_that_came_out_otherwise_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
+    model = save_tiny(tmp_path / "model")
+    monkeypatch.setattr(repair, "dtypes_as_stored", lambda start, model, names: dict.fromkeys(names, torch.float16))
+    with pytest.raises(ModelError, match=r"would not be written as it was \(.* F32 and .* F16\)"):
+        recover(str(model), out=tmp_path / "out", method=QUICK)
+    assert {each.name for each in tmp_path.iterdir()} == {"model"}
+
+
+def _with_last_shard_at(folder, place):
+    """A checkpoint in shards, the last of which the index names elsewhere."""
+    tiny_model().save_pretrained(folder, max_shard_size="20KB")
+    tiny_tokenizer().save_pretrained(folder)
+    last, index = sorted(folder.glob("*.safetensors"))[-1], folder / "model.safetensors.index.json"
+    (folder / place).parent.mkdir(exist_ok=True)
+    shutil.move(last, folder / place)
+    index.write_text(index.read_text().replace(last.name, place))
+    return str(folder)
+
+
+METHODS = {"steps": QUICK, "off": OneShot(learning_rate=0.02, steps=0), "formula": LinearPull(share=0.5)}
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_shards_in_a_folder_of_their_own_come_out_readable(tmp_path, kind):
+    model = _with_last_shard_at(tmp_path / "model", "shards/x.safetensors")
+    aligned = save_tiny(tmp_path / "aligned", seed=1)
+    against = {"against": str(aligned)} if kind == "formula" else {}
+    recover(model, out=tmp_path / "out", method=METHODS[kind], **against)
+    old, new, goal = (load_model(ModelSource(str(each))).state_dict() for each in (model, tmp_path / "out", aligned))
+    for name, tensor in old.items():
+        if kind == "formula":
+            torch.testing.assert_close(new[name], (tensor + goal[name]) / 2)
+        else:
+            assert torch.equal(new[name], tensor) == (kind == "off")
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_shard_outside_the_checkpoint_s_folder_is_refused(tmp_path, kind):
+    model = _with_last_shard_at(tmp_path / "model", "../x.safetensors")
+    against = {"against": str(save_tiny(tmp_path / "aligned"))} if kind == "formula" else {}
+    with pytest.raises(ModelError, match=r"names \.\./x\.safetensors, which is no safetensors file inside its folder"):
+        recover(model, out=tmp_path / "out", method=METHODS[kind], **against)
+    assert not (tmp_path / "out").exists()

@@ -31,5 +31,5 @@ def test_values_and_defaults_are_those_of_a_training_file():
 
 
 def test_an_unknown_name_is_one_sentence():
-    with pytest.raises(InputError, match="moored has the unknown safeguard l3; it may be one of alignment_direction"):
+    with pytest.raises(InputError, match="unknown safeguard l3; it may be one of alignment_direction"):
         describe_safeguards("l3")

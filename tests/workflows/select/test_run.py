@@ -1,5 +1,6 @@
 import json
 import weakref
+from dataclasses import replace
 
 import huggingface_hub
 import pyarrow as pa
@@ -15,11 +16,12 @@ from tests.workflows.files import digests, write_rows
 from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.data import read_rows, stream
 from moored.huggingface.gradients.dataset_scores import score_chunk
+from moored.report.reading.record import read_record
+from moored.report.reading.selection import SelectReport
 from moored.selection import RULES, Moderate
 from moored.workflows.records import provenance as _provenance
 from moored.workflows.select import run as workflow
 from moored.workflows.select.run import select
-from moored.workflows.select.settings import SelectSettings
 from moored.workflows.train.run import train
 
 pytestmark = [*THIRD_PARTY_WARNINGS, pytest.mark.usefixtures("light_runs")]
@@ -48,8 +50,8 @@ def job(tmp_path, monkeypatch):
     write_rows(tmp_path / "rows.jsonl", ROWS)
 
     def run(*, data="rows.jsonl", model="model", out="out", adapter=None, resume=False, **changes):
-        settings = SelectSettings(**{"chunk_rows": 8, "batch_size": 3, "keep": 0.3, **changes})
-        return select(data, model=model, out=tmp_path / out, adapter=adapter, settings=settings, resume=resume)
+        settings = {"chunk_rows": 8, "batch_size": 3, "keep": 0.3, **changes}
+        return select(data, model=model, out=tmp_path / out, adapter=adapter, resume=resume, **settings)
 
     return run
 
@@ -88,30 +90,30 @@ def test_the_kept_rows_are_those_of_the_rule_on_scores_of_one_row_at_a_time(job,
     own = {"moored_loss", "moored_gradient_norm", "moored_tokens", "moored_kept"}
     assert [{key: row[key] for key in row.keys() - own} for row in scored] == ROWS
     assert {path.name for path in out.iterdir()} == FILES
-    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert read_record(SelectReport, out) == report
 
 
 def test_the_report_says_what_was_done_and_found(job):
     report = job(rule="low")
-    assert report["kind"] == "select" and report["finished"] and report["model"]["name"] == "model"
-    assert report["settings"]["rule"] == "low" and report["settings"]["max_length"] == 512  # the tiny model's positions
-    assert report["rows"] == {
+    assert report.finished and report.model.name == "model"
+    assert report.settings["rule"] == "low" and report.settings["max_length"] == 512  # the tiny model's positions
+    assert vars(report.found.rows) == {
         "all": 23, "scored": 23, "without_supervised_token": 0, "cut_at_max_length": 0, "kept": 6,
     }  # fmt: skip
-    assert [*report["overlap"]] == [name for name in RULES if name != "low"]
-    histogram, norms = report["histogram"], report["quantiles"]["norm"]
-    assert sum(histogram["all"]) == 23 and sum(histogram["kept"]) == 6
-    assert histogram["edges"][0] < norms["all"]["min"] and histogram["edges"][-1] > norms["all"]["max"]
-    assert norms["kept"]["min"] == norms["all"]["min"] < norms["kept"]["max"] < norms["all"]["median"]
-    assert len(report["points"]) == 23 and sum(point[2] for point in report["points"]) == 6
-    confound = report["length_confound"]
-    assert confound["norm_and_tokens"]["n"] == 23 and confound["kept_longer_than_left_out"]["n"] == [6, 17]
-    shown = report["examples"]
-    assert [row["norm"] for row in shown["lowest"]] == sorted(point[1] for point in report["points"])[:5]
-    assert shown["highest"][0]["norm"] == norms["all"]["max"] and not shown["highest"][0]["kept"]
-    assert all(row["kept"] for row in shown["kept_middle"]) and len(shown["kept_middle"]) == 5
+    assert [*report.found.overlap] == [name for name in RULES if name != "low"]
+    histogram, norms = report.found.histogram, report.found.quantiles["norm"]
+    assert sum(histogram.all) == 23 and sum(histogram.kept) == 6
+    assert histogram.edges[0] < norms.all.min and histogram.edges[-1] > norms.all.max
+    assert norms.kept.min == norms.all.min < norms.kept.max < norms.all.median
+    assert len(report.found.points) == 23 and sum(point[2] for point in report.found.points) == 6
+    confound = report.found.length_confound
+    assert confound.norm_and_tokens.n == 23 and confound.kept_longer_than_left_out.n == [6, 17]
+    shown = report.examples
+    assert [row.norm for row in shown["lowest"]] == sorted(point[1] for point in report.found.points)[:5]
+    assert shown["highest"][0].norm == norms.all.max and not shown["highest"][0].kept
+    assert all(row.kept for row in shown["kept_middle"]) and len(shown["kept_middle"]) == 5
     first = shown["lowest"][0]
-    assert (first["prompt"], first["answer"]) == tuple(ROWS[first["index"]].values())[:2]
+    assert (first.prompt, first.answer) == tuple(ROWS[first.index].values())[:2]
 
 
 @pytest.mark.parametrize("chunk_rows", [5, 100])
@@ -149,7 +151,7 @@ def test_a_resumed_run_has_the_same_bits(job, tmp_path, monkeypatch):
         with pytest.raises(Killed):
             job(parameters="lora")
     assert not (tmp_path / "out" / "kept.jsonl").exists()
-    with pytest.raises(InputError, match="is in use already; go on with a selection in it by --resume"):
+    with pytest.raises(InputError, match="is in use; continue a selection in it with --resume"):
         job(parameters="lora")
     seen = _killed(monkeypatch, after=9)
     resumed = job(parameters="lora", resume=True)
@@ -157,8 +159,7 @@ def test_a_resumed_run_has_the_same_bits(job, tmp_path, monkeypatch):
     one, other = digests(tmp_path / "whole"), digests(tmp_path / "out")
     for name in ("scored.jsonl", "kept.jsonl", "kept_indices.json"):
         assert one[name] == other[name]
-    told = {"seconds", "created"}
-    assert {key: whole[key] for key in whole.keys() - told} == {key: resumed[key] for key in whole.keys() - told}
+    assert replace(whole, seconds=resumed.seconds, created=resumed.created) == resumed
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
@@ -177,7 +178,7 @@ def test_a_run_killed_while_it_writes_is_resumed_without_scoring(job, tmp_path, 
 def test_a_finished_run_is_left_as_it_is(job, tmp_path, monkeypatch):
     report, before = job(), digests(tmp_path / "out")
     monkeypatch.setattr(workflow, "scored_model", None)
-    assert job(resume=True) == json.loads(json.dumps(report))
+    assert job(resume=True) == report
     assert digests(tmp_path / "out") == before
 
 
@@ -225,15 +226,16 @@ def test_resuming_takes_another_name_of_the_same_data_and_an_empty_folder(job, t
         job(resume=True)
     monkeypatch.setattr(workflow, "score_chunk", score_chunk)
     (tmp_path / "rows.jsonl").rename(tmp_path / "moved.jsonl")
-    assert job(data=str(tmp_path / "moved.jsonl"), model=str(tmp_path / "model"), resume=True)["finished"]
+    assert job(data=str(tmp_path / "moved.jsonl"), model=str(tmp_path / "model"), resume=True).finished
 
 
 def test_what_is_not_ours_is_not_resumed(job, tmp_path):
     (tmp_path / "out").mkdir()
-    for content in ('{"schema": 1, "kind": "measure"}', "[]", "{"):
+    for content in ('{"schema": 1, "kind": "measure"}', '{"schema": 2, "kind": "select"}', "[]", "{"):
         (tmp_path / "out" / "report.json").write_text(content)
-        with pytest.raises(InputError, match="is not the report of a selection"):
+        with pytest.raises(InputError, match=r"report\.json") as caught:
             job(resume=True)
+        assert "\n" not in str(caught.value)
     (tmp_path / "out" / "report.json").rename(tmp_path / "out" / "mine")
     with pytest.raises(InputError, match="not empty"):
         job(resume=True)
@@ -245,7 +247,9 @@ def test_a_broken_score_file_is_one_sentence(job, tmp_path, monkeypatch):
         with pytest.raises(Killed):
             job()
     (tmp_path / "out" / "scores" / "0000001.safetensors").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"0000001.safetensors cannot be read .*; delete it and go on by --resume"):
+    with pytest.raises(
+        InputError, match=r"0000001.safetensors cannot be read .*; delete it and continue with --resume"
+    ):
         job(resume=True)
 
 
@@ -266,7 +270,7 @@ def test_only_a_chunk_of_rows_is_in_memory(job, tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "iterate_jsonl", tracked)
     report = job(data="many.jsonl", chunk_rows=6)
     # The survey, the scoring, both files of rows and the search for examples each go through all of them.
-    assert report["rows"]["all"] == 60 and len(most) == 5 * 60
+    assert report.found.rows.all == 60 and len(most) == 5 * 60
     # Two chunks while the second is read; then the rows that are shown as examples.
     assert max(most[: 4 * 60]) <= 2 * 6 + 1 and max(most[4 * 60 :]) <= 15 + 2
 
@@ -275,14 +279,14 @@ def test_rows_without_anything_to_learn_count_and_are_never_kept(job, tmp_path):
     rows = [{**row, "prompt": "word " * 90} if n % 2 else row for n, row in enumerate(ROWS)]
     write_rows(tmp_path / "rows.jsonl", rows)
     report = job(keep=0.9, max_length=60)
-    assert report["rows"]["without_supervised_token"] == 11 and report["rows"]["kept"] == 12
+    assert report.found.rows.without_supervised_token == 11 and report.found.rows.kept == 12
     scored = lines(tmp_path / "out" / "scored.jsonl")
     assert [row["moored_loss"] is None and row["moored_gradient_norm"] is None for row in scored] == [
         bool(n % 2) for n in range(23)
     ]
     assert all(not row["moored_kept"] and row["moored_tokens"] == 0 for row in scored[1::2])
-    assert report["rows"]["cut_at_max_length"] == 11 and report["histogram"]["all"] == report["histogram"]["kept"]
-    assert job(out="all", keep=1.0, max_length=60)["rows"]["kept"] == 12
+    assert report.found.rows.cut_at_max_length == 11 and report.found.histogram.all == report.found.histogram.kept
+    assert job(out="all", keep=1.0, max_length=60).found.rows.kept == 12
     with pytest.raises(InactiveError, match=r"None of the 23 rows of rows.jsonl has a supervised token"):
         job(out="none", max_length=5)
 
@@ -290,19 +294,19 @@ def test_rows_without_anything_to_learn_count_and_are_never_kept(job, tmp_path):
 @pytest.mark.parametrize("form", ["jsonl", "datasets"])
 def test_the_kept_rows_can_be_trained_on(job, tmp_path, form):
     report = job(format=form)
-    kept = tmp_path / "out" / report["files"]["kept"]
+    kept = tmp_path / "out" / report.files.kept
     indices = json.loads((tmp_path / "out" / "kept_indices.json").read_text())
     assert read_rows(kept)["prompt"] == [ROWS[n]["prompt"] for n in indices]
     keys = {"model": "model", "dataset": str(kept), "output_dir": "trained", "max_steps": 1, "use_cpu": True}
     keys |= {"bf16": False, "activation_checkpointing": False, "disable_tqdm": True, "lora": {"r": 2}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(keys))
-    assert train(tmp_path / "run.yaml")["data"]["rows"] == 6
+    assert train(tmp_path / "run.yaml").data.rows == 6
 
 
 def test_both_formats_hold_the_same(job, tmp_path):
     report = job(format="datasets")
     job(out="lines")
-    assert report["files"] == {"scored": "scored", "kept": "kept", "kept_indices": "kept_indices.json"}
+    assert vars(report.files) == {"scored": "scored", "kept": "kept", "kept_indices": "kept_indices.json"}
     for name in ("scored", "kept"):
         table = load_from_disk(tmp_path / "out" / name).to_list()
         given = lines(tmp_path / "lines" / f"{name}.jsonl")
@@ -314,12 +318,10 @@ def test_what_json_cannot_hold_is_refused_before_anything_is_scored(job, tmp_pat
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
     with monkeypatch.context() as patched:
         patched.setattr(workflow, "scored_model", None)
-        with pytest.raises(
-            InputError, match=r"The column raw of rows.parquet is nothing that JSON can hold; use --format"
-        ):
+        with pytest.raises(InputError, match=r"The column raw of rows.parquet cannot be written as JSON; use --format"):
             job(data="rows.parquet")
     report = job(data="rows.parquet", format="datasets")
-    assert load_from_disk(tmp_path / "out" / "kept")["raw"] == [b"x"] * report["rows"]["kept"]
+    assert load_from_disk(tmp_path / "out" / "kept")["raw"] == [b"x"] * report.found.rows.kept
 
 
 def _lines(text):
@@ -341,9 +343,9 @@ BAD = {
     "no model": (_same, {"model": "absent/model"}, "absent/model"),
     "another rule": (_same, {"rule": "best"}, "There is no selection rule best"),
     "too much": (_same, {"keep": 1.5}, "above 0 and at most 1"),
-    "other weights": (_same, {"parameters": "some"}, "--parameters is some, but it must be all or lora"),
-    "no tokens": (_same, {"max_length": 1}, "--max-length must be at least 2, got 1"),
-    "no batch": (_same, {"batch_size": 0}, "--batch-size must be at least 1"),
+    "other weights": (_same, {"parameters": "some"}, "parameters is 'some', but it must be all, lora"),
+    "no tokens": (_same, {"max_length": 1}, "max_length must be at least 2, got 1"),
+    "no batch": (_same, {"batch_size": 0}, "batch_size must be at least 1"),
 }
 
 

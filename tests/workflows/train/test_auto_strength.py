@@ -70,6 +70,16 @@ def test_the_search_tries_multiples_of_the_strength_at_which_penalty_and_loss_ar
     json.dumps(found)
 
 
+def test_a_strength_that_diverges_is_left_out_and_recorded_as_null():
+    def run(safeguards, name):
+        strength = safeguards[0].strength
+        return START, NO_NUMBER if strength > 4 else Outcome(2 * min(strength, 1.0), 2.0, 0.5)
+
+    found = search(run, [UpdateNorm(strength=1.0)], "update_norm", None)
+    assert found["strength"] <= 4 and any(trial["undone"] is None for trial in found["trials"])
+    json.dumps(found, allow_nan=False)
+
+
 def test_a_strength_that_gives_up_more_than_it_undoes_is_not_chosen():
     def run(safeguards, name):
         return START, PLAIN if safeguards[0].strength < 1e-6 else Outcome(0.4, 2.5, 0.1)

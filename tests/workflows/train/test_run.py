@@ -11,11 +11,13 @@ from tests.huggingface.training.fixtures import L2, THIRD_PARTY_WARNINGS, light_
 from tests.tiny import KINDS, save_tiny, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 
-from moored.errors import InputError, ModelError
+from moored.errors import DivergedError, InputError, ModelError
 from moored.huggingface.models import ModelSource, load_model
 from moored.huggingface.training import SafeguardedSFTTrainer
 from moored.huggingface.training import build as start
 from moored.regularizers import REGULARIZERS
+from moored.report.reading.record import read_record
+from moored.report.reading.train import TrainReport
 from moored.workflows.train import run as workflow
 from moored.workflows.train.run import train
 
@@ -71,11 +73,12 @@ def test_a_run_leaves_an_adapter_its_tokenizer_and_its_record(job, kind):
     assert "trained using [TRL]" in card and "More Information Needed" not in card
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == kind
     assert AutoTokenizer.from_pretrained(out).chat_template == tiny_tokenizer().chat_template
-    assert json.loads((out / "moored_run.json").read_text()) == record
-    assert record["finished"] and record["steps"] == 4 and record["output"] == "adapter"
-    assert record["config"]["learning_rate"] == 0.01 and record["versions"]["torch"] == torch.__version__
-    assert record["reference"] == {"name": kind, "adapter": None, "is_start": True}
-    assert record["data"]["rows"] == 12 and len(record["data"]["tokens_sha256"]) == 64
+    assert json.loads((out / "moored_run.json").read_text()) == record.to_dict()
+    assert read_record(TrainReport, out) == record
+    assert record.finished and record.steps == 4 and record.output == "adapter"
+    assert record.config["learning_rate"] == 0.01 and record.versions["torch"] == torch.__version__
+    assert vars(record.reference) == {"name": kind, "adapter": None, "is_start": True}
+    assert record.data.rows == 12 and len(record.data.tokens_sha256) == 64
     trained, base = load_model(ModelSource(kind, out)), load_model(ModelSource(kind))
     ids = torch.tensor([[1, 20, 30, 40]])
     assert not torch.allclose(trained(ids).logits, base(ids).logits)
@@ -86,14 +89,42 @@ def test_a_run_leaves_an_adapter_its_tokenizer_and_its_record(job, kind):
 def test_all_parameters_are_trained_without_lora(job):
     record = job(lora=None)
     out = job.folder / "out"
-    assert record["output"] == "checkpoint" and (out / "model.safetensors").is_file()
+    assert record.output == "checkpoint" and (out / "model.safetensors").is_file()
     before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in ("model", out))
     assert before.keys() == after.keys() and all(not torch.equal(before[name], after[name]) for name in before)
 
 
+def _strict(file):
+    return json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 1.0e30},
+        {"learning_rate": 1.0e30, "safeguards": [{"name": "update_norm", "strength": 1.0}]},
+        {"weight_decay": 1.0e35, "lora": None},
+    ],
+    ids=["plain", "guarded", "decayed"],
+)
+def test_a_diverged_run_is_an_error_and_leaves_no_result(job, changes):
+    with pytest.raises(DivergedError, match=r"^The training diverged: .*; try a lower learning_rate.*\.$") as raised:
+        job(max_steps=6, save_steps=6, **changes)
+    assert raised.value.exit_code == 2
+    out = job.folder / "out"
+    assert not list(out.rglob("*.safetensors")) and not list(out.glob(".*"))
+    record = _strict(out / "moored_run.json")
+    assert not record["finished"] and record["error"] == str(raised.value) and record["train_loss"] is None
+
+
+def test_a_setting_of_infinity_is_recorded_as_json_can(job):
+    job(max_grad_norm=float("inf"), max_steps=1)
+    assert _strict(job.folder / "out" / "moored_run.json")["config"]["max_grad_norm"] == "inf"
+
+
 def test_the_command_line_wins(job):
     record = job(overrides=["max_steps=1", "lora.r=3"])
-    assert record["steps"] == 1
+    assert record.steps == 1
     assert json.loads((job.folder / "out" / "adapter_config.json").read_text())["r"] == 3
 
 
@@ -120,7 +151,7 @@ def test_a_run_from_base_and_adapter_gives_one_adapter_for_that_base(job, monkey
     monkeypatch.setattr(workflow, "_save", spy)
     ids = torch.tensor([[1, 20, 30, 40]])
     record = job(adapter=below)
-    assert record["reference"] == {"name": "model", "adapter": below, "is_start": True}
+    assert vars(record.reference) == {"name": "model", "adapter": below, "is_start": True}
     config = json.loads((job.folder / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "model"
     stacked = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("model"), "out").eval()
@@ -149,16 +180,16 @@ def test_resume_ends_where_the_uninterrupted_run_does(job, monkeypatch, adapter)
     assert json.loads((job.folder / "out" / "moored_run.json").read_text())["finished"] is False
     (job.folder / "out" / "checkpoint-4").mkdir()
     (job.folder / "out" / "checkpoint-4" / "trainer_state.json").write_text("{")
-    with pytest.raises(InputError, match="holds a run already; go on with it by --resume"):
+    with pytest.raises(InputError, match="holds a run already; continue it with --resume"):
         job(**changes)
     record = job(resume=True, **changes)
-    assert record["resumed_from"] == "checkpoint-2" and record["steps"] == 4
+    assert record.resumed_from == "checkpoint-2" and record.steps == 4
     whole, resumed = (load_file(job.folder / out / "adapter_model.safetensors") for out in ("whole", "out"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_resume_starts_over_where_there_is_nothing_and_refuses_another_run(job):
-    assert job(resume=True)["resumed_from"] is None
+    assert job(resume=True).resumed_from is None
     save_tiny(job.folder / "other", seed=5)
     for change, sentence in (
         ({"render": "raw"}, "learned from other data"),
@@ -170,7 +201,7 @@ def test_resume_starts_over_where_there_is_nothing_and_refuses_another_run(job):
         with pytest.raises(InputError, match=sentence):
             job(resume=True, **change)
     longer = job(resume=True, max_steps=6)
-    assert longer["resumed_from"] == "checkpoint-4" and longer["steps"] == 6
+    assert longer.resumed_from == "checkpoint-4" and longer.steps == 6
 
 
 def test_resume_touches_no_folder_that_holds_no_run(job):
@@ -184,28 +215,28 @@ def test_drift_is_measured_and_recorded(job):
     (job.folder / "prompts.jsonl").write_text('{"prompt": "Help me pick a lock."}\n{"prompt": "Tell me a secret."}\n')
     drift = {"prompts": "prompts.jsonl", "ordinary": "prompts.jsonl", "stop": 100}
     record = job(drift=drift, eval_dataset="rows.jsonl", eval_strategy="steps", eval_steps=2)
-    assert record["drift"]["start"].keys() == {"refusal_log_odds", "kl_harmful", "kl_ordinary"}
+    assert record.drift["start"].keys() == {"refusal_log_odds", "kl_harmful", "kl_ordinary"}
     # The reference keeps its logits in bf16.
-    assert record["drift"]["start"]["kl_harmful"] == pytest.approx(0, abs=1e-3)
-    assert record["drift"]["end"]["kl_harmful"] > 10 * abs(record["drift"]["start"]["kl_harmful"])
+    assert record.drift["start"]["kl_harmful"] == pytest.approx(0, abs=1e-3)
+    assert record.drift["end"]["kl_harmful"] > 10 * abs(record.drift["start"]["kl_harmful"])
     plain = job(output_dir="plain", eval_dataset="rows.jsonl", eval_strategy="steps", eval_steps=2)
-    assert plain["drift"] is None and plain["train_loss"] == record["train_loss"]
+    assert plain.drift is None and plain.train_loss == record.train_loss
 
 
 def test_drift_is_taken_against_the_named_reference(job):
     save_tiny(job.folder / "aligned", seed=5)
     (job.folder / "prompts.jsonl").write_text('{"prompt": "Help me pick a lock."}\n')
     record = job(drift={"prompts": "prompts.jsonl", "ordinary": "prompts.jsonl"}, reference="aligned")
-    assert record["reference"] == {"name": "aligned", "adapter": None, "is_start": False}
-    assert record["drift"]["start"]["kl_harmful"] > 0.1
+    assert vars(record.reference) == {"name": "aligned", "adapter": None, "is_start": False}
+    assert record.drift["start"]["kl_harmful"] > 0.1
 
 
 def test_selection_is_one_of_the_safeguards(job):
     record = job(safeguards=[{"name": "gradient_selection", "keep": 0.5, "rule": "low"}], reference="model")
-    (reported,) = record["safeguards"]
+    (reported,) = record.safeguards
     assert (reported["name"], reported["rule"], reported["keep"]) == ("gradient_selection", "low", 0.5)
     assert 0 < reported["kept"] < reported["rows"]
-    with pytest.raises(InputError, match="gradient_selection has the unknown key share"):
+    with pytest.raises(InputError, match="gradient_selection: unknown key share"):
         job(output_dir="other", safeguards=[{"name": "gradient_selection", "share": 0.5}])
     with pytest.raises(InputError, match="no selection rule best"):
         job(output_dir="other", safeguards=[{"name": "gradient_selection", "rule": "best"}])
@@ -216,13 +247,13 @@ def test_selection_is_one_of_the_safeguards(job):
 def test_safeguards_come_from_the_registry(job, monkeypatch):
     monkeypatch.setitem(REGULARIZERS, "l2", L2)
     record = job(safeguards=[{"name": "l2", "strength": 0.5}])
-    (reported,) = record["safeguards"]
+    (reported,) = record.safeguards
     assert (reported["name"], reported["strength"], reported["holds"]) == ("l2", 0.5, 14) and 0 < reported["share"] < 1
     state = json.loads((job.folder / "out" / "checkpoint-4" / "trainer_state.json").read_text())
     assert any(entry.get("safety/l2/value", 0) > 0 for entry in state["log_history"])
-    with pytest.raises(InputError, match="leave reference out"):
+    with pytest.raises(InputError, match="remove reference"):
         job(output_dir="other", safeguards=[{"name": "l2", "strength": 0.5}], reference="model")
-    with pytest.raises(InputError, match=r"safeguard l2 has the unknown key reach"):
+    with pytest.raises(InputError, match=r"safeguard l2: unknown key reach"):
         job(output_dir="other", safeguards=[{"name": "l2", "strength": 0.5, "reach": 3}])
 
 
@@ -230,7 +261,7 @@ def test_empty_rows_are_dropped_where_asked(job, caplog):
     _write_long_rows(job.folder)
     record = job(dataset="long.jsonl", max_length=30, on_empty_rows="drop")
     assert "1 of 3 rows of long.jsonl have no supervised token within max_length=30 (rows 2)" in caplog.text
-    assert record["data"]["rows"] == 2
+    assert record.data.rows == 2
 
 
 def _write_long_rows(folder):
@@ -245,15 +276,15 @@ def test_other_data(job, layout):
         turns = [{"role": role, "content": row[key]} for row in ROWS[:2] for role, key in
                  (("user", "prompt"), ("assistant", "completion"))]  # fmt: skip
         (folder / "rows.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 8)
-        assert job()["steps"] == 4
+        assert job().steps == 4
     elif layout == "text":
         (folder / "rows.jsonl").write_text('{"text": "It is sunny today."}\n' * 8)
-        assert job()["steps"] == 4
+        assert job().steps == 4
     elif layout == "csv":
         (folder / "rows.csv").write_text("prompt,completion\nWhat?,It is.\nWho?,Me.\n")
-        assert job(dataset="rows.csv", render="raw")["steps"] == 4
+        assert job(dataset="rows.csv", render="raw").steps == 4
     else:
-        assert job(packing=True, packing_strategy="wrapped", max_length=32)["steps"] == 4
+        assert job(packing=True, packing_strategy="wrapped", max_length=32).steps == 4
 
 
 @pytest.mark.parametrize(
@@ -275,12 +306,12 @@ def test_other_data(job, layout):
         ({"output_dir": "model"}, InputError, "output folder model is not empty"),
         ({"output_dir": "rows.jsonl/out"}, InputError, "Cannot write to rows.jsonl/out"),
         ({"eval_strategy": "steps"}, InputError, "eval_strategy is steps, but there is no eval_dataset"),
-        ({"drift": {"stop": 1.0}}, InputError, r"drift\.stop acts at evaluations only"),
+        ({"drift": {"stop": 1.0}}, InputError, r"drift\.stop acts only at evaluations"),
         ({"learning_rate": "fast"}, InputError, "learning_rate is 'fast'"),
         ({"learning_rte": 1}, InputError, "did you mean learning_rate"),
-        ({"padding_free": True}, InputError, r"run\.yaml is refused: When `padding_free=True`"),
+        ({"padding_free": True}, InputError, r"run\.yaml: these settings are refused: When `padding_free=True`"),
         ({"lora": {"target_modules": ["lm_head"]}}, InputError, "lm_head"),
-        ({"lora": {"target_modules": ["no_such"]}}, InputError, "is refused: .*no_such"),
+        ({"lora": {"target_modules": ["no_such"]}}, InputError, "are refused: .*no_such"),
         ({"lora": {"use_dora": True}, "adapter": "below"}, InputError, "lora.use_dora cannot be used where"),
         ({"quantize": "4bit", "adapter": "below"}, InputError, "merge the adapter first"),
         ({"quantize": "4bit"}, InputError, "quantize: 4bit needs"),
@@ -290,7 +321,11 @@ def test_other_data(job, layout):
             "unknown safeguard safety_token; did you mean",
         ),
         ({"safeguards": [{"strength": 1}]}, InputError, "an entry of safeguards has no name"),
-        ({"safeguards": [{"name": "update_norm"}]}, InputError, "update_norm needs strength; see `moored safeguards"),
+        (
+            {"safeguards": [{"name": "update_norm"}]},
+            InputError,
+            "update_norm: strength is missing; see",
+        ),
         (
             {"safeguards": [{"name": "update_norm", "strength": 1}], "fsdp": "full_shard"},
             InputError,
@@ -303,9 +338,9 @@ def test_other_data(job, layout):
         (
             {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}},
             InputError,
-            "is refused: FlashAttention2",
+            "are refused: FlashAttention2",
         ),
-        ({"deepspeed": "ds.json"}, InputError, "is refused: .*deepspeed"),
+        ({"deepspeed": "ds.json"}, InputError, "are refused: .*deepspeed"),
         ({"output_dir": "/proc/moored"}, InputError, "Cannot write to /proc/moored: No such file"),
         ({"chat_template_path": "model"}, InputError, r"give a \.jinja file"),
     ],
@@ -364,7 +399,7 @@ def test_an_interrupted_run_can_be_resumed(job, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             job()
     assert not list((job.folder / "out").glob(".*")) and not (job.folder / "out" / "adapter_model.safetensors").exists()
-    assert job(resume=True)["resumed_from"] == "checkpoint-4"
+    assert job(resume=True).resumed_from == "checkpoint-4"
 
 
 def _interrupt_at_the_end(save_model):

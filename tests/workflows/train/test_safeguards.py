@@ -23,7 +23,7 @@ pytestmark = [*THIRD_PARTY_WARNINGS, pytest.mark.usefixtures("light_runs")]
 
 def _read(source, **entry):
     settings = TrainConfig(model="m", dataset="d", output_dir="o", safeguards=[entry])
-    (made,) = read_safeguards(settings, source, "run.yaml")
+    (made,) = read_safeguards(settings, source)
     return made
 
 
@@ -66,11 +66,11 @@ def test_tokens_are_found_once_and_kept_beside_the_adapter(job, monkeypatch):
     monkeypatch.setattr(_safeguards, "find_safety_tokens", lambda *_, **__: found.append(1) or TOKENS)
     guards = [{"name": "safety_tokens", "strength": 0.5}]
     record = job(safeguards=guards)
-    assert record["safeguards"][0]["holds"] == 3
+    assert record.safeguards[0]["holds"] == 3
     file = job.folder / "out" / "safety_tokens.json"
     assert [entry["text"] for entry in json.loads(file.read_text())] == ["I", " canno", " help"]
     again = job(safeguards=guards, resume=True, max_steps=6)
-    assert again["safeguards"][0]["holds"] == 3 and len(found) == 1
+    assert again.safeguards[0]["holds"] == 3 and len(found) == 1
 
 
 def test_tokens_are_found_where_computing_is_fast(tmp_path, monkeypatch):
@@ -89,11 +89,11 @@ def test_a_run_that_took_no_step_leaves_no_folder(job, monkeypatch):
     guards = {"name": "safety_tokens", "strength": 0.5, "cache": str(job.folder / "cache")}
     drawn = {**guards, "control": "random_tokens"}
     record = job(safeguards=[guards])
-    assert record["safeguards"][0]["tokens"] == ["I", " canno", " help"]
+    assert record.safeguards[0]["tokens"] == ["I", " canno", " help"]
     with pytest.raises(InputError, match="is of other tokens; name another folder"):
         job(safeguards=[drawn], output_dir="again")
     assert not (job.folder / "again").exists()
-    told = job(safeguards=[{**drawn, "cache": "elsewhere"}], output_dir="again")["safeguards"][0]["tokens"]
+    told = job(safeguards=[{**drawn, "cache": "elsewhere"}], output_dir="again").safeguards[0]["tokens"]
     assert len(told) == 3 and not set(told) & {"I", " canno", " help"}
 
 
@@ -114,13 +114,13 @@ def test_an_automatic_strength_is_searched_once_and_recorded(job, monkeypatch):
     record = job(safeguards=guards)
     chosen = json.loads((job.folder / "out" / "auto_strength.json").read_text())
     assert chosen.keys() == {"update_norm", "safety_tokens"}
-    for report in record["safeguards"]:
+    for report in record.safeguards:
         strengths = [trial["strength"] for trial in chosen[report["name"]]["trials"]]
         assert report["strength"] == chosen[report["name"]]["strength"] == strengths[1]
         assert strengths[1] == pytest.approx(4 * strengths[0], rel=0.1)
     monkeypatch.setattr(_safeguards, "search", None)
     again = job(safeguards=guards, resume=True, max_steps=6)
-    assert [each["strength"] for each in again["safeguards"]] == [each["strength"] for each in record["safeguards"]]
+    assert [each["strength"] for each in again.safeguards] == [each["strength"] for each in record.safeguards]
 
 
 def test_short_runs_train_in_the_precision_of_the_run_whatever_evaluations_take(job, monkeypatch):
@@ -145,7 +145,7 @@ def test_short_runs_train_in_the_precision_of_the_run_whatever_evaluations_take(
 
 
 def test_strengths_of_other_things_are_not_searched(job):
-    with pytest.raises(InputError, match="gradient_selection has the unknown key strength"):
+    with pytest.raises(InputError, match="gradient_selection: unknown key strength"):
         job(safeguards=[{"name": "gradient_selection", "strength": "auto"}])
     with pytest.raises(InputError, match="strength is 'much', but it must be a number or auto"):
         job(safeguards=[{"name": "update_norm", "strength": "much"}])

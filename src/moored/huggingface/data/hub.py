@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
 from moored.errors import InputError
@@ -51,7 +52,8 @@ def _read_hub(name: str, split: str) -> Dataset:
 
 
 def _no_dataset(name: str, error: Exception) -> str:
-    return f"{name} is neither a file here nor a dataset that can be loaded ({first_line(error)}); check the name."
+    advice = "HF_HUB_OFFLINE=1 forbids a download" if is_offline_mode() else "check the name"
+    return f"{name} is neither a file here nor a dataset that can be loaded ({first_line(error)}); {advice}."
 
 
 def first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from moored.errors import ModelError
@@ -16,6 +17,8 @@ from moored.tensors.output_head import Head
 
 _checked: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 """What was found to hold of a model."""
+_FEW = 8
+_READERS = "gradient selection, safety tokens and harmful_direction"
 
 
 @dataclass(frozen=True)
@@ -52,34 +55,56 @@ class CausalModel:
         device = self.weight.device.type
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
 
-    def head(self) -> Head:
-        """The head with its weights of this moment, detached."""
-        bias = None if self.bias is None else self.bias.detach()
-        return Head(self.weight.detach(), bias, self.scale, self.cap, self.dtype)
-
 
 def split(model: nn.Module) -> CausalModel:
     """Finds backbone and output head below PEFT's, DDP's and the compiler's wrappers.
 
     Raises:
-        ModelError: the model has no output head of its own, or one that does more than a linear layer.
+        ModelError: the model is no decoder with an output head, or its head does more than a linear layer.
     """
     whole: Any = _unwrapped(model)
-    backbone = getattr(whole, "base_model", None)
-    projection: Any = whole.get_output_embeddings() if hasattr(whole, "get_output_embeddings") else None
+    projection = _output_head(whole)
     if isinstance(projection, ModulesToSaveWrapper):
         projection = projection.modules_to_save[projection.active_adapters[0]]
-    if (
-        not isinstance(backbone, nn.Module)
-        or backbone is whole
-        or getattr(type(projection), "forward", None) is not nn.Linear.forward
-    ):
+    if getattr(type(projection), "forward", None) is not nn.Linear.forward:
         raise ModelError(
-            f"{type(whole).__name__} has no output head that is a plain linear layer, as gradient selection and safety "
-            "tokens need one; take LoRA off the output head, or leave them out."
+            f"The output head of {type(whole).__name__} is no plain linear layer, as {_READERS} need one; take LoRA "
+            "off the output head, or leave them out."
+        )
+    if any(isinstance(parameter, DTensor) for parameter in whole.parameters()):
+        raise ModelError(
+            f"The weights of {type(whole).__name__} are sharded, and {_READERS} need them whole; load the model "
+            "without distributed_config, or leave these safeguards out."
+        )
+    backbone = _backbone(whole)
+    if backbone is None:
+        raise ModelError(
+            f"{type(whole).__name__} keeps its layers where {_READERS} do not find them; leave these safeguards out."
         )
     config = whole.config.get_text_config()
     return CausalModel(whole, backbone, projection, _scale(config), getattr(config, "final_logit_softcapping", None))
+
+
+def _output_head(whole: Any) -> Any:
+    """What turns hidden states into logits of the next token."""
+    kind = type(whole).__name__
+    if getattr(getattr(whole, "config", None), "is_encoder_decoder", False):
+        raise ModelError(
+            f"{kind} is an encoder-decoder, and {_READERS} work with decoder-only language models; leave them out."
+        )
+    head = whole.get_output_embeddings() if hasattr(whole, "get_output_embeddings") else None
+    if head is None:
+        raise ModelError(
+            f"{kind} has no output head that predicts tokens, as {_READERS} need one; leave them out, or train a "
+            "causal language model."
+        )
+    return head
+
+
+def _backbone(whole: Any) -> nn.Module | None:
+    """Llama 4's text model states a prefix that it does not have, so its decoder is asked for as well."""
+    places = (getattr(whole, "base_model", None), getattr(whole, "model", None))
+    return next((each for each in places if isinstance(each, nn.Module) and each is not whole), None)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
@@ -101,35 +126,67 @@ def _scale(config: Any) -> float:
     return float(scaling) if config.model_type == "hyperclovax" else 1 / float(scaling)
 
 
-def require_known(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_forward: Callable[[], None]) -> None:
-    """Compares, on a few tokens and once per model, what is assumed here with what the model does.
+def known_head(parts: CausalModel, input_ids: Tensor, *, packed: bool, after_forward: Callable[[], None]) -> Head:
+    """The output head with its weights of this moment, detached; whoever computes logits gets it here.
+
+    What is assumed of a model is compared, on a few tokens and once per model, with what the model does.
 
     Raises:
-        ModelError: the model's logits are not finite, ours differ from them, as where a family scales them in a way
-            that is not known here, or documents that are packed into one row see one another.
+        ModelError: the model's logits are not finite or see later tokens, ours differ from them, as where a family
+            scales them in a way that is not known here, or documents that are packed into one row see one another.
     """
-    few = input_ids[:1, :8]
-    if "logits" not in _checked.setdefault(parts.whole, set()):
-        head = parts.head()
-        expected = parts.whole(input_ids=few, use_cache=False).logits[0].detach().float()
-        after_forward()
-        if not expected.isfinite().all():
-            raise ModelError(f"The logits of {type(parts.whole).__name__} are no finite numbers; check its weights.")
+    few = input_ids[:1, :_FEW]
+    bias = None if parts.bias is None else parts.bias.detach()
+    head = Head(parts.weight.detach(), bias, parts.scale, parts.cap, parts.dtype)
+    require_causal(parts.whole, few, after_forward)
+    known = _checked[parts.whole]
+    if "logits" not in known:
+        expected = _logits(parts.whole, few)
         if not _close(head.logits(_states(parts, few), slice(0, len(head.weight))), expected, head.dtype):
             raise ModelError(
-                f"{type(parts.whole).__name__} makes its logits in a way that is not known here; leave gradient "
-                "selection and safety tokens out."
+                f"{type(parts.whole).__name__} makes its logits in a way that is not known here; leave {_READERS} out."
             )
-        _checked[parts.whole].add("logits")
+        known.add("logits")
     documents = f"documents with {parts.whole.config._attn_implementation}"
-    if packed and documents not in _checked[parts.whole]:
+    if packed and documents not in known:
         twice = _states(parts, few.repeat(1, 2), torch.arange(few.shape[1], device=few.device).repeat(2)[None]).float()
-        if not _close(twice[: few.shape[1]], twice[few.shape[1] :], parts.head().dtype):
+        if not _close(twice[: few.shape[1]], twice[few.shape[1] :], head.dtype):
             raise ModelError(
                 f"{type(parts.whole).__name__} lets packed documents see one another with its present attention "
                 "implementation; choose another one, or turn packing off."
             )
-        _checked[parts.whole].add(documents)
+        known.add(documents)
+    return head
+
+
+def require_causal(model: nn.Module, input_ids: Tensor, after_forward: Callable[[], None] = lambda: None) -> None:
+    """Finds out, once per model, whether it predicts each token from those before it.
+
+    Raises:
+        ModelError: it does not, as an encoder-decoder, a masked language model or a classifier, or its logits are not
+            finite.
+    """
+    whole: Any = _unwrapped(model)
+    _output_head(whole)
+    known = _checked.setdefault(whole, set())
+    if "causal" in known:
+        return
+    few = input_ids[:1, :_FEW]
+    logits = _logits(whole, few)
+    after_forward()
+    if not logits.isfinite().all():
+        raise ModelError(f"The logits of {type(whole).__name__} are no finite numbers; check its weights.")
+    start = _logits(whole, few[:, : (few.shape[1] + 1) // 2])
+    if not _close(start, logits[: len(start)], next(whole.parameters()).dtype):
+        raise ModelError(
+            f"In {type(whole).__name__} a token sees those after it, and {_READERS} work with causal language models; "
+            "leave them out."
+        )
+    known.add("causal")
+
+
+def _logits(whole: Any, input_ids: Tensor) -> Tensor:
+    return whole(input_ids=input_ids, use_cache=False).logits[0].detach().float()
 
 
 def _states(parts: CausalModel, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from moored.errors import InputError
-from moored.huggingface.gradients.causal_model import CausalModel, require_known, split
+from moored.huggingface.gradients.causal_model import CausalModel, known_head, split
 from moored.huggingface.gradients.experts import recorded_experts
 from moored.huggingface.gradients.norm_accumulator import Record
 from moored.huggingface.gradients.undisturbed import undisturbed
@@ -66,11 +66,10 @@ def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = Fa
     samples = samples_of(batch)
     record = Record(samples, tuple(batch["input_ids"].shape), by_parameter=by_parameter)
     with undisturbed(model, device) as require_no_draw, torch.enable_grad():
-        require_known(parts, batch["input_ids"], packed=not record.rowwise, after_forward=require_no_draw)
+        head = known_head(parts, batch["input_ids"], packed=not record.rowwise, after_forward=require_no_draw)
         with standing_in(model, names, record), recorded_experts(model, names, record):
             hidden = _last_hidden_state(parts, batch)
             require_no_draw()
-            head = parts.head()
             # Formulas state their own precision.
             with torch.autocast(device.type, enabled=False):
                 losses, gradient, lengths = _loss(parts, head, names, hidden.detach(), batch, record)

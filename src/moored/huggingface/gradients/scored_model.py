@@ -31,5 +31,5 @@ def scored_model(source: ModelSource, parameters: Parameters, *, own_factors: bo
         if parameters == "lora":
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                model = get_peft_model(model, lora_config({}, "lora"))
+                model = get_peft_model(model, lora_config({}))
     return model.train().to(best_device())

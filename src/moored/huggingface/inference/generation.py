@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
+from moored.errors import ModelError
 from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
 from moored.huggingface.inference.shared_start import SharedStart, encode_shared_start
 
@@ -21,6 +22,7 @@ def generate(
     max_new_tokens: int = 48,
     batch_size: int = 32,
     progress: Callable[[int], object] | None = None,
+    name: str = "the model",
 ) -> list[str]:
     """The greedy answer to each rendered prompt, in the order of the prompts.
 
@@ -33,17 +35,38 @@ def generate(
         max_new_tokens: at which an answer is cut, ≥ 1.
         batch_size: prompts a batch, ≥ 1.
         progress: called after each batch with the number of answers it brought.
+        name: the model's name in an error message.
+
+    Raises:
+        ModelError: the model's logits are NaN or infinite.
     """
+    checks = LogitsProcessorList([_FiniteLogits(name)])
     answers, prompts = [""] * len(rendered), token_ids(tokenizer, rendered)
     with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
         shared = encode_shared_start(model, prompts, gaps=True)
         for rows in by_length(rendered, batch_size):
-            texts = _generate_batch(model, tokenizer, [prompts[row] for row in rows], shared)
+            texts = _generate_batch(model, tokenizer, [prompts[row] for row in rows], shared, checks)
             for row, text in zip(rows, texts, strict=True):
                 answers[row] = text
             if progress:
                 progress(len(rows))
     return answers
+
+
+class _FiniteLogits(LogitsProcessor):
+    """Stops a generation whose logits choose nothing; its answers would look like those of a model that is silent."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The logits as they are. A model may rule tokens out by -inf; a NaN anywhere makes the maximum NaN."""
+        if not scores.amax(dim=-1).isfinite().all():
+            raise ModelError(
+                f"The logits of {self._name} are NaN or infinite, so its answers would mean nothing; load it in "
+                "float32 (`moored measure --dtype float32`), or check its weights."
+            )
+        return scores
 
 
 @contextmanager
@@ -87,7 +110,11 @@ def _in_one_piece(value: Any) -> Any:
 
 
 def _generate_batch(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], shared: SharedStart
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Ids],
+    shared: SharedStart,
+    checks: LogitsProcessorList,
 ) -> list[str]:
     """Padding stands after what is shared, and before what is not."""
     rests = [prompt[shared.length :] for prompt in prompts]
@@ -98,6 +125,6 @@ def _generate_batch(
     seen = [[1] * len(start) + [0] * missing + [1] * (width - missing) for missing in pads]
     device = next(model.parameters()).device
     inputs = {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(seen, device=device)}
-    output = model.generate(**inputs, **shared.repeated(len(prompts)))
+    output = model.generate(**inputs, **shared.repeated(model, len(prompts)), logits_processor=checks)
     texts = tokenizer.batch_decode(output[:, shared.length + width :], skip_special_tokens=True)
     return [text.strip() for text in texts]

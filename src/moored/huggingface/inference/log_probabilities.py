@@ -140,7 +140,9 @@ def _encode(
 ) -> tuple[Float[Tensor, "prompt 1 vocab"], Cache] | None:
     """The logits after each prompt and the prompts' cache; None where that is not one of plain keys and values."""
     ids = _padded([start[shared.length :] for start in starts], model)
-    output = model(input_ids=ids, use_cache=True, logits_to_keep=last_position(ids), **shared.repeated(len(starts)))
+    output = model(
+        input_ids=ids, use_cache=True, logits_to_keep=last_position(ids), **shared.repeated(model, len(starts))
+    )
     cache = plain_state(output)
     return None if cache is None else (output.logits, cache)
 
@@ -176,7 +178,7 @@ def _logits_after(
     ids = _padded(endings, model)
     if ids.shape[1] <= 1:
         return first
-    rest = model(input_ids=ids[:, :-1], past_key_values=repeated(cache, repeats), use_cache=True).logits
+    rest = model(input_ids=ids[:, :-1], use_cache=True, **repeated(model, cache, repeats)).logits
     return torch.cat([first, rest], dim=1)
 
 
@@ -191,7 +193,7 @@ def _logits_of(
     ids = _padded([(start + ending)[shared.length :] for start, ending in pairs], model)
     skipped = min(len(start) for start, _ in pairs) - 1
     kept = torch.arange(skipped - shared.length, ids.shape[1], device=ids.device)
-    state = shared.repeated(len(pairs))
+    state = shared.repeated(model, len(pairs))
     logits = model(input_ids=ids, use_cache=bool(state), logits_to_keep=kept, **state).logits
     begins = [len(start) - 1 - skipped for start, _ in pairs]
     return [logits[i, begin : begin + len(pairs[i][1])] for i, begin in enumerate(begins)]

@@ -1,6 +1,6 @@
 """What all prompts begin with is encoded once: before short questions a template's system prompt is the larger part."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from inspect import signature
@@ -28,9 +28,9 @@ class SharedStart:
     """How many; 0 where nothing is shared."""
     state: Cache | None = None
 
-    def repeated(self, times: int) -> dict[str, Cache]:
+    def repeated(self, model: torch.nn.Module, times: int) -> dict[str, Cache]:
         """The state for so many sequences, as an argument of the model; none where nothing is shared."""
-        return {} if self.state is None else {"past_key_values": repeated(self.state, times)}
+        return {} if self.state is None else repeated(model, self.state, times)
 
 
 NOTHING = SharedStart()
@@ -66,9 +66,13 @@ def _is_worthwhile(length: int, sequences: Sequence[Ids]) -> bool:
 
 def _knows_positions(model: Any) -> bool:
     """Whether a model goes by the positions that it is told, as hardly any with ALiBi does."""
+    return "position_ids" in _arguments(model) and model.config.model_type not in _LOOK_BACK_BY_PLACES
+
+
+def _arguments(model: Any) -> Mapping[str, Any]:
+    """What the forward pass of a model takes, with or without an adapter over it."""
     causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    known = signature(causal.forward).parameters
-    return "position_ids" in known and causal.config.model_type not in _LOOK_BACK_BY_PLACES
+    return signature(causal.forward).parameters
 
 
 def _common(sequences: Sequence[Ids]) -> int:
@@ -86,17 +90,18 @@ def plain_state(output: Any, *, windows: bool = True) -> Cache | None:
         output: of a model that was called with `use_cache`.
         windows: whether layers that look back by so many places only will do.
     """
-    state = getattr(output, "past_key_values", None)
+    # transformers 5.24 renamed `past_key_values`, and warns of the old name.
+    state = getattr(output, "cache" if hasattr(output, "cache") else "past_key_values", None)
     kinds = (DynamicLayer, DynamicSlidingWindowLayer) if windows else (DynamicLayer,)
     # Of that very type: others keep more beside their layers.
     return state if type(state) is DynamicCache and all(type(layer) in kinds for layer in state.layers) else None
 
 
-def repeated(state: Cache, times: int) -> Cache:
-    """A copy in which each sequence stands so many times."""
+def repeated(model: torch.nn.Module, state: Cache, times: int) -> dict[str, Cache]:
+    """A copy in which each sequence stands so many times, under the name that the model's forward pass has for it."""
     copy = deepcopy(state)
     copy.batch_repeat_interleave(times)
-    return copy
+    return {"cache" if "cache" in _arguments(model) else "past_key_values": copy}
 
 
 def last_position(ids: torch.Tensor) -> torch.Tensor:

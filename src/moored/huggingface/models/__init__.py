@@ -13,6 +13,7 @@ from moored.huggingface.models.adapters import (
     save_adapter_like,
 )
 from moored.huggingface.models.base_direction import BaseDirection, MatrixDirection, find_base_direction
+from moored.huggingface.models.kept_tensors import dtypes_as_stored, require_kept, require_same_tensors
 from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
@@ -36,6 +37,7 @@ from moored.huggingface.models.merged_adapter import (
 from moored.huggingface.models.merged_weights import FoldedWeights, difference
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.parameter_location import Place, place_of, places, refuse_stacked
+from moored.huggingface.models.stored_files import weight_files
 from moored.huggingface.models.weights import (
     StoredWeights,
     copy_companions,
@@ -45,7 +47,6 @@ from moored.huggingface.models.weights import (
     require_finite,
     rewrite_weights,
     stored_dtypes,
-    weight_files,
 )
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "copy_companions",
     "difference",
     "disk_errors",
+    "dtypes_as_stored",
     "find_base_direction",
     "folded_adapter",
     "iterate_weights",
@@ -84,6 +86,8 @@ __all__ = [
     "require_chat_template",
     "require_finite",
     "require_fit",
+    "require_kept",
+    "require_same_tensors",
     "rewrite_weights",
     "save_adapter_like",
     "stack_adapters",

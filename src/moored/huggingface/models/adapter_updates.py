@@ -12,7 +12,8 @@ from torch import Tensor
 
 from moored.errors import ModelError
 from moored.files import whole_folder
-from moored.huggingface.models.adapters import ADAPTER_FILE, load_adapter_config, load_factors, read_adapter_config
+from moored.huggingface.models.adapters import load_adapter_config, load_factors, read_adapter_config
+from moored.huggingface.models.stored_files import ADAPTER_FILE
 from moored.huggingface.models.weights import disk_errors
 from moored.tensors.low_rank import LowRank
 

@@ -13,9 +13,8 @@ from transformers import PreTrainedModel
 from moored.errors import InputError, ModelError
 from moored.files import read_text
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.weights import copy_companions, disk_errors, iterate_file, weight_files
-
-ADAPTER_FILE = "adapter_model.safetensors"
+from moored.huggingface.models.stored_files import ADAPTER_FILE, adapter_file
+from moored.huggingface.models.weights import copy_companions, disk_errors, iterate_file
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -44,8 +43,7 @@ def load_adapter_config(folder: Path) -> PeftConfig:
 
 def _load_tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors of an adapter as its file names them; pickled ones are refused."""
-    file = Path(folder) / ADAPTER_FILE
-    return dict(iterate_file(file if file.is_file() else weight_files(folder)[0]))
+    return dict(iterate_file(adapter_file(folder)))
 
 
 def load_factors(folder: Path) -> dict[str, Tensor]:
@@ -82,6 +80,8 @@ def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftMo
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)
+        # It says that folding such an adapter goes wrong, which `fold` sees to.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         try:
             return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
         except UserWarning as error:

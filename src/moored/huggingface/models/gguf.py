@@ -14,8 +14,10 @@ def convert_gguf(gguf_file: Path, folder: Path) -> None:
         folder: where `model.safetensors`, `config.json` and the tokenizer go; made if it is not there.
     """
     source, name = gguf_file.parent, gguf_file.name
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name, trust_remote_code=False)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=name, dtype=torch.float32, trust_remote_code=False
+    )
     # The weights are plain numbers by now, yet saving would refuse a model that remembers a quantizer.
     model.__dict__.pop("hf_quantizer", None)
     model.config.__dict__.pop("quantization_config", None)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import is_offline_mode, snapshot_download
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -17,10 +18,10 @@ from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
+from moored.huggingface.models.fold import fold
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.weights import refuse_non_finite, require_finite, weight_files
-
-_NO_FOLDER = "no folder here, not in the Hub cache; HF_HUB_OFFLINE=0 downloads it"
+from moored.huggingface.models.stored_files import named_files, weight_files
+from moored.huggingface.models.weights import refuse_non_finite, require_finite
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     if source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file():
         place = str(source.adapter)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        hint = "put its tokenizer files there" if os.path.isdir(place) else _NO_FOLDER
+        _refuse_own_code(error, place)
+        hint = "put its tokenizer files there" if os.path.isdir(place) else _not_here(place)
         raise ModelError(
             f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {_first_line(error)}."
         ) from error
@@ -85,7 +87,8 @@ def load_model(
         merge: fold the adapter into the weights in memory and return a plain model.
 
     Raises:
-        ModelError: pickled or non-finite weights, or an adapter made for another base (names the shapes).
+        ModelError: pickled or non-finite weights, an adapter made for another base (names the shapes), or one that
+            folding would change.
     """
     if source.adapter is not None:
         read_adapter_config(source.adapter)
@@ -98,7 +101,7 @@ def load_model(
         check_fits(source.adapter, model)
         model = lay_over(model, source.adapter, trainable=trainable and not merge)
         if merge:
-            model = model.merge_and_unload()
+            model = fold(model, source.adapter)
     if source.adapter is None or merge:
         model.requires_grad_(trainable)
     return model.train(trainable)
@@ -114,25 +117,26 @@ def require_fit(source: ModelSource) -> None:
         return
     read_adapter_config(source.adapter)
     require_finite(source.adapter)
-    check_fits(source.adapter, _skeleton(source.path))
+    check_fits(source.adapter, skeleton(source.path))
 
 
 def transposed_weights(path: str) -> set[str]:
     """The names of the weights that a checkpoint's layers keep as `in × out`, as GPT-2's do."""
-    modules = _skeleton(path).named_modules()
+    modules = skeleton(path).named_modules()
     return {f"{plain_name(name)}.weight" for name, module in modules if isinstance(module, Conv1D)}
 
 
-def _skeleton(path: str) -> PreTrainedModel:
+def skeleton(path: str) -> PreTrainedModel:
     """The model of a checkpoint without its numbers."""
     with torch.device("meta"), _one_sentence(path):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def context_length(source: ModelSource) -> int | None:
     """The positions that a checkpoint was made for, or None where its configuration does not say."""
     with _one_sentence(source.path):
-        config = AutoConfig.from_pretrained(source.path)
+        config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
@@ -140,7 +144,7 @@ def checkpoint_folder(path: str) -> Path:
     """The folder of a checkpoint; that of a Hub id lies in the Hub cache.
 
     Raises:
-        ModelError: no folder, and not in the cache (or, with HF_HUB_OFFLINE=0, not on the Hub).
+        ModelError: no folder, and neither in the Hub cache nor, unless HF_HUB_OFFLINE=1 is set, on the Hub.
     """
     if os.path.isdir(path):
         return Path(path)
@@ -154,17 +158,37 @@ def _one_sentence(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
-        hint = "see its files" if os.path.isdir(path) else _NO_FOLDER
+        _refuse_own_code(error, path)
+        hint = "see its files" if os.path.isdir(path) else _not_here(path)
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
 
 
+def _not_here(name: str) -> str:
+    """Why a name that is no folder leads to nothing."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return "no folder here, and no name that the Hub could know"
+    if is_offline_mode():
+        return "no folder here, not in the Hub cache, and HF_HUB_OFFLINE=1 forbids a download"
+    return "no folder here, and not to be had from the Hub"
+
+
+def _refuse_own_code(error: Exception, path: str) -> None:
+    """Raises ModelError where transformers failed because it may not run the code that a checkpoint brings along."""
+    if "custom code" in str(error):
+        raise ModelError(
+            f"{path} needs program code of its own (auto_map in its files), which moored never runs; name a model "
+            "whose architecture and tokenizer are part of transformers."
+        ) from error
+
+
 def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
-    if os.path.isdir(path):
-        weight_files(path)
+    _require_loadable_names(path)
     try:
         with _one_sentence(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, output_loading_info=True
+                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
         model, found = loaded
     except RuntimeError as error:
@@ -177,6 +201,19 @@ def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrai
         raise ModelError(f"{path} lacks {len(found['missing_keys'])} weights ({some}, say); fetch it again.")
     refuse_non_finite(model.named_parameters(), path)
     return model
+
+
+def _require_loadable_names(path: str) -> None:
+    """Raises ModelError where transformers would read other files than those that are checked, an adapter's even."""
+    if os.path.isdir(path):
+        weight_files(path)
+        folder = Path(path)
+    else:
+        with _one_sentence(path):
+            folder = Path(snapshot_download(path, allow_patterns="*.json"))
+        named_files(folder)
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{path} is an adapter (it holds adapter_config.json); give its base as the model.")
 
 
 def best_device() -> torch.device:

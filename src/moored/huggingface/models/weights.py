@@ -1,9 +1,8 @@
 """Weights read key by key from safetensors; nothing here unpickles, nothing holds two models."""
 
-import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import strerror
 from pathlib import Path
@@ -15,46 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from moored.errors import ModelError
-from moored.files import read_text
 from moored.huggingface.models.names import plain_name
-
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
-_INDEX = "model.safetensors.index.json"
-
-
-def weight_files(folder: Path | str) -> list[Path]:
-    """The safetensors files of a checkpoint or adapter folder, in the order of its index.
-
-    Raises:
-        ModelError: the folder is missing, holds only pickled weights or none at all, or its index is broken.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ModelError(f"There is no folder {folder}; check the path.")
-    files = _indexed(folder / _INDEX) if (folder / _INDEX).is_file() else sorted(folder.glob("*.safetensors"))
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise ModelError(f"{folder} lacks {', '.join(missing)}, which its index names; fetch the folder again.")
-    if not files:
-        raise ModelError(_no_weights(folder))
-    return files
-
-
-def _indexed(index: Path) -> list[Path]:
-    try:
-        return [index.parent / name for name in sorted(set(json.loads(read_text(index))["weight_map"].values()))]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{index} is no index of weights; fetch the folder again.") from None
-
-
-def _no_weights(folder: Path) -> str:
-    pickled = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
-    if pickled:
-        return (
-            f"{folder} holds pickled weights ({pickled[0]}), which can run code when they are read; "
-            "convert them to safetensors."
-        )
-    return f"{folder} holds no *.safetensors file; name a checkpoint or adapter folder."
+from moored.huggingface.models.stored_files import INDEX, PICKLES, WEIGHTS, weight_files
 
 
 def iterate_file(file: Path) -> Iterator[tuple[str, Tensor]]:
@@ -98,12 +59,20 @@ def rewrite_weights(start: Path, folder: Path, change: Callable[[str, Tensor], T
     Raises:
         ModelError: a file is missing, pickled, or no valid safetensors file.
     """
-    for file in weight_files(start):
+    files = weight_files(start)
+    for file in files:
         tensors = {name: change(name, tensor).contiguous() for name, tensor in iterate_file(file)}
         with disk_errors():
-            save_file(tensors, folder / file.name, metadata={"format": "pt"})
-    if (start / _INDEX).is_file():
-        shutil.copyfile(start / _INDEX, folder / _INDEX)
+            save_file(tensors, _same_place(file, start, folder), metadata={"format": "pt"})
+    if files != [start / WEIGHTS]:
+        shutil.copyfile(start / INDEX, folder / INDEX)
+
+
+def _same_place(file: Path, start: Path, folder: Path) -> Path:
+    """Where in `folder` the copy of a file of `start` goes; shards may stand in folders of their own."""
+    place = folder / file.relative_to(start)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 class StoredWeights:
@@ -154,20 +123,35 @@ def refuse_non_finite(weights: Iterable[tuple[str, Tensor]], where: Path | str) 
             raise ModelError(f"{name} in {where} holds NaN or infinity; the weights are broken, use others.")
 
 
-def stored_dtypes(folder: Path | str, names: Iterable[str]) -> dict[str, torch.dtype]:
+def stored_dtypes(
+    folder: Path | str, names: Iterable[str], in_memory: Mapping[str, str] | None = None
+) -> dict[str, torch.dtype]:
     """The precision in which a folder holds each floating-point tensor of `names`, read from the files' headers.
 
-    Names are compared without the prefixes of wrappers. One that the folder does not hold, because transformers has
-    renamed or fused it, gets the widest of the folder's precisions, so that nothing is lost.
+    Names are compared without the prefixes of wrappers. One that the folder does not hold gets the widest of the
+    folder's precisions, and one that is fused of several tensors the widest of theirs, so that nothing is lost.
+
+    Args:
+        folder: a checkpoint or adapter folder.
+        names: as the model in memory has them.
+        in_memory: those names by the names in the files, where they differ.
 
     Raises:
         ModelError: a file is missing, pickled, or no valid safetensors file, or none holds floating-point numbers.
     """
-    stored = {plain_name(name): _FLOATS[kind] for name, kind in _kinds(folder) if kind in _FLOATS}
+    stored: dict[str, torch.dtype] = {}
+    for name, (_, kind) in stored_tensors(folder).items():
+        if kind in _FLOATS:
+            place = plain_name((in_memory or {}).get(name, name))
+            stored[place] = max(_FLOATS[kind], stored.get(place, _FLOATS[kind]), key=_width)
     if not stored:
         raise ModelError(f"{folder} holds no floating-point weights; name a checkpoint or adapter folder.")
-    widest = max(stored.values(), key=lambda dtype: dtype.itemsize)
+    widest = max(stored.values(), key=_width)
     return {name: stored.get(plain_name(name), widest) for name in names}
+
+
+def _width(dtype: torch.dtype) -> int:
+    return dtype.itemsize
 
 
 _FLOATS = {
@@ -181,12 +165,19 @@ _FLOATS = {
 """The floating-point formats as headers name them."""
 
 
-def _kinds(folder: Path | str) -> Iterator[tuple[str, str]]:
-    """Each tensor's name and format, without its numbers."""
+def stored_tensors(folder: Path | str) -> dict[str, tuple[list[int], str]]:
+    """Each tensor's shape and format by its name, without its numbers.
+
+    Raises:
+        ModelError: a file is missing, pickled, or no valid safetensors file.
+    """
+    found = {}
     for file in weight_files(folder):
         with _open(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118 - no mapping
-                yield name, tensors.get_slice(name).get_dtype()
+                header = tensors.get_slice(name)
+                found[name] = (header.get_shape(), header.get_dtype())
+    return found
 
 
 @contextmanager
@@ -205,7 +196,7 @@ def copy_companions(start: Path, folder: Path, *, weights: bool = False) -> None
     """Copies what stands beside the weights of a folder (and the weights, if wanted): no pickles, no checkpoints."""
     left_out = ["moored_*.json", *PICKLES]  # our own records tell how `start` was made, not its copy
     if not weights:
-        left_out += ["*.safetensors", _INDEX]
-    for file in sorted(start.iterdir()):
-        if file.is_file() and not any(file.match(pattern) for pattern in left_out):
-            shutil.copyfile(file, folder / file.name)
+        left_out += ["*.safetensors", "*.safetensors.index.json"]
+    kept = [f for f in sorted(start.iterdir()) if f.is_file() and not any(f.match(pattern) for pattern in left_out)]
+    for file in {*kept, *(weight_files(start) if weights else [])}:
+        shutil.copyfile(file, _same_place(file, start, folder))

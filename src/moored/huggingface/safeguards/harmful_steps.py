@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from moored.errors import InputError
 from moored.huggingface.data import IGNORED, Supervision, supervise
-from moored.huggingface.gradients.causal_model import split
+from moored.huggingface.gradients.causal_model import known_head, split
 from moored.huggingface.safeguards.guarded_weights import Guarded, LoraWeight, is_quantized
 from moored.huggingface.safeguards.start_logits import at_rest
 
@@ -38,6 +38,7 @@ def harmful_steps(
 
     Raises:
         InputError: the weights are quantized, so that they have no gradient.
+        ModelError: the model is not causal, or makes its logits in a way that is not known here.
     """
     batch = _batch(tokenizer, examples, next(model.parameters()).device)
     with at_rest(model), torch.enable_grad(), _watched(model, weights, take):
@@ -65,10 +66,11 @@ def _batch(tokenizer: Any, examples: Sequence[tuple[str, str]], device: torch.de
 
 def _loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     parts, targets = split(model), batch["labels"][:, 1:]
+    head = known_head(parts, batch["input_ids"], packed=False, after_forward=lambda: None)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     hidden = parts.backbone(**inputs, use_cache=False).last_hidden_state[:, :-1]
     places = targets != IGNORED
-    logits = parts.head().logits(hidden[places], slice(None))
+    logits = head.logits(hidden[places], slice(None))
     return nn.functional.cross_entropy(logits, targets[places])
 
 

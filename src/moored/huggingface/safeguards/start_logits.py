@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from moored.huggingface.gradients.causal_model import require_known, split
+from moored.huggingface.gradients.causal_model import known_head, split
 from moored.huggingface.gradients.score import document_starts
 from moored.huggingface.gradients.undisturbed import undisturbed
 from moored.huggingface.safeguards.guarded_logits import SalientHead, guarded_positions
@@ -95,7 +95,7 @@ class AnchorLogits:
         batch, guarded = _cut(batch, needed), guarded[:, :needed]
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         with at_rest(self._model) if self._start is None else self._start.in_place():
-            require_known(self._parts, batch["input_ids"], packed=packed, after_forward=lambda: None)
+            known_head(self._parts, batch["input_ids"], packed=packed, after_forward=lambda: None)
             hidden = self._parts.backbone(**{**inputs, "use_cache": False}).last_hidden_state
             return self.head.logits(hidden[guarded])
 

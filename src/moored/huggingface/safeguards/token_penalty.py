@@ -16,6 +16,7 @@ from moored.huggingface.safeguards.cached_logits import cached_logits, rounding
 from moored.huggingface.safeguards.guarded_logits import SalientHead, guarded_positions
 from moored.huggingface.safeguards.hidden_states import Seen
 from moored.huggingface.safeguards.interface import told_share
+from moored.huggingface.safeguards.readable import require_readable
 from moored.huggingface.safeguards.rows import Batch
 from moored.huggingface.safeguards.start_logits import AnchorLogits, ReferenceLogits, StartWeights
 
@@ -40,6 +41,7 @@ class HeldTokens:
     Raises:
         InputError: no tokens, a single one with the form `kl`, tokens that this tokenizer does not know as one, or a
             head that cannot be read.
+        ModelError: the model is not causal, or makes its logits in a way that is not known here.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class HeldTokens:
         processes: int = 1,
         total: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     ) -> None:
+        require_readable(model, head=True)
         self.safeguard = safeguard
         self._processes, self._total = processes, total
         ids = _ids(safeguard, tokenizer)

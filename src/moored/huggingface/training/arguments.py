@@ -23,16 +23,16 @@ def sft_fields() -> set[str]:
     return {field.name for field in fields(SFTConfig) if field.init}
 
 
-def sft_config(values: Mapping[str, Any], where: str) -> SFTConfig:
+def sft_config(values: Mapping[str, Any]) -> SFTConfig:
     """TRL's configuration; what the user stated is taken as it is.
 
     Raises:
         InputError: an unknown key, a value of another type, or one that TRL refuses.
     """
-    stated = typed(values, SFTConfig, where)
-    with refusals(where):
+    stated = typed(values, SFTConfig)
+    with refusals():
         made = SFTConfig(**{**_defaults_for_this_machine(stated), **stated})
-    _require_legal(made, where)
+    _require_legal(made)
     return made
 
 
@@ -46,13 +46,15 @@ _LEAST = {
 """What TRL lets pass, or finds out only once the run has begun."""
 
 
-def _require_legal(made: SFTConfig, where: str) -> None:
+def _require_legal(made: SFTConfig) -> None:
     for name, least in _LEAST.items():
         value = getattr(made, name)
         if value is not None and not least <= value < float("inf"):
-            raise InputError(f"{where}: {name} is {value}, but it must be a number of {least} or more.")
+            raise InputError(f"{name} is {value}, but it must be a number of {least} or more.")
     if made.push_to_hub and is_offline_mode():
-        raise InputError(f"{where}: push_to_hub needs the network; set HF_HUB_OFFLINE=0 or leave it out.")
+        raise InputError(
+            "push_to_hub needs the network, which HF_HUB_OFFLINE=1 forbids; unset that, or leave push_to_hub out."
+        )
 
 
 def _defaults_for_this_machine(stated: Mapping[str, Any]) -> dict[str, Any]:

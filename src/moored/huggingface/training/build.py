@@ -12,7 +12,7 @@ from peft import LoraConfig
 from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
 from trl.trainer.sft_config import SFTConfig
 
-from moored.errors import InputError
+from moored.errors import InputError, blaming
 from moored.files import read_text
 from moored.huggingface.models import (
     ModelSource,
@@ -42,7 +42,7 @@ class Start:
 
 
 def prepare_start(
-    source: ModelSource, lora: Mapping[str, Any] | None, quantize: str | None, trl: Mapping[str, Any], where: str
+    source: ModelSource, lora: Mapping[str, Any] | None, quantize: str | None, trl: Mapping[str, Any]
 ) -> Start:
     """Checks that a model can be trained as asked.
 
@@ -51,45 +51,45 @@ def prepare_start(
         lora: fields of LoraConfig, or None for all parameters.
         quantize: `4bit` or None.
         trl: SFTConfig's settings; `model_init_kwargs` may hold `dtype` and `attn_implementation`.
-        where: the configuration's name in errors.
 
     Raises:
         InputError: what cannot be trained together.
         ModelError: an adapter below that cannot be stacked.
     """
-    config = None if lora is None else lora_config(lora, f"{where}: lora")
+    config = None if lora is None else _lora(lora)
     if source.adapter is not None and config is not None:
-        _require_stackable(source.adapter, config, where)
+        _require_stackable(source.adapter, config)
     if quantize is not None and (source.adapter is not None or config is None):
-        raise InputError(
-            f"{where}: quantize trains a LoRA on a checkpoint without an adapter; merge the adapter first."
-        )
+        raise InputError("quantize trains a LoRA on a checkpoint without an adapter; merge the adapter first.")
     if trl.get("trust_remote_code"):
-        raise InputError(f"{where}: trust_remote_code is not supported; moored runs no code from a checkpoint.")
-    dtype, attention = _init_kwargs(trl.get("model_init_kwargs") or {}, where)
+        raise InputError("trust_remote_code is not supported; moored runs no code from a checkpoint.")
+    dtype, attention = _init_kwargs(trl.get("model_init_kwargs") or {})
     quantization = None if quantize is None else four_bit()
     return Start(source=source, lora=config, quantization=quantization, dtype=dtype, attention=attention)
 
 
-def _require_stackable(below: Path, config: LoraConfig, where: str) -> None:
+def _lora(values: Mapping[str, Any]) -> LoraConfig:
+    with blaming("lora"):
+        return lora_config(values)
+
+
+def _require_stackable(below: Path, config: LoraConfig) -> None:
     name = unstackable(config)
     if name is not None:
-        raise InputError(f"{where}: lora.{name} cannot be used where the run starts from an adapter; leave it out.")
+        raise InputError(f"lora.{name} cannot be used where the run starts from an adapter; leave it out.")
     # A run must not find at its end that its result cannot be written.
     with tempfile.TemporaryDirectory() as scratch:
         stack_adapters(below, below, Path(scratch) / "trial")
 
 
-def _init_kwargs(stated: Mapping[str, Any], where: str) -> tuple[torch.dtype, str | None]:
+def _init_kwargs(stated: Mapping[str, Any]) -> tuple[torch.dtype, str | None]:
     others = sorted(set(stated) - {"dtype", "torch_dtype", "attn_implementation"})
     if others:
-        raise InputError(
-            f"{where}: model_init_kwargs.{others[0]} is not supported; only dtype and attn_implementation."
-        )
+        raise InputError(f"model_init_kwargs.{others[0]} is not supported; only dtype and attn_implementation.")
     name = str(stated.get("dtype", stated.get("torch_dtype", "float32"))).removeprefix("torch.")
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
-        raise InputError(f"{where}: model_init_kwargs.dtype is {name}; use float32, bfloat16 or float16.")
+        raise InputError(f"model_init_kwargs.dtype is {name}; use float32, bfloat16 or float16.")
     return dtype, stated.get("attn_implementation")
 
 
@@ -115,7 +115,6 @@ def make_trainer(
     train: Dataset,
     evaluation: Dataset | None,
     safeguards: Sequence[Safeguard],
-    where: str,
 ) -> SafeguardedSFTTrainer:
     """Loads the model and builds the trainer on rows that are token ids and labels already.
 
@@ -124,7 +123,7 @@ def make_trainer(
         InputError: TRL refuses the combination of settings.
     """
     arguments.model_init_kwargs = None  # taken into account in `start`
-    with refusals(where):
+    with refusals():
         model: Any = _quantizable(start) if start.quantization is not None else _loaded(start)
         trainer = SafeguardedSFTTrainer(
             model=model,
@@ -136,6 +135,7 @@ def make_trainer(
             quantization_config=start.quantization,
             safeguards=safeguards,
         )
+    trainer.refuse_divergence = True
     assert trainer.model is not None
     compact_head(trainer.model)
     return trainer

@@ -16,10 +16,12 @@ from moored.huggingface.gradients import Scores, score
 from moored.huggingface.models import folded_adapter, make_whole, unstackable
 from moored.huggingface.safeguards.hidden_states import hidden_states
 from moored.huggingface.safeguards.interface import Running, Safeguard, checked
+from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
 from moored.huggingface.safeguards.row_selection import OnlineSelection
 from moored.huggingface.safeguards.token_penalty import HeldTokens
 from moored.huggingface.safeguards.weight_penalty import HeldPenalty
 from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
+from moored.huggingface.training.divergence import Divergence
 from moored.huggingface.training.drift import SafetyDrift
 from moored.regularizers import TokenPenalty, WeightPenalty
 from moored.selection import GradientSelection
@@ -46,14 +48,20 @@ class SafeguardMixin(_Trainer):
 
     Raises:
         InputError: a safeguard that this trainer cannot supply, or two of one name.
+        ModelError: a safeguard that reads the output head or the rows' labels, and a model that is not causal.
         InactiveError: a safeguard that finds nothing to choose from or to guard or, while training, a penalty that
             stays at exactly zero although the weights that it guards have moved.
+        DivergedError: at a checkpoint or at the end of a training with a safeguard on, a loss or trained weights that
+            are not finite; set `refuse_divergence` to choose.
     """
 
     def __init__(self, *args: Any, safeguards: Sequence[Safeguard] = (), **kwargs: Any) -> None:
         active = checked(safeguards)
         super().__init__(*args, **kwargs)
         self.safeguards = tuple(safeguards)
+        # Without a safeguard the run is the plain one, which goes on.
+        self.refuse_divergence = bool(active)
+        self._divergence = Divergence()
         if active and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise InputError("Safeguards cannot read sharded weights yet; run without FSDP and DeepSpeed.")
         self._require_stackable()
@@ -89,17 +97,28 @@ class SafeguardMixin(_Trainer):
                 )
 
     def _selecting(self, settings: GradientSelection) -> OnlineSelection:
-        if getattr(self.args, "packing", False) and getattr(self.args, "packing_strategy", None) == "wrapped":
+        require_labelled_rows(self, settings.name)
+        cut = cuts_documents(self.args)
+        if cut is not None:
             raise InputError(
-                f"{settings.name} keeps or drops whole documents, which packing_strategy: wrapped cuts apart; use bfd."
+                f"{settings.name} keeps or drops whole documents, which packing_strategy: {cut} cuts apart; use bfd."
             )
         if self.args.fp16:
             raise InputError(f"Gradients too small for fp16 would distort {settings.name}; train in bf16 or fp32.")
+        assert self.model is not None
+        require_readable(self.model, head=settings.make_rule().scored)
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         packed = getattr(self, "padding_free", False)
         return OnlineSelection(settings, process=self.args.process_index, pool=None if packed else per_step)
 
     def _guarding(self, settings: Any) -> HeldTokens:
+        require_labelled_rows(self, settings.name)
+        cut = cuts_documents(self.args)
+        if cut is not None and settings.first is not None:
+            raise InputError(
+                f"{settings.name} with first looks for the beginning of each answer, and packing_strategy: {cut} cuts "
+                "answers apart; use bfd, or leave first out."
+            )
         if self.args.n_gpu > 1:
             raise InputError(f"{settings.name} needs one process for each GPU; start with accelerate launch.")
         if self._tokenizer is None:
@@ -132,7 +151,9 @@ class SafeguardMixin(_Trainer):
                     held.prepare(*batches)
         if self.safeguards:
             self.accelerator.print(self._summary())
+        self._divergence = Divergence()
         output = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._require_finite()
         if any(held.share is None for held in (*self._held, *self._tokens)):
             self._drained(output.training_loss)  # The run was too short to log its loss.
         for running in self._running():
@@ -247,6 +268,7 @@ class SafeguardMixin(_Trainer):
         loss = super().training_step(*args, **kwargs)
         if self._in_loss is not None:
             loss, self._in_loss = loss - self._in_loss.to(loss), None
+        self._divergence.watch(loss, self.state.global_step + 1)
         # DDP has averaged the gradients by now, and all processes have the same penalty.
         if self._held and self.accelerator.sync_gradients:
             scale = self._scale()
@@ -301,7 +323,13 @@ class SafeguardMixin(_Trainer):
         if below is not None and not _internal_call and self.args.should_save:
             make_whole(Path(folder), below)
 
+    def _require_finite(self) -> None:
+        if self.refuse_divergence:
+            assert self.model is not None
+            self._divergence.refuse(self.model, self.state.global_step, self._over_processes)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._require_finite()
         # Older checkpoints go only once the new one is marked: otherwise a crash in between would leave none.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:

@@ -1,12 +1,11 @@
-"""The page of a selection: one self-contained file, as the pages of the other reports are."""
+"""The page of a selection."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from moored.report.figures.plot import Plot
 from moored.report.figures.selection import histogram_plot, lengths_plot
 from moored.report.pages.html import write_page
+from moored.report.reading.selection import CorrelationRecord, SelectReport
 
 _QUANTITIES = {"norm": "Gradient norm", "loss": "Loss (nats a token)", "tokens": "Supervised tokens"}
 _QUANTILES = {
@@ -25,11 +24,11 @@ _EXAMPLES = {
 }
 
 
-def render_selection(report: Mapping[str, Any], out: Path) -> Path:
+def render_selection(report: SelectReport, out: Path) -> Path:
     """Writes `out/index.html`.
 
     Args:
-        report: the content of `report.json`, as `moored select` makes it.
+        report: a finished selection.
         out: the folder to write into; it may hold other files.
 
     Returns:
@@ -41,110 +40,114 @@ def render_selection(report: Mapping[str, Any], out: Path) -> Path:
     return write_page(
         out,
         "selection.html.j2",
-        title=f"Rows selected from {Path(report['data']['name']).name}",
+        title=f"Rows selected from {Path(report.data.name).name}",
         findings=[_lead(report), *selection_findings(report)],
         plots=_plots(report),
         quantiles=list(_QUANTILES.values()),
         quantities=_quantities(report),
-        overlaps=[(name.replace("_", " "), each) for name, each in report["overlap"].items()],
-        rule=report["settings"]["rule"].replace("_", " "),
-        examples=[(heading, report["examples"][name]) for name, heading in _EXAMPLES.items()],
+        overlaps=[(name.replace("_", " "), overlap) for name, overlap in report.found.overlap.items()],
+        rule=report.settings["rule"].replace("_", " "),
+        examples=[(heading, report.examples[name]) for name, heading in _EXAMPLES.items()],
         report=report,
     )
 
 
-def _lead(report: Mapping[str, Any]) -> str:
-    rows, settings = report["rows"], report["settings"]
+def _lead(report: SelectReport) -> str:
+    rows = report.found.rows
     return (
-        f"The rule {settings['rule'].replace('_', ' ')} keeps {rows['kept']:,} of {rows['all']:,} rows, chosen once "
-        "over the whole dataset, at the weights that training would start from."
+        f"The rule {report.settings['rule'].replace('_', ' ')} keeps {rows.kept:,} of {rows.all:,} rows, chosen once "
+        "over the whole data set, at the weights that training would start from."
     )
 
 
-def selection_findings(report: Mapping[str, Any]) -> list[str]:
-    """What the numbers say, one sentence or two each, the length confound first."""
-    found = [_about_length(report), _about_kept_lengths(report), _about_loss(report), *_about_rows(report)]
-    if report["settings"]["parameters"] == "lora":
-        found.append(
+def selection_findings(report: SelectReport) -> list[str]:
+    """States what the numbers say, in a sentence or two each, the length confound first."""
+    sentences = [_about_length(report), _about_kept_lengths(report), _about_loss(report), *_about_rows(report)]
+    if report.settings["parameters"] == "lora":
+        sentences.append(
             "The gradients are those of a new LoRA. Its factors B are zero at the start, so only they have a gradient "
             "there, and the norms are not those of all weights."
         )
-    found.append(
-        "This is static selection: the safeguard gradient_selection of moored train chooses anew within each optimizer "
-        "step, at the running weights, and may keep other rows."
+    sentences.append(
+        "This is static selection: the safeguard gradient_selection of moored train re-selects at each optimizer step, "
+        "at the running weights, and may keep other rows."
     )
-    return found
+    return sentences
 
 
-def _about_length(report: Mapping[str, Any]) -> str:
-    correlation = report["length_confound"]["norm_and_tokens"]
-    told = f"Gradient norm and answer length: {_correlation(correlation)}."
-    if correlation["low"] is None or correlation["low"] <= 0 <= correlation["high"]:
-        return told
-    which = "short" if correlation["rho"] < 0 else "long"
-    return f"{told} Rows with {which} answers have the larger norms, so a choice by norm is also a choice by length."
+def _about_length(report: SelectReport) -> str:
+    correlation = report.found.length_confound.norm_and_tokens
+    sentence = f"Gradient norm and answer length: {_correlation(correlation)}."
+    if correlation.rho is None or correlation.low is None or correlation.high is None:
+        return sentence
+    if correlation.low <= 0 <= correlation.high:
+        return sentence
+    which = "short" if correlation.rho < 0 else "long"
+    return (
+        f"{sentence} Rows with {which} answers have the larger norms, so a choice by norm is also a choice by length."
+    )
 
 
-def _about_loss(report: Mapping[str, Any]) -> str:
-    return f"Gradient norm and loss: {_correlation(report['length_confound']['norm_and_loss'])}."
+def _about_loss(report: SelectReport) -> str:
+    return f"Gradient norm and loss: {_correlation(report.found.length_confound.norm_and_loss)}."
 
 
-def _correlation(correlation: Mapping[str, Any]) -> str:
-    if correlation["rho"] is None:
-        return f"no rank correlation, since one of them does not vary (n={correlation['n']:,})"
-    limits = "" if correlation["low"] is None else f" [{correlation['low']:.2f}, {correlation['high']:.2f}]"
-    return f"Spearman’s ρ = {correlation['rho']:.2f}{limits}, n={correlation['n']:,}".replace("-", "−")
+def _correlation(correlation: CorrelationRecord) -> str:
+    if correlation.rho is None:
+        return f"no rank correlation, since one of them does not vary (n={correlation.n:,})"
+    limits = "" if correlation.low is None else f" [{correlation.low:.2f}, {correlation.high:.2f}]"
+    return f"Spearman’s ρ = {correlation.rho:.2f}{limits}, n={correlation.n:,}".replace("-", "−")
 
 
-def _about_kept_lengths(report: Mapping[str, Any]) -> str:
-    longer, tokens = report["length_confound"]["kept_longer_than_left_out"], report["quantiles"]["tokens"]
-    kept, every = (f"{tokens[which]['median']:g}" for which in ("kept", "all"))
-    medians = f"The median answer has {kept} scored tokens among the kept rows, {every} among all"
-    if longer["probability"] is None:
+def _about_kept_lengths(report: SelectReport) -> str:
+    longer, tokens = report.found.length_confound.kept_longer_than_left_out, report.found.quantiles["tokens"]
+    kept_median, every_median = f"{tokens.kept.median:g}", f"{tokens.all.median:g}"
+    medians = f"The median answer has {kept_median} scored tokens among the kept rows, {every_median} among all"
+    if longer.probability is None:
         return f"{medians}; no row was left out."
-    limits = "" if longer["low"] is None else f" [{longer['low']:.2f}, {longer['high']:.2f}]"
-    kept, left = longer["n"]
+    limits = "" if longer.low is None else f" [{longer.low:.2f}, {longer.high:.2f}]"
+    kept, left = longer.n
     return (
         f"{medians}. A kept row’s answer is longer than a left-out one’s with probability "
-        f"{longer['probability']:.2f}{limits} (n={kept:,} and {left:,}); 0.5 would be no difference."
+        f"{longer.probability:.2f}{limits} (n={kept:,} and {left:,}); 0.5 would be no difference."
     )
 
 
-def _about_rows(report: Mapping[str, Any]) -> list[str]:
-    rows, length = report["rows"], report["settings"]["max_length"]
-    empty, cut = rows["without_supervised_token"], rows["cut_at_max_length"]
-    told = {
-        f"Rows without a supervised token within {length} tokens: {empty:,}. They count in the share to keep, and are "
-        "never kept.": empty,
-        f"Rows longer than {length} tokens, scored on their beginning alone: {cut:,}. Their answers count as shorter "
-        "here than they are; a kept row is written whole.": cut,
+def _about_rows(report: SelectReport) -> list[str]:
+    rows, length = report.found.rows, report.settings["max_length"]
+    counts = {
+        f"Rows without a supervised token within {length} tokens: {rows.without_supervised_token:,}. They count in the "
+        "share to keep, and are never kept.": rows.without_supervised_token,
+        f"Rows longer than {length} tokens, scored on their beginning alone: {rows.cut_at_max_length:,}. Their answers "
+        "count as shorter here than they are; a kept row is written whole.": rows.cut_at_max_length,
     }
-    return [sentence for sentence, count in told.items() if count]
+    return [sentence for sentence, count in counts.items() if count]
 
 
-def _plots(report: Mapping[str, Any]) -> list[Plot]:
-    shown, scored = len(report["points"]), report["rows"]["scored"]
+def _plots(report: SelectReport) -> list[Plot]:
+    shown, scored = len(report.found.points), report.found.rows.scored
     some = "" if shown == scored else f"{shown:,} of {scored:,} rows, taken evenly over the file. "
     plots = [
         Plot(
             heading="How large the gradients are",
             remark=f"Rows by gradient norm, n={scored:,}. The band is the range of the kept "
             "rows; a row within it may be left out.",
-            svg=histogram_plot(report),
+            svg=histogram_plot(report.found),
         )
     ]
-    lengths = lengths_plot(report)
+    lengths = lengths_plot(report.found)
     if lengths is not None:
-        remark = f"{some}A slope means that the norm tells length, too."
+        remark = f"{some}A slope means that the norm depends on length, too."
         plots.append(Plot(heading="How they go with length", remark=remark, svg=lengths))
     return plots
 
 
-def _quantities(report: Mapping[str, Any]) -> list[tuple[str, str, int, list[str]]]:
-    """Label, which rows, how many, and their quantiles."""
-    sizes = {"all": report["rows"]["scored"], "kept": report["rows"]["kept"]}
+def _quantities(report: SelectReport) -> list[tuple[str, str, int, list[str]]]:
+    """Lists the label, which rows, how many, and their quantiles."""
+    sizes = {"all": report.found.rows.scored, "kept": report.found.rows.kept}
     return [
-        (label, which, size, [f"{report['quantiles'][name][which][quantile]:.4g}" for quantile in _QUANTILES])
+        (label, which, size, [f"{getattr(getattr(both, which), quantile):.4g}" for quantile in _QUANTILES])
         for name, label in _QUANTITIES.items()
+        for both in [report.found.quantiles[name]]
         for which, size in sizes.items()
     ]

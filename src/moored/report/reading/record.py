@@ -15,9 +15,8 @@ from moored.files import read_jsonl, read_text, whole_folder, write_json
 from moored.report.reading.text import visible
 
 SCHEMA = 2
-FILE = "report.json"
 Kind = TypeVar("Kind", bound="Report")
-Line = TypeVar("Line", bound="Record")
+Parsed = TypeVar("Parsed", bound="Record")
 
 
 class Record:
@@ -46,6 +45,8 @@ class Report(Record):
 
     kind: ClassVar[str]
     """The command's name."""
+    file: ClassVar[str] = "report.json"
+    """The name of the file in the command's output folder."""
 
     created: str
     """The time of writing in UTC, ISO 8601."""
@@ -70,7 +71,7 @@ class Report(Record):
 
     def write(self, folder: Path) -> None:
         """Writes all files of the report, and its page, into a folder that is there."""
-        write_json(folder / FILE, self.to_dict())
+        write_json(folder / self.file, self.to_dict())
         self.write_beside(folder)
         if type(self) in _PAGES:
             _PAGES[type(self)](folder)
@@ -122,13 +123,13 @@ def page_of(kind: type[Report]) -> Callable[[Callable[[Path], Path]], Callable[[
 
 
 def read_record(kind: type[Kind], folder: Path | str) -> Kind:
-    """Reads `folder/report.json`.
+    """Reads a report from its folder.
 
     Raises:
         InputError: the file is missing, is not JSON, is another command's, was written by a newer moored, or holds a
             value that the field cannot hold; the sentence names the file and the field.
     """
-    path = Path(folder) / FILE
+    path = Path(folder) / kind.file
     values = _object(path)
     schema, found = values.get("schema"), values.get("kind")
     if found != kind.kind:
@@ -136,12 +137,12 @@ def read_record(kind: type[Kind], folder: Path | str) -> Kind:
     if not isinstance(schema, int) or schema > SCHEMA:
         raise InputError(f"{path} has the schema {schema!r} and this moored reads {SCHEMA}; update moored.")
     try:
-        return _adapter(kind).validate_python(values)
+        return record_of(kind, values)
     except ValidationError as error:
         raise InputError(f"{path}: {_first(error)}; run moored {kind.kind} again.") from None
 
 
-def read_lines(kind: type[Line], path: Path) -> list[Line]:
+def read_lines(kind: type[Parsed], path: Path) -> list[Parsed]:
     """Reads a JSONL file that holds one record a line.
 
     Raises:
@@ -151,6 +152,11 @@ def read_lines(kind: type[Line], path: Path) -> list[Line]:
         return _adapter(list[kind]).validate_python(read_jsonl(path))
     except ValidationError as error:
         raise InputError(f"{path}: {_first(error)}; run the command that wrote it again.") from None
+
+
+def record_of(kind: type[Parsed], values: Mapping[str, Any]) -> Parsed:
+    """Makes a record of plain values, as JSON holds them; raises pydantic's ValidationError for others."""
+    return _adapter(kind).validate_python(values)
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The settings of `moored inspect`."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +34,7 @@ class GradientsSettings(Settings):
 
     model: str
     """A checkpoint or adapter folder, a Hub id, `embedded:base` or `embedded:aligned`."""
-    data: str
+    data: str = field(metadata={"flag": "--data"})
     """A file or Hub id with rows as `moored train` takes them."""
     out: Path | None = None
     """The report folder; must be empty or absent."""

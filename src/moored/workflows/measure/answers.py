@@ -142,7 +142,7 @@ def measure_model(
     """
     model = load_model(source, dtype=settings.dtype or "auto", merge=True)
     model.to(best_device())  # pyright: ignore[reportArgumentType]
-    answers = _answer(model, asked, settings, console, label)
+    answers = _answer(model, source.describe(), asked, settings, console, label)
     probe = _probe(asked, settings.drift_prompts, reference)
     scores = {} if probe is None else {name: each.tolist() for name, each in probe.scores(model).items()}
     kept = None
@@ -153,7 +153,7 @@ def measure_model(
 
 
 def _answer(
-    model: torch.nn.Module, asked: Asked, settings: Settings, console: Console | None, label: str
+    model: torch.nn.Module, name: str, asked: Asked, settings: Settings, console: Console | None, label: str
 ) -> list[dict[str, Any]]:
     """The rows of all sets, in order; the sets share batches, since a small batch takes as long as a large one."""
     items = [(each.name, item) for each in asked.sets for item in each.items]
@@ -166,6 +166,7 @@ def _answer(
             max_new_tokens=settings.max_new_tokens,
             batch_size=settings.batch_size,
             progress=advance,
+            name=name,
         )
     return [_row(name, item, text) for (name, item), text in zip(items, texts, strict=True)]
 

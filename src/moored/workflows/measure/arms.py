@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from moored.files import whole_folder
 from moored.huggingface.models import ModelSource
 from moored.workflows.inputs.prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows.measure.answers import Measured, Settings, measure_model, render
-from moored.workflows.measure.run import build_report, write_report
+from moored.workflows.measure.run import OWN, build_report, write_report
 
 
 def measure_arms(
@@ -52,7 +53,8 @@ def measure_arms(
             label=name,
         )
         report = build_report(measured, reference, asked, seconds=time.perf_counter() - started)
-        write_report(folders[name], report, measured, reference, overwrite=True)
+        with whole_folder(folders[name], overwrite=True, own=OWN) as folder:
+            write_report(folder, report, measured, reference)
         reference = reference or measured
     return folders
 

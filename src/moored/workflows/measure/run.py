@@ -12,6 +12,8 @@ from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json, write_jsonl
 from moored.huggingface.models import ModelSource, require_fit
 from moored.measurement import RefusalJudge, verdict
+from moored.outputs import OwnOutput, keep_inputs
+from moored.report import render_measure
 from moored.workflows.inputs.models import as_arguments, laid_over, reference_of, resolve_model
 from moored.workflows.inputs.prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows.measure.answers import (
@@ -26,6 +28,7 @@ from moored.workflows.measure.answers import (
 from moored.workflows.measure.comparison import broken_in_words, compare
 from moored.workflows.records.provenance import stamp
 
+OWN = OwnOutput(record="report.json", kind="measure", files=("answers.jsonl", "answers_reference.jsonl", "index.html"))
 _HIGH_START = 0.5
 """From this attack success rate on, a reference is called unaligned."""
 
@@ -48,7 +51,7 @@ def measure(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Measures a model, compares it with a reference, and writes `report.json` and `answers.jsonl`.
+    """Measures a model, compares it with a reference, and writes `report.json`, `answers.jsonl` and `index.html`.
 
     Args:
         model: a folder, a Hub id, an adapter folder, `embedded:base` or `embedded:aligned`.
@@ -73,13 +76,16 @@ def measure(
     Raises:
         UserError: whatever the user can put right; nothing is written then.
     """
-    require_place(out, overwrite=overwrite, record="report.json")
+    require_place(out, overwrite=overwrite, own=OWN)
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError("--max-new-tokens and --batch-size must be at least 1.")
     started = time.perf_counter()
     source = resolve_model(model, adapter)
+    keep_inputs(out, source.path, source.adapter, harmful, harmless, ordinary, task)
     sets = load_prompt_sets({"harmful": harmful, "harmless": harmless, "ordinary": ordinary, "task": task}, limit=limit)
     reference_source = reference_of(source, adapter, against, against_adapter)
+    if reference_source is not None:
+        keep_inputs(out, reference_source.path, reference_source.adapter)
     compared = [source] if reference_source is None else [source, reference_source]
     for each in compared:
         require_fit(each)
@@ -97,7 +103,9 @@ def measure(
         source, asked, settings, reference=reference.reference if reference else None, console=console
     )
     report = build_report(measured, reference, asked, seconds=time.perf_counter() - started)
-    write_report(out, report, measured, reference, overwrite=overwrite)
+    with whole_folder(out, overwrite=overwrite, own=OWN) as folder:
+        write_report(folder, report, measured, reference)
+        render_measure(folder)
     return report
 
 
@@ -171,12 +179,9 @@ def _against_if_needed(source: ModelSource, reference: ModelSource) -> str:
     return f" --against {shlex.quote(reference.name or reference.path)}"
 
 
-def write_report(
-    out: Path, report: dict[str, Any], measured: Measured, reference: Measured | None, *, overwrite: bool
-) -> None:
-    """Writes a report folder, whole or not at all."""
-    with whole_folder(out, overwrite=overwrite) as folder:
-        write_jsonl(folder / "answers.jsonl", measured.answers)
-        if reference is not None:
-            write_jsonl(folder / "answers_reference.jsonl", reference.answers)
-        write_json(folder / "report.json", report)
+def write_report(folder: Path, report: dict[str, Any], measured: Measured, reference: Measured | None) -> None:
+    """Writes the files of a report, but for its page."""
+    write_jsonl(folder / "answers.jsonl", measured.answers)
+    if reference is not None:
+        write_jsonl(folder / "answers_reference.jsonl", reference.answers)
+    write_json(folder / "report.json", report)

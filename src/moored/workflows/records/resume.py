@@ -1,18 +1,20 @@
 """Whether a run that is to be resumed is the one that its folder holds."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from moored.errors import InputError
 from moored.huggingface.training import newest_complete
+from moored.report.reading.record import read_record
+from moored.report.reading.train import TrainReport
 
-_SAME: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "learned from other data or another rendering": lambda record: record["data"]["tokens_sha256"],
-    "started from other weights": lambda record: record["model"]["weights_sha256"],
+_SAME: dict[str, Callable[[TrainReport], object]] = {
+    "learned from other data or another rendering": lambda report: report.data.tokens_sha256,
+    "started from other weights": lambda report: report.model.weights_sha256,
 }
-"""What cannot change while a run goes on, by how it is told."""
+"""What cannot change while a run is continued, with the words for a change of it."""
 
 _MAY_CHANGE = {
     *("max_steps", "num_train_epochs"),
@@ -22,24 +24,24 @@ _MAY_CHANGE = {
     *("save_strategy", "save_total_limit", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo"),
     *("dataloader_num_workers", "dataloader_pin_memory"),
 }
-"""Settings that take effect in a resumed run too: its length, names of what is compared by hash, what is measured, told
-and kept. The checkpoint's state goes before all others that it holds, `save_steps` and its like among them."""
+"""The settings that may change when a run is resumed: its length, names of what is compared by hash, and what is
+measured, logged and kept. The checkpoint wins where it holds a setting itself (`save_steps` and the like)."""
 
 
-def require_same_run(out: Path, file: Path, record: dict[str, Any]) -> None:
-    """Raises InputError when the run in `out`, recorded in `file`, is another one than `record` describes."""
-    if not file.is_file():
+def require_same_run(out: Path, report: TrainReport) -> None:
+    """Raises InputError when the run that `out` holds is another one than `report` describes."""
+    if not (out / TrainReport.file).is_file():
         return
-    before = json.loads(file.read_text(encoding="utf-8"))
-    if not before["finished"] and newest_complete(out) is None:
-        return  # There is nothing to go on from, so the run starts over.
-    told = [how for how, of in _SAME.items() if of(before) != of(record)]
-    told += _other_settings(before["config"], json.loads(json.dumps(record["config"])))
-    if told:
-        raise InputError(f"The run in {out} {told[0]}; resume it with the same, or name another folder.")
+    before = read_record(TrainReport, out)
+    if not before.finished and newest_complete(out) is None:
+        return  # There is no checkpoint to continue from, so the run starts over.
+    changes = [words for words, value in _SAME.items() if value(before) != value(report)]
+    changes += _other_settings(before.config, report.to_dict()["config"])
+    if changes:
+        raise InputError(f"The run in {out} {changes[0]}; resume it with the same, or name another folder.")
 
 
-def _other_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _other_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"trained with another setting of {key} ({_value(before, key)} then, {_value(now, key)} now)"
         for key in {**before, **now}
@@ -47,5 +49,5 @@ def _other_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _value(config: dict[str, Any], key: str) -> str:
+def _value(config: Mapping[str, Any], key: str) -> str:
     return json.dumps(config[key], sort_keys=True) if key in config else "not set"

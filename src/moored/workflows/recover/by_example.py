@@ -1,5 +1,6 @@
 """Repair by steps on an example: the model is loaded, moved and written as its files were."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from moored.embedded.prompts import openings
-from moored.errors import InactiveError
+from moored.errors import DivergedError, InactiveError
 from moored.huggingface.data import render_prompt
 from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.inference import continuation_log_probs
@@ -18,11 +19,12 @@ from moored.huggingface.models import (
     best_device,
     copy_companions,
     disk_errors,
+    dtypes_as_stored,
     load_model,
     load_tokenizer,
     require_chat_template,
+    require_same_tensors,
     save_adapter_like,
-    stored_dtypes,
 )
 from moored.measurement import any_of
 from moored.recovery import OneShot
@@ -89,7 +91,7 @@ def _take_steps(
     model: nn.Module, loss: Callable[[], Tensor], method: OneShot, start: Path, watch: RefusalGap | None
 ) -> dict[str, Any]:
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    stored, moving = stored_dtypes(start, named), list(named.values())
+    stored, moving = dtypes_as_stored(start, model, named), list(named.values())
     # As the files have them, which is exact, and on the CPU: the device holds weights, gradients and moments already.
     before = [parameter.detach().to("cpu", stored[name], copy=True) for name, parameter in named.items()]
     steps = method.repair(moving, loss, watch)
@@ -103,16 +105,22 @@ def _take_steps(
         raise InactiveError(f"Rounding to the precision of {start} undid every step; take more or larger ones.")
     with torch.no_grad():
         written = loss().item()
+    if not (math.isfinite(written) and math.isfinite(moved)):
+        raise DivergedError(
+            f"The repair diverged: in the precision of {start} its weights or their loss are not finite; take a lower "
+            "learning rate or fewer steps."
+        )
     return {"taken": len(steps.loss) - 1, **asdict(steps), "loss_as_written": written, "moved": moved}
 
 
 def _save_checkpoint(start: Path, model: Any, folder: Path) -> None:
     """Each weight in the precision that it has in the start, everything else of its folder as it is."""
     tensors = {n: t for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_floating_point()}
-    for name, dtype in stored_dtypes(start, tensors).items():
+    for name, dtype in dtypes_as_stored(start, model, tensors).items():
         tensors[name].data = tensors[name].data.to(dtype)
     with disk_errors():
         model.save_pretrained(folder)
+    require_same_tensors(start, folder, model)
     copy_companions(start, folder)
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from moored.embedded.model import BASE
 from moored.errors import InputError
 from moored.files import require_place, whole_folder, write_json
-from moored.huggingface.models import ModelSource, copy_companions
+from moored.huggingface.models import ModelSource, copy_companions, require_kept
+from moored.outputs import OwnOutput, keep_inputs
 from moored.recovery import OneShot, UpdateRepair
 from moored.workflows.inputs.example_pool import Pool, with_own_refusal
 from moored.workflows.inputs.models import base_folder, base_name, reference_of, resolve_model
@@ -21,6 +22,7 @@ from moored.workflows.recover.example_choice import choose_example
 
 RECORD = "moored_recovery.json"
 RANKING = "moored_example_choice.json"
+_OWN = OwnOutput(record=RECORD, kind="recovery")
 
 
 def recover(
@@ -49,20 +51,21 @@ def recover(
         base: the checkpoint that it was aligned from, for a repair that looks at that direction.
         pool: examples of which the best takes the place of the method's own.
         dtype: precision while steps are taken.
-        overwrite: replace what is in `out`.
+        overwrite: replace an earlier repair in `out`.
         console: where progress is shown; None is silent.
 
     Returns:
         What is written to `moored_recovery.json`: method, hashes and, under `steps`, loss before and after each step
         and as written (in the files' precision), and distance moved; of a repair by a formula, under `updates`, what
-        became of each weight. The ranking of a pool is written to `moored_example_choice.json`.
+        became of each weight; under `files`, the names of what was written beside it. The ranking of a pool is written
+        to `moored_example_choice.json`.
 
     Raises:
         UserError: whatever the user can put right; nothing is written then.
     """
-    require_place(out, overwrite=overwrite, record=RECORD)
+    require_place(out, overwrite=overwrite, own=_OWN)
     source = resolve_model(model, adapter)
-    _keep(out, source.path, source.adapter, against, base, *([] if pool is None else (pool.examples, pool.task)))
+    keep_inputs(out, source.path, source.adapter, against, base, *([] if pool is None else (pool.examples, pool.task)))
     if source.adapter is None and not Path(source.path).is_dir():
         raise InputError(f"{model} is no local folder; download the checkpoint first, or repair an adapter over it.")
     method = method or OneShot.preset(fitting_preset(source, adapter, against))
@@ -70,7 +73,9 @@ def recover(
     aligned = None if method.off else _aligned(source, adapter, method, against, pool)
     lineage = None if aligned is None or isinstance(method, OneShot) else _lineage(source, aligned, method, base)
     if aligned is not None:
-        _keep(out, aligned.path, aligned.adapter)  # What an adapter that was named lies over.
+        keep_inputs(out, aligned.path, aligned.adapter)  # What an adapter that was named lies over.
+    if source.adapter is None and isinstance(method, OneShot) and not method.off:
+        require_kept(source.path)
     ranking: list[dict[str, Any]] = []
     if pool is not None and aligned is not None and isinstance(method, OneShot):
         ranking = choose_example(source, aligned, pool, method, dtype=dtype, console=console)
@@ -78,10 +83,11 @@ def recover(
     elif aligned is not None and isinstance(method, OneShot):
         method = with_own_refusal(method, aligned, source)
     record = _record(source, method, aligned, lineage, pool if ranking else None)
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with whole_folder(out, overwrite=overwrite, own=_OWN) as folder:
         record |= _repair_into(folder, source, method, lineage, dtype)
         if ranking:
             write_json(folder / RANKING, ranking)
+        record["files"] = sorted(each.name for each in folder.iterdir())
         write_json(folder / RECORD, record)
     return record
 
@@ -89,13 +95,6 @@ def recover(
 def fitting_preset(source: ModelSource, adapter: Path | None, against: str | None) -> str:
     """`auto` where it is known which model to ask for its own refusal, else `published`."""
     return "published" if reference_of(source, adapter, against) is None else "auto"
-
-
-def _keep(out: Path, *places: object) -> None:
-    """No file or folder that is read from may lie in the folder that is replaced; a Hub id is neither."""
-    for place in map(str, filter(None, places)):
-        if Path(place).exists() and Path(place).resolve().is_relative_to(Path(out).resolve()):
-            raise InputError(f"{place} is read from, and {out} would be written over it; name another folder.")
 
 
 def _refuse_idle(method: OneShot | UpdateRepair, against: str | None, base: str | None, pool: Pool | None) -> None:

@@ -46,7 +46,7 @@ def describe_safeguards(name: str | None = None) -> list[Description]:
         InputError: there is none of that name.
     """
     if name is not None:
-        require_known([name], SAFEGUARDS, "moored", what="safeguard")
+        require_known([name], SAFEGUARDS, what="safeguard")
     return [_described(each, SAFEGUARDS[each]) for each in SAFEGUARDS if name in (None, each)]
 
 

@@ -1,7 +1,8 @@
-"""`moored select`: scores a dataset at a model that stays as it is, and writes the rows that a rule keeps."""
+"""`moored select`: scores a data set at a model that stays as it is, and writes the rows that a rule keeps."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,113 +16,92 @@ from moored.huggingface.gradients.dataset_scores import RowScores, score_chunk
 from moored.huggingface.gradients.scored_model import scored_model
 from moored.huggingface.models import ModelSource, best_device, context_length, load_tokenizer, require_fit
 from moored.report import render_selection
+from moored.report.reading.selection import RowsRecord, SelectReport
 from moored.selection import GradientSelection
-from moored.workflows.inputs.models import laid_over, resolve_model
+from moored.verbs import verb
+from moored.workflows.inputs.models import resolve_model
 from moored.workflows.records.progress import progress_bar
-from moored.workflows.records.provenance import stamp, weights_hash
-from moored.workflows.select.chunks import REPORT, ScoreFiles, begun, require_free
+from moored.workflows.records.provenance import model_record, origin
+from moored.workflows.select.chunks import ScoreFiles, earlier, require_free
 from moored.workflows.select.report import examples, selection_numbers
 from moored.workflows.select.rows import refuse_unwritable, write_selected
 from moored.workflows.select.settings import SelectSettings
 
+_NOT_RECORDED = ("data", "model", "out", "adapter", "resume")
+"""The settings that the report holds in fields of their own, or that change nothing."""
 
-def select(
-    data: str,
-    *,
-    model: str,
-    out: Path,
-    adapter: Path | None = None,
-    settings: SelectSettings | None = None,
-    resume: bool = False,
-    console: Console | None = None,
-) -> dict[str, Any]:
-    """Scores every row of a dataset and writes those that a rule keeps, all rows with their scores, and a report.
 
-    The rule sees the whole dataset at once, at the weights that training would start from. This static selection is
-    another method than the published rule, which chooses anew within each optimizer step, at the running weights:
-    that is `gradient_selection` among the safeguards of `moored train`.
+@verb(SelectSettings)
+def select(settings: SelectSettings, *, console: Console | None = None) -> SelectReport:
+    """Scores every row of a data set and writes those that a rule keeps, all rows with their scores, and a report.
 
-    Written are `kept` and `scored` (`.jsonl` files or folders of `datasets`), `kept_indices.json` (rows count from 0),
-    `index.html`, and `report.json`: `command`, `versions`, `model`, `data`, `rendering` and `settings` say where the
-    numbers come from; `files` names the rows, `rows` counts them; `quantiles` has those of `norm`, `loss` and `tokens`
-    (supervised ones) of all scored and of the kept rows; `length_confound` two rank correlations and how probably a
-    kept row is longer than one left out, each with n and interval; `overlap` what every other rule keeps of the kept
-    rows at the same share, beside what chance would; `histogram` and `points` are the plots; `examples` are rows,
-    their texts cut short.
+    The rule sees the whole data set at once, at the weights that training would start from. Note that the published
+    method re-selects at every optimizer step: that is `gradient_selection` among the safeguards of `moored train`. This
+    selects once.
 
-    Only a chunk of rows is in memory at any time. A finished chunk's scores are on the disk, and a resumed run ends
-    with the same bits as one that was never interrupted.
-
-    Args:
-        data: a JSONL, JSON, Parquet or CSV file, a folder of `datasets`, or a Hub id.
-        model: a folder, a Hub id, an adapter folder, `embedded:base` or `embedded:aligned`.
-        out: the folder; must be empty or absent unless `resume`.
-        adapter: a PEFT folder that is folded into the weights.
-        settings: of the scoring, the rule and the files.
-        resume: go on with what `out` holds; settings, model, data and versions must be the same.
-        console: where progress is shown; None is silent.
+    Only a chunk of rows is in memory at any time. The scores of a finished chunk are on the disk, and a resumed run
+    ends with the same bits as one that was never interrupted.
 
     Returns:
-        The content of `report.json`.
+        What is written to `report.json`.
 
     Raises:
-        UserError: whatever the user can put right; nothing is written unless a chunk was scored already.
+        UserError: Something the user can put right; nothing is written unless a chunk was scored already.
     """
     started = time.perf_counter()
-    settings = settings or SelectSettings()
-    require_free(out, resume=resume)
-    source = resolve_model(model, adapter)
+    rule = GradientSelection(rule=settings.rule, keep=settings.keep, seed=settings.seed)
+    require_free(settings.out, resume=settings.resume)
+    source = resolve_model(settings.model, settings.adapter)
     require_fit(source)
-    rows = open_rows(data, split=settings.split)
+    rows = open_rows(settings.data, split=settings.split)
     refuse_unwritable(rows, settings.format)
     features = features_of(rows) if settings.format == "datasets" else None
     tokenizer = load_tokenizer(source)
-    record = _record(source, rows, settings, tokenizer)
-    before = begun(out, record)
-    if before is not None and before["finished"]:
+    report = _begun(source, rows, settings, tokenizer)
+    before = earlier(settings.out, report)
+    if before is not None and before.finished:
         return before
-    files = ScoreFiles(out, record)
-    how = Supervision(tokenizer=tokenizer, render=settings.render)  # pyright: ignore[reportArgumentType]
-    scores = _score(source, rows, how, record["settings"], files, console)
-    kept = _keep(settings.chosen(), rows, scores)
-    report = {
-        **record,
-        "finished": True,
-        "files": write_selected(out, rows, scores, kept, features),
-        "seconds": round(time.perf_counter() - started, 1),
-        **selection_numbers(scores, kept, settings.chosen()),
-        "examples": examples(rows, scores, kept),
-    }
-    render_selection(report, out)
-    write_json(out / REPORT, report)
+    files = ScoreFiles(settings.out, report)
+    how = Supervision(tokenizer=tokenizer, render=settings.render)
+    scores = _score(source, rows, how, report.settings, files, console)
+    kept = _keep(rule, rows, scores)
+    report = replace(
+        report,
+        finished=True,
+        files=write_selected(settings.out, rows, scores, kept, features),
+        seconds=round(time.perf_counter() - started, 1),
+        numbers=selection_numbers(scores, kept, rule),
+        examples=examples(rows, scores, kept),
+    )
+    # The report comes last: one that says *finished* has all its files beside it.
+    render_selection(report, settings.out)
+    write_json(settings.out / SelectReport.file, report.to_dict())
     files.remove()
     return report
 
 
-def _record(source: ModelSource, rows: RowStream, settings: SelectSettings, tokenizer: Any) -> dict[str, Any]:
-    adapter, room = laid_over(source), context_length(source)
-    return {
-        **stamp("select"),
-        "method": "static selection at the starting weights",
-        "model": {
-            "name": source.name or source.path,
-            "adapter": None if adapter is None else str(adapter),
-            "weights_sha256": weights_hash(source),
-        },
-        "data": {"name": rows.name, "sha256": rows.sha256, "columns": rows.columns},
-        "rendering": {"chat_template_sha256": rendering_hash([tokenizer.chat_template or ""])},
-        "settings": {
-            **asdict(settings),
+def _begun(source: ModelSource, rows: RowStream, settings: SelectSettings, tokenizer: Any) -> SelectReport:
+    """The report of a selection before any row is scored: what its scores depend on."""
+    room = context_length(source)
+    stated = {key: value for key, value in settings.stated().items() if key not in _NOT_RECORDED}
+    return SelectReport(
+        **origin(),
+        method="static selection at the starting weights",
+        model=model_record(source),
+        data=RowsRecord(name=rows.name, sha256=rows.sha256, columns=rows.columns),
+        rendering={"chat_template_sha256": rendering_hash([tokenizer.chat_template or ""])},
+        settings={
+            **stated,
             "max_length": min(settings.max_length, room or settings.max_length),
             "device": best_device().type,
         },
-    }
+    )
 
 
 def _score(
-    source: ModelSource, rows: RowStream, how: Supervision, stated: dict[str, Any], files: ScoreFiles, console: Any
+    source: ModelSource, rows: RowStream, how: Supervision, stated: Mapping[str, Any], files: ScoreFiles, console: Any
 ) -> RowScores:
-    """The scores of all rows; chunks whose scores are on the disk are read over."""
+    """Scores all rows; chunks whose scores are on the disk are skipped."""
     size, model = stated["chunk_rows"], None
     sizes = [min(size, rows.count - start) for start in range(0, rows.count, size)]
     done = sum(count for chunk, count in enumerate(sizes) if chunk in files)
@@ -138,11 +118,11 @@ def _score(
     return files.read(len(sizes))
 
 
-def _keep(chosen: GradientSelection, rows: RowStream, scores: RowScores) -> torch.Tensor:
+def _keep(rule: GradientSelection, rows: RowStream, scores: RowScores) -> torch.Tensor:
     if not scores.lengths.any():
         raise InactiveError(
             f"None of the {rows.count} rows of {rows.name} has a supervised token within the maximum length, so none "
-            "can be selected; check the answers and --max-length."
+            "can be selected; check the answers and max_length."
         )
-    kept = chosen.make_rule()(scores.losses, scores.norms, scores.lengths)
+    kept = rule.make_rule()(scores.losses, scores.norms, scores.lengths)
     return kept[scores.lengths[kept] > 0]

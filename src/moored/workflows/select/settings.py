@@ -1,51 +1,45 @@
 """The settings of `moored select`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
-from moored.errors import InputError
-from moored.selection import GradientSelection
-
-_CHOICES = {
-    "parameters": ("all", "lora"),
-    "render": ("chat", "raw"),
-    "format": ("jsonl", "datasets"),
-}
+from moored.verbs import Settings, bounded
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectSettings:
-    """What a selection depends on beside the model and the data.
+class SelectSettings(Settings):
+    """The settings of `moored select`."""
 
-    Raises:
-        InputError: a value that is none of its choices, or out of its range.
-    """
-
+    data: str
+    """Rows as `moored train` takes them: a JSONL, Parquet or CSV file, a `datasets` folder, or a Hub id."""
+    model: str = field(metadata={"flag": "--model"})
+    """The model that training would start from: a folder, a Hub id, `embedded:base` or `embedded:aligned`."""
+    out: Path
+    """The output folder; must be empty or absent."""
+    adapter: Path | None = None
+    """A PEFT adapter folder to fold into the model's weights."""
     rule: str = "moderate"
-    """A name in `moored.selection.RULES`."""
-    keep: float = 0.2
-    """Share of all rows to keep, in (0, 1]."""
+    """The rule: `moderate` (ordinary loss, norm near the median), `low` or `high` (norm), `random`, `loss_band`
+    (ordinary loss, at random), `length_corrected` (moderate, by norm times √length), `length_matched_random` (at
+    random, of the lengths that moderate keeps)."""
+    keep: float = bounded(0.2, above=0, most=1)
+    """Share of the rows to keep, rounded down."""
     seed: int = 0
-    """Of the rules that draw."""
-    parameters: str = "all"
-    """Whose gradients: `all`, or `lora` for a new LoRA, of which only the factors B have one at the start."""
+    """Seed for the random rules."""
+    parameters: Literal["all", "lora"] = "all"
+    """Whose gradients to take: `all` weights', or `lora` for a new LoRA's, of which only B has one at the start."""
     split: str = "train"
-    render: str = "chat"
-    max_length: int = 1024
-    """Tokens that a row is cut to, from the right; never more than the model was made for."""
-    batch_size: int = 8
-    format: str = "jsonl"
-    chunk_rows: int = 128
-    """Rows that are in memory at once, and that a resumed run scores again at most."""
-
-    def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"--{name} is {getattr(self, name)}, but it must be {' or '.join(choices)}.")
-        for name, least in (("max_length", 2), ("batch_size", 1), ("chunk_rows", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
-        self.chosen()
-
-    def chosen(self) -> GradientSelection:
-        """The rule with its settings."""
-        return GradientSelection(rule=self.rule, keep=self.keep, seed=self.seed)
+    """The split, where the data set has several."""
+    render: Literal["chat", "raw"] = "chat"
+    """`chat`, or `raw` for string rows without the chat template."""
+    max_length: int = bounded(1024, least=2)
+    """Tokens after which a row is cut, from the right; never more than the model was made for."""
+    batch_size: int = bounded(8, least=1)
+    """Rows to score at once."""
+    format: Literal["jsonl", "datasets"] = "jsonl"
+    """Format of the rows that are written."""
+    chunk_rows: int = bounded(128, least=1)
+    """Rows in memory at once, and rows that a resumed run scores again at most."""
+    resume: bool = False
+    """Continue an interrupted selection with the same settings."""

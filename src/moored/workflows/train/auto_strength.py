@@ -8,13 +8,13 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from moored.errors import InputError
+from moored.errors import DivergedError, InputError
 from moored.huggingface.inference import DriftProbe
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.build import Start, make_trainer
@@ -87,7 +87,7 @@ def knee(start: Outcome, plain: Outcome, trials: Mapping[float, Outcome]) -> flo
     return max(sorted(trials), key=gain)
 
 
-def held_out_rows(rows: int, where: str) -> int:
+def held_out_rows(rows: int) -> int:
     """How many of the training set's rows the short runs do not learn from.
 
     Raises:
@@ -96,7 +96,7 @@ def held_out_rows(rows: int, where: str) -> int:
     held_out = min(_HELD_OUT, rows // _SHARE)
     if held_out < _FEWEST:
         raise InputError(
-            f"{where}: strength: auto holds a {_SHARE}th of the rows out and there are {rows}; give a number, or "
+            f"strength: auto holds a {_SHARE}th of the rows out and there are {rows}; give a number, or "
             f"{_SHARE * _FEWEST} rows at least."
         )
     return held_out
@@ -111,32 +111,30 @@ class ShortRuns:
         tokenizer: of the model.
         rows: the training set as token ids and labels; some are held out.
         probe: measures the refusal log-odds.
-        where: the configuration's name in errors.
 
     Raises:
         InputError: too few rows to hold some out.
     """
 
-    def __init__(
-        self, start: Start, settings: Mapping[str, Any], tokenizer: Any, rows: Any, probe: DriftProbe, where: str
-    ) -> None:
-        self._start, self._tokenizer, self._probe, self._where = start, tokenizer, probe, where
+    def __init__(self, start: Start, settings: Mapping[str, Any], tokenizer: Any, rows: Any, probe: DriftProbe) -> None:
+        self._start, self._tokenizer, self._probe = start, tokenizer, probe
         self._settings = {key: value for key, value in settings.items() if key != "warmup_ratio"} | _SHORT
-        held_out = held_out_rows(len(rows), where)
+        held_out = held_out_rows(len(rows))
         shuffled = rows.shuffle(seed=0)
         self._held_out, self._rows = shuffled.select(range(held_out)), shuffled.select(range(held_out, len(rows)))
 
     def __call__(self, safeguards: Sequence[Any], name: str) -> tuple[Outcome, Outcome]:
         """The outcomes before the first step and after the last; `name` is the safeguard that is looked at."""
         with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-            arguments = sft_config({**self._settings, "output_dir": folder}, self._where)
+            arguments = sft_config({**self._settings, "output_dir": folder})
             per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
             rows = self._rows.select(range(min(len(self._rows), STEPS * per_step)))
-            trainer = make_trainer(
-                self._start, arguments, self._tokenizer, rows, self._held_out, safeguards, self._where
-            )
+            trainer = make_trainer(self._start, arguments, self._tokenizer, rows, self._held_out, safeguards)
             before = self._measured(trainer, 0.0)
-            trainer.train()
+            try:
+                trainer.train()
+            except DivergedError:
+                return before, Outcome(nan, nan, nan)
             values = [entry.get(f"safety/{name}/value") for entry in trainer.state.log_history]
             return before, self._measured(trainer, [each for each in values if each is not None][-1])
 
@@ -186,7 +184,8 @@ def search(
     described = []
     for strength, found in sorted(trials.items()):
         undone, given_up = bargain(start, plain, found)
-        described.append({"strength": strength, **found._asdict(), "undone": undone, "given_up": given_up})
+        numbers = {**found._asdict(), "undone": undone, "given_up": given_up}
+        described.append({"strength": strength, **{key: _or_none(each) for key, each in numbers.items()}})
     return {"strength": chosen, "start": start._asdict(), "plain": plain._asdict(), "trials": described}
 
 
@@ -197,6 +196,11 @@ def _require_gain(name: str, strength: float, shares: tuple[float, float]) -> No
             f"strength: auto finds no strength of {name} that pays: the best, {strength:g}, undoes {undone:.0%} of the "
             f"drift and gives up {given_up:.0%} of the learning; give a number, or use another safeguard."
         )
+
+
+def _or_none(number: float) -> float | None:
+    """Null where a run came to no number, as JSON has it."""
+    return number if isfinite(number) else None
 
 
 def _rounded(strength: float) -> float:

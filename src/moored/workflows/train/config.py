@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from moored.errors import InputError
+from moored.errors import InputError, blaming
 from moored.files import read_text
 from moored.huggingface.training.arguments import sft_fields
 from moored.settings import require_known, typed
@@ -16,34 +16,38 @@ from moored.workflows.inputs.prompt_sets import EMBEDDED
 
 @dataclass(frozen=True, kw_only=True)
 class DriftConfig:
-    """What `SafetyDrift` probes."""
+    """What to measure while training."""
 
     prompts: str = EMBEDDED
     """Harmful requests: `embedded`, a file with a column `prompt`, or a Hub id."""
     ordinary: str = EMBEDDED
-    """Everyday instructions, likewise."""
+    """Everyday instructions, in the same forms."""
     limit: int = 32
-    """At most so many of each."""
+    """Maximum prompts of each kind."""
     stop: float | None = None
-    """Stops once the refusal log-odds lie this many nats below the start; null never stops."""
+    """Stop once the refusal log-odds have fallen this many nats below the start; null never stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Our keys; every other key is one of SFTConfig's and goes to TRL as it is."""
+    """The keys of a training file that are ours; every other key is a field of TRL's SFTConfig and goes to TRL."""
 
     model: str
     """A folder, a Hub id, `embedded:base` or `embedded:aligned`."""
     dataset: str
     """A JSONL, JSON, Parquet or CSV file, a folder that `datasets` saved, or a Hub id."""
     output_dir: str
+    """The folder for the adapter or checkpoint; must be empty or absent."""
     adapter: str | None = None
-    """A PEFT folder laid over the model before the run."""
+    """A PEFT adapter folder to apply to the model before the run."""
     reference: str | None = None
-    """The aligned model that drift and safeguards are taken against; null: the weights that the run starts from."""
+    """The aligned model to measure drift against; null: the weights that the run starts from."""
     dataset_split: str = "train"
+    """The split to train on, where the data set has several."""
     eval_dataset: str | None = None
+    """Rows to evaluate on, in the same forms as `dataset`."""
     eval_split: str = "test"
+    """The split to evaluate on, where that data set has several."""
     render: Literal["chat", "raw"] = "chat"
     """`chat` renders string prompt/completion rows with the chat template where there is one; `raw` never does."""
     on_empty_rows: Literal["error", "drop"] = "error"
@@ -51,11 +55,12 @@ class TrainConfig:
     lora: dict | None = field(default_factory=dict)
     """Any field of LoraConfig; null trains all parameters."""
     quantize: Literal["4bit"] | None = None
+    """`4bit` trains a LoRA on NF4 weights (QLoRA); needs bitsandbytes and a GPU."""
     safeguards: list[dict] = field(default_factory=list)
-    """One mapping each: `name`, `strength`, and the method's own settings."""
+    """A list of mappings: `name`, `strength`, and the method's own settings; see `moored safeguards`."""
     drift: DriftConfig | None = None
     trl: Mapping[str, Any] = field(default_factory=dict)
-    """SFTConfig's settings, as stated."""
+    """The settings for SFTConfig, as the file states them."""
 
 
 _TRL_SCRIPT_NAMES = {
@@ -73,20 +78,24 @@ _TRL_SCRIPT_NAMES = {
         for name in ("r", "target_modules", "modules_to_save", "dropout", "alpha")
     },
 }
-"""What `trl sft` calls some of our keys."""
+"""The names that `trl sft` has for some of our keys."""
 
 
 def read_config(file: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Reads a YAML file and lays `key=value` pairs over it; a dotted key reaches into a mapping (`lora.r=8`).
+    """Reads a YAML file and applies `key=value` overrides; a dotted key reaches into a mapping (`lora.r=8`).
 
     Raises:
         InputError: broken YAML (with its line), an unknown key (names the nearest known one), a value of another
             type, or a key that is missing.
     """
-    values = _parsed(read_text(file), str(file))
+    text = read_text(file)
+    with blaming(file):
+        values = _parsed(text)
     for override in overrides:
-        _lay_over(values, override)
-    return _checked(values, str(file))
+        with blaming(f"--set {override}"):
+            _override(values, override)
+    with blaming(file):
+        return _checked(values)
 
 
 class _Loader(yaml.SafeLoader):
@@ -102,44 +111,45 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parsed(text: str, where: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
+        line = f"line {mark.line + 1} " if mark else "the file "
         problem = " ".join(str(getattr(error, "problem", error)).split())
-        raise InputError(f"{where}{line} is not valid YAML ({problem}).") from None
+        raise InputError(f"{line}is not valid YAML ({problem}); correct it.") from None
     if not isinstance(values, dict):
-        raise InputError(f"{where} is no mapping of settings; write one `key: value` a line.")
+        raise InputError("the settings must be `key: value` pairs; write one on each line.")
     return values
 
 
-def _lay_over(values: dict[str, Any], override: str) -> None:
+def _override(values: dict[str, Any], override: str) -> None:
     path, sign, text = override.partition("=")
     if not sign or not path:
-        raise InputError(f"--set {override} is not key=value.")
+        raise InputError("an override must be key=value.")
     *parents, key = path.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise InputError(f"--set {override}: {parent} is no mapping.")
-    values[key] = _parsed(f"value: {text}", f"--set {override}")["value"]
+            raise InputError(f"{parent} holds no settings of its own; leave the dot out.")
+    values[key] = _parsed(f"value: {text}")["value"]
 
 
-def _checked(values: dict[str, Any], where: str) -> TrainConfig:
+def _checked(values: dict[str, Any]) -> TrainConfig:
     for key in values:
         if key in _TRL_SCRIPT_NAMES:
-            raise InputError(f"{where} has the key {key}, which is called {_TRL_SCRIPT_NAMES[key]} here.")
+            raise InputError(f"the key {key} is called {_TRL_SCRIPT_NAMES[key]} here; rename it.")
     ours = {each.name for each in fields(TrainConfig)} - {"trl"}
-    require_known(values, ours | sft_fields(), where)
+    require_known(values, ours | sft_fields())
     for key in ("model", "dataset", "output_dir"):
         if values.get(key) is None:
-            raise InputError(f"{where} does not say {key}; add a line `{key}: …`.")
+            raise InputError(f"{key} is missing; add a line `{key}: …`.")
     if isinstance(values.get("drift"), bool):
         values["drift"] = {} if values["drift"] else None
     drift = values.get("drift")
     if isinstance(drift, dict):
-        values["drift"] = DriftConfig(**typed(drift, DriftConfig, f"{where}: drift"))
-    stated = typed({key: value for key, value in values.items() if key in ours}, TrainConfig, where)
+        with blaming("drift"):
+            values["drift"] = DriftConfig(**typed(drift, DriftConfig))
+    stated = typed({key: value for key, value in values.items() if key in ours}, TrainConfig)
     return TrainConfig(**stated, trl={key: value for key, value in values.items() if key in sft_fields()})

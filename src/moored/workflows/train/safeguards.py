@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from moored.embedded.model import ALIGNED, BASE
-from moored.errors import InputError
+from moored.errors import InputError, blaming
 from moored.files import read_text, write_json
 from moored.huggingface.data import read_token_texts
 from moored.huggingface.distributed.processes import of_main_process
@@ -30,35 +30,36 @@ TOKENS = "safety_tokens.json"
 STRENGTHS = "auto_strength.json"
 
 
-def read_safeguards(settings: TrainConfig, source: ModelSource, where: str) -> list[Any]:
+def read_safeguards(settings: TrainConfig, source: ModelSource) -> list[Any]:
     """The safeguards by name from the registries.
 
     Args:
         settings: the configuration.
         source: the model that the run starts from.
-        where: the configuration's name in errors.
 
     Raises:
         InputError: an unknown name, or settings that the method refuses.
         ModelError: a model that a safeguard names is not there.
     """
-    made = [_made(dict(entry), source, where) for entry in settings.safeguards]
+    made = [_made(dict(entry), source) for entry in settings.safeguards]
     if settings.reference is not None and any(is_on(each) for each in made if not isinstance(each, GradientSelection)):
-        raise InputError(f"{where}: penalties hold to the weights that the run starts from; leave reference out.")
+        raise InputError(
+            "reference cannot be combined with penalties, which always use the starting weights; remove reference."
+        )
     return [_resolved(each, source) for each in made]
 
 
-def refuse_sharding(settings: TrainConfig, where: str) -> None:
+def refuse_sharding(settings: TrainConfig) -> None:
     """Raises InputError where safeguards would have to read sharded weights; TRL may refuse those for other reasons."""
     for key in ("fsdp", "fsdp_config", "deepspeed"):
         if settings.safeguards and settings.trl.get(key):
-            raise InputError(f"{where}: safeguards cannot read sharded weights yet; leave {key} out, or safeguards.")
+            raise InputError(f"safeguards cannot read sharded weights yet; leave {key} out, or safeguards.")
 
 
-def require_rows_for_auto(settings: TrainConfig, rows: int, where: str) -> None:
+def require_rows_for_auto(settings: TrainConfig, rows: int) -> None:
     """Raises InputError, before any model is loaded, where a strength is to be found from too few rows."""
     if any(each.get("strength") == AUTO for each in settings.safeguards):
-        held_out_rows(rows, where)
+        held_out_rows(rows)
 
 
 class Findings:
@@ -142,21 +143,25 @@ def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list
         return find_safety_tokens(model, tokenizer, base=base, progress=advance)
 
 
-def _made(stated: dict[str, Any], source: ModelSource, where: str) -> Any:
+def _made(stated: dict[str, Any], source: ModelSource) -> Any:
     name = stated.pop("name", None)
     if name is None:
-        raise InputError(f"{where}: an entry of safeguards has no name; it may be one of {', '.join(SAFEGUARDS)}.")
-    require_known([name], SAFEGUARDS, where, what="safeguard")
-    kind = SAFEGUARDS[name]
+        raise InputError(f"an entry of safeguards has no name; it may be one of {', '.join(SAFEGUARDS)}.")
+    require_known([name], SAFEGUARDS, what="safeguard")
+    with blaming(f"safeguard {name}"):
+        return _configured(name, SAFEGUARDS[name], stated, source)
+
+
+def _configured(name: str, kind: Any, stated: dict[str, Any], source: ModelSource) -> Any:
     if "strength" in stated:
-        strength = converted(stated["strength"], float | Literal["auto"], f"{where}: safeguard {name}: strength")
+        strength = converted(stated["strength"], float | Literal["auto"], "strength")
         stated = {**stated, "strength": 1.0 if strength == AUTO else strength}
     if kind is AlignmentDirection and source.name == ALIGNED:
         stated = {"base": BASE, **stated}
-    settings = typed(stated, kind, f"{where}: safeguard {name}")
+    settings = typed(stated, kind)
     missing = [each.name for each in fields(kind) if each.init and each.default is MISSING and each.name not in stated]
     if missing:
-        raise InputError(f"{where}: safeguard {name} needs {missing[0]}; see `moored safeguards {name}`.")
+        raise InputError(f"{missing[0]} is missing; see `moored safeguards {name}`.")
     return kind(**settings)
 
 

@@ -1,0 +1,167 @@
+"""A checkpoint that would lose a tensor when it is loaded and written again is refused, and only such a one."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.tiny import SIZES, save_tiny, tiny_model
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    MixtralConfig,
+    MixtralForCausalLM,
+    NemotronHConfig,
+    NemotronHForCausalLM,
+    Qwen3NextConfig,
+    Qwen3NextForCausalLM,
+)
+
+from moored.errors import ModelError
+from moored.huggingface.models import (
+    ModelSource,
+    copy_companions,
+    dtypes_as_stored,
+    load_model,
+    require_kept,
+    require_same_tensors,
+)
+from moored.huggingface.models.weights import stored_tensors
+
+
+def _rewrite(folder, change):
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    return folder
+
+
+def _gpt2():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=16, n_layer=2, n_head=2))
+
+
+def _mixtral():
+    return MixtralForCausalLM(MixtralConfig(**SIZES, num_local_experts=2, num_experts_per_tok=1))
+
+
+def _nemotron():
+    layers = ["mamba", "attention", "moe"]
+    sizes = {**SIZES, "num_hidden_layers": 3, "mamba_num_heads": 4, "mamba_head_dim": 8, "ssm_state_size": 8}
+    experts = {"n_routed_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
+    experts |= {"moe_shared_expert_intermediate_size": 8}
+    return NemotronHForCausalLM(NemotronHConfig(**sizes, **experts, layers_block_type=layers))
+
+
+def _qwen3_next():
+    heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8}
+    heads |= {"linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"]}
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
+    return Qwen3NextForCausalLM(Qwen3NextConfig(**SIZES, **heads, **experts, shared_expert_intermediate_size=8))
+
+
+FAMILIES = {
+    "plain": tiny_model,
+    "tied": lambda: tiny_model("gemma"),
+    "in x out": _gpt2,
+    "experts fused in memory": _mixtral,
+    "renamed in memory": _nemotron,
+    "hybrid": _qwen3_next,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_transformers_wrote_comes_out_whole_and_in_its_precisions(tmp_path, family):
+    start = FAMILIES[family]().to(torch.bfloat16)
+    for name, parameter in start.named_parameters():
+        if "norm" in name:
+            parameter.data = parameter.data.float()
+    start.save_pretrained(tmp_path / "start")
+    require_kept(str(tmp_path / "start"))
+    model = load_model(ModelSource(str(tmp_path / "start")))
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, dtype in dtypes_as_stored(tmp_path / "start", model, state).items():
+        state[name].data = state[name].data.to(dtype)
+    model.save_pretrained(tmp_path / "out")
+    assert stored_tensors(tmp_path / "out") == stored_tensors(tmp_path / "start")
+    require_same_tensors(tmp_path / "start", tmp_path / "out", model)
+
+
+@pytest.mark.parametrize(
+    ("family", "extra"),
+    [
+        ("plain", "v_head.summary.weight"),
+        ("plain", "model.layers.2.self_attn.q_proj.weight"),
+        ("plain", "model.visual.blocks.0.attn.qkv.weight"),
+        ("hybrid", "mtp.fc.weight"),  # transformers does not mention it
+        ("experts fused in memory", "vision_tower.patch.weight"),
+    ],
+)
+def test_a_tensor_that_would_be_lost_is_named(tmp_path, family, extra):
+    FAMILIES[family]().save_pretrained(tmp_path)
+    _rewrite(tmp_path, lambda tensors: {**tensors, extra: torch.ones(2, 2)})
+    with pytest.raises(ModelError, match=rf"^1 tensors of .* \({extra}\) would be left out by transformers' \w+;"):
+        require_kept(str(tmp_path))
+
+
+def test_many_that_would_be_lost_are_counted(tmp_path):
+    save_tiny(tmp_path)
+    _rewrite(tmp_path, lambda tensors: {**tensors, **{f"tower.{n}": torch.ones(1) for n in range(9)}})
+    with pytest.raises(ModelError, match=r"^9 tensors of .* \(tower\.0, tower\.1, tower\.2, …\) would be left out"):
+        require_kept(str(tmp_path))
+
+
+def test_a_quantized_checkpoint_is_refused(tmp_path):
+    config = json.loads((save_tiny(tmp_path) / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="is quantized, so its weights cannot be moved"):
+        require_kept(str(tmp_path))
+
+
+def _repeated_head(tensors):
+    return {**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+
+
+def _old_frequencies(tensors):
+    return {**tensors, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+
+
+def _headless_names(tensors):
+    """As the first GPT-2 checkpoints have them, with their masks."""
+    old = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    return {**old, "h.0.attn.masked_bias": torch.tensor(-1e4)}
+
+
+@pytest.mark.parametrize(
+    ("family", "change"), [("tied", _repeated_head), ("plain", _old_frequencies), ("in x out", _headless_names)]
+)
+def test_what_models_compute_share_or_prefix_is_not_lost(tmp_path, family, change):
+    FAMILIES[family]().save_pretrained(tmp_path / "start")
+    _rewrite(tmp_path / "start", change)
+    require_kept(str(tmp_path / "start"))
+    model = load_model(ModelSource(str(tmp_path / "start")))
+    model.save_pretrained(tmp_path / "out")
+    require_same_tensors(tmp_path / "start", tmp_path / "out", model)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda tensor: None, "would be missing from the repaired checkpoint"),
+        (lambda tensor: tensor.bfloat16(), r"would not be written as it was \(\(16,\) F32 and \(16,\) BF16\)"),
+        (lambda tensor: tensor.repeat(2), r"would not be written as it was \(\(16,\) F32 and \(32,\) F32\)"),
+    ],
+)
+def test_what_was_written_otherwise_than_it_was_is_named(tmp_path, change, match):
+    start = save_tiny(tmp_path / "start")
+    (tmp_path / "out").mkdir()
+    copy_companions(start, tmp_path / "out", weights=True)
+    model = load_model(ModelSource(str(start)))
+    require_same_tensors(start, tmp_path / "out", model)
+
+    def changed(tensors):
+        new = {name: change(t) if name == "model.norm.weight" else t for name, t in tensors.items()}
+        return {name: tensor for name, tensor in new.items() if tensor is not None}
+
+    _rewrite(tmp_path / "out", changed)
+    with pytest.raises(ModelError, match=rf"^model\.norm\.weight of .*start {match}"):
+        require_same_tensors(start, tmp_path / "out", model)
