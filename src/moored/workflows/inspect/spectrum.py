@@ -81,8 +81,8 @@ def _control(tokenizer: Any, prompt: str, refusal: str) -> tuple[str, str]:
     benign = next(benign_examples(tokenizer, prompt, refusal), None)
     if benign is None:
         raise InputError(
-            f"No ordinary instruction has the {_tokens(tokenizer, prompt, refusal)} tokens of the example to compare "
-            "with; give another one."
+            f"No ordinary instruction has as many tokens as the example ({_tokens(tokenizer, prompt, refusal)}); "
+            "choose another --prompt or --refusal."
         )
     return benign
 
@@ -95,7 +95,7 @@ def _gradients(
     batch: int,
     console: Console | None,
 ) -> dict[str, Gradients]:
-    """The gradients of the example, of its control, and of the two batches that they are compared with."""
+    """Takes the gradients of the example, of its control, and of the two batches that they are compared with."""
     texts = {"example": [example], "benign": [benign], "batch": refused(batch), "harmful": complied_with(batch)}
     gradients = {}
     with progress_bar(console, "gradients", len(texts)) as advance:
