@@ -16,20 +16,20 @@ def base_direction_plots(compared: BaseDirectionRecord) -> list[Plot]:
     return [_cosines(compared), _rhos(compared)]
 
 
-def as_estimate(found: Mean | Correlation) -> Estimate | None:
+def as_estimate(statistic: Mean | Correlation) -> Estimate | None:
     """Turns a mean or a correlation into what plots draw; None where there is no number."""
-    value = found.mean if isinstance(found, Mean) else found.rho
-    return None if value is None else Estimate(value=value, low=found.low, high=found.high, n=found.n)
+    value = statistic.mean if isinstance(statistic, Mean) else statistic.rho
+    return None if value is None else Estimate(value=value, low=statistic.low, high=statistic.high, n=statistic.n)
 
 
 def _cosines(compared: BaseDirectionRecord) -> Plot:
     rows = [
         Row(
             label=label,
-            marks=[as_estimate(found.groups[group]) for group in GROUPS],
-            bands=[found.control_means[group] for group in GROUPS],
+            marks=[as_estimate(cosines.groups[group]) for group in GROUPS],
+            bands=[cosines.control_means[group] for group in GROUPS],
         )
-        for label, found in _compared(compared)
+        for label, cosines in _compared(compared)
     ]
     looks = [Look(label=name, color=color, marker=marker) for name, (color, marker) in GROUPS.items()]
     svg = intervals_plot(rows, looks, name="cosines", title="Cosines", axis="mean cosine", zero=True)
@@ -39,8 +39,8 @@ def _cosines(compared: BaseDirectionRecord) -> Plot:
 
 def _rhos(compared: BaseDirectionRecord) -> Plot:
     rows = [
-        Row(label=label, marks=[as_estimate(found.norm_cosine)], bands=[found.control_rho])
-        for label, found in _compared(compared)
+        Row(label=label, marks=[as_estimate(cosines.norm_cosine)], bands=[cosines.control_rho])
+        for label, cosines in _compared(compared)
     ]
     looks, title = [Look(label="rho", color=INK, marker="o")], "Spearman’s rho of norm and cosine"
     svg = intervals_plot(rows, looks, name="rhos", title=title, axis="rho", zero=True)

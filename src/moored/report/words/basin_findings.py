@@ -72,16 +72,16 @@ def _lengths(report: BasinReport, lengths: Callable[[DirectionRecord], LengthRec
     """States the lengths along every direction; for the random ones, their quartiles."""
     by_name = {direction.name: lengths(direction) for direction in report.directions}
     named = [
-        f"{words} {_in_words(found, report.alphas)}"
+        f"{words} {_in_words(sides, report.alphas)}"
         for name, words in _ALONG.items()
-        if (found := by_name.get(name)) is not None
+        if (sides := by_name.get(name)) is not None
     ]
     random = [value for direction in report.random_directions for value in _sides(lengths(direction))]
     return "; ".join([*named, _random_lengths(report, random)])
 
 
-def _in_words(found: LengthRecord, alphas: Sequence[float]) -> str:
-    return f"{length(found.backwards, alphas)} backwards and {length(found.forwards, alphas)} forwards"
+def _in_words(sides: LengthRecord, alphas: Sequence[float]) -> str:
+    return f"{length(sides.backwards, alphas)} backwards and {length(sides.forwards, alphas)} forwards"
 
 
 def _random_lengths(report: BasinReport, lengths: list[float | None]) -> str:
@@ -92,5 +92,5 @@ def _random_lengths(report: BasinReport, lengths: list[float | None]) -> str:
     return f"{words} (median, quartiles)" + (f", {beyond} of {len(lengths)} sides beyond {edge:g}" if beyond else "")
 
 
-def _sides(found: LengthRecord | None) -> list[float | None]:
-    return [] if found is None else [found.backwards, found.forwards]
+def _sides(lengths: LengthRecord | None) -> list[float | None]:
+    return [] if lengths is None else [lengths.backwards, lengths.forwards]

@@ -14,16 +14,16 @@ def estimate(mean: Mean, digits: int = 3, sign: str = "") -> str:
     return _estimate(mean.mean, mean, digits, sign)
 
 
-def signed(found: Mean | Correlation, digits: int = 2) -> str:
+def signed(statistic: Mean | Correlation, digits: int = 2) -> str:
     """Writes a mean or a correlation with its sign, its interval and n."""
-    return _estimate(found.mean if isinstance(found, Mean) else found.rho, found, digits, "+")
+    return _estimate(statistic.mean if isinstance(statistic, Mean) else statistic.rho, statistic, digits, "+")
 
 
-def _estimate(value: float | None, found: Mean | Correlation, digits: int, sign: str) -> str:
+def _estimate(value: float | None, statistic: Mean | Correlation, digits: int, sign: str) -> str:
     if value is None:
-        return f"not measured, n={found.n}"
-    bounds = None if found.low is None or found.high is None else (found.low, found.high)
-    return f"{value:{sign}.{digits}f} {interval(bounds, digits, sign)} n={found.n}"
+        return f"not measured, n={statistic.n}"
+    bounds = None if statistic.low is None or statistic.high is None else (statistic.low, statistic.high)
+    return f"{value:{sign}.{digits}f} {interval(bounds, digits, sign)} n={statistic.n}"
 
 
 def interval(bounds: Bounds, digits: int = 3, sign: str = "") -> str:
@@ -42,13 +42,13 @@ def findings(report: GradientsReport) -> list[str]:
     return [*sentences, report.not_compared] if report.not_compared else sentences
 
 
-def _correlation(key: str, found: Correlation) -> str:
-    if found.rho is None or found.low is None or found.high is None:
+def _correlation(key: str, correlation: Correlation) -> str:
+    if correlation.rho is None or correlation.low is None or correlation.high is None:
         return f"Whether gradient norms depend on {_NAMES[key]} was not measured: too few samples, or all the same."
-    words = f"Spearman’s rho {signed(found)}"
-    if found.low <= 0 <= found.high:
+    words = f"Spearman’s rho {signed(correlation)}"
+    if correlation.low <= 0 <= correlation.high:
         return f"Gradient norms show no detectable relation to {_NAMES[key]}: {words}."
-    return f"Gradient norms {'grow' if found.rho > 0 else 'fall'} with {_NAMES[key]}: {words}."
+    return f"Gradient norms {'grow' if correlation.rho > 0 else 'fall'} with {_NAMES[key]}: {words}."
 
 
 def _shares(shares: SharesRecord) -> str:
@@ -64,14 +64,14 @@ def _largest(rows: Sequence[ShareRecord]) -> ShareRecord | None:
     return max(measured, key=lambda row: row.share.mean or 0.0, default=None)
 
 
-def _base_direction(found: BaseDirectionRecord) -> list[str]:
-    mean, band = found.together.groups["all"], found.together.control_means["all"]
+def _base_direction(compared: BaseDirectionRecord) -> list[str]:
+    mean, band = compared.together.groups["all"], compared.together.control_means["all"]
     if mean.mean is None or band is None:
         return ["No update could be compared with the base direction: the gradients vanish there."]
     towards = "towards" if mean.mean > band[1] else "away from" if mean.mean < band[0] else None
-    verdict = f"{towards} {found.base}" if towards else f"no more towards {found.base} than anywhere else"
+    verdict = f"{towards} {compared.base}" if towards else f"no more towards {compared.base} than anywhere else"
     numbers = f"mean cosine {signed(mean, 3)}, shuffled signs {interval(band, 3, '+')}"
-    return [f"Over all samples, updates point {verdict}: {numbers}.", _by_norm(found.together)]
+    return [f"Over all samples, updates point {verdict}: {numbers}.", _by_norm(compared.together)]
 
 
 def _by_norm(together: Alignment) -> str:

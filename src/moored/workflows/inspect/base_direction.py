@@ -50,12 +50,12 @@ def compare_updates(
 ) -> ComparedUpdates:
     """Compares each sample's update with the base direction, in the first, middle and last layer that has one."""
     layers = _ends_and_middle(direction)
-    chosen = {name: each for name, each in direction.directions.items() if place_of(name).layer in layers}
+    chosen = {name: matrix for name, matrix in direction.directions.items() if place_of(name).layer in layers}
     gradients = _gradients(model, scored, chosen, console)
-    cosines = {name: update_cosines(gradients[name], each.values) for name, each in chosen.items()}
+    cosines = {name: update_cosines(gradients[name], matrix.values) for name, matrix in chosen.items()}
     control = {
-        name: shuffled_cosines(gradients[name], each.values, draws=_DRAWS, seed=_seed(seed, number))
-        for number, (name, each) in enumerate(chosen.items())
+        name: shuffled_cosines(gradients[name], matrix.values, draws=_DRAWS, seed=_seed(seed, number))
+        for number, (name, matrix) in enumerate(chosen.items())
     }
 
     def summary(of: Tensor, shuffled: Tensor) -> Alignment:
@@ -66,7 +66,7 @@ def compare_updates(
         direction=direction,
         cosines=mean,
         together=summary(mean, mean_control),
-        matrices=[_matrix(name, each, summary(cosines[name], control[name])) for name, each in chosen.items()],
+        matrices=[_matrix(name, matrix, summary(cosines[name], control[name])) for name, matrix in chosen.items()],
     )
 
 
@@ -74,7 +74,7 @@ def _gradients(
     model: Any, scored: ScoredSample, chosen: Mapping[str, MatrixDirection], console: Console | None
 ) -> Mapping[str, Tensor]:
     """Takes each sample's gradient at the coordinates of the base direction."""
-    rows, coordinates = scored.sample.rows, {name: each.coordinates for name, each in chosen.items()}
+    rows, coordinates = scored.sample.rows, {name: matrix.coordinates for name, matrix in chosen.items()}
     with progress_bar(console, f"one by one at {len(chosen)} matrices", len(rows)) as advance:
         return coordinate_gradients(
             model, rows, coordinates, max_length=scored.sample.record.max_length, advance=advance

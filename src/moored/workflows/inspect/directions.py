@@ -33,7 +33,7 @@ def alignment_changes(
     """Computes aligned − base, weight by weight, and its control: the same with the rows of each weight shuffled."""
     after, before = FoldedWeights(aligned), FoldedWeights(ModelSource(str(base_folder(base))))
     change = {name: difference(after, before, name) for name in weights}
-    shuffled = {name: shuffled_rows(each, seed + crc32(name.encode())) for name, each in change.items()}
+    shuffled = {name: shuffled_rows(matrix, seed + crc32(name.encode())) for name, matrix in change.items()}
     return {"alignment": change, "shuffled": shuffled}
 
 
@@ -51,4 +51,4 @@ def step(model: Any, tokenizer: Any, examples: Sequence[Example]) -> dict[str, M
 def random_directions(weights: Mapping[str, nn.Parameter], count: int, seed: int) -> dict[str, Direction]:
     """Draws random directions; the seeds are hashed so that neighbouring ones share no direction."""
     seeds = {f"random {number}": crc32(f"{seed}/{number}".encode()) for number in range(count)}
-    return {name: random_direction(weights, each) for name, each in seeds.items()}
+    return {name: random_direction(weights, hashed) for name, hashed in seeds.items()}

@@ -110,15 +110,15 @@ def benign_examples(tokenizer: Any, prompt: str, refusal: str) -> Iterator[tuple
 
     Where all are too long, the instruction is cut as well.
     """
-    wanted, asked = _tokens(tokenizer, prompt, refusal), _tokens(tokenizer, prompt, "")
+    length, prompt_length = _tokens(tokenizer, prompt, refusal), _tokens(tokenizer, prompt, "")
     pairs = [(item.prompt, item.answer) for item in ordinary_instructions("align") if item.answer]
-    pairs.sort(key=lambda pair: abs(_tokens(tokenizer, pair[0], "") - asked))
+    pairs.sort(key=lambda pair: abs(_tokens(tokenizer, pair[0], "") - prompt_length))
     short = [(" ".join(text.split()[:words]), answer) for words in (5, 3, 1) for text, answer in pairs]
     for text, whole in [*pairs, *short]:
         ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
-        answer = tokenizer.decode(ids[: max(0, wanted - _tokens(tokenizer, text, ""))])
+        answer = tokenizer.decode(ids[: max(0, length - _tokens(tokenizer, text, ""))])
         # Cut text may be split into other tokens than before.
-        if answer and _tokens(tokenizer, text, answer) == wanted:
+        if answer and _tokens(tokenizer, text, answer) == length:
             yield text, answer
 
 

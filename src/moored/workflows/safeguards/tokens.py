@@ -133,7 +133,7 @@ def _gains(
     model: torch.nn.Module, base: torch.nn.Module, tokenizer: Any, rendered: list[str], answers: list[str]
 ) -> list[list[float]]:
     """Computes how much likelier each token of each answer is under the model than under the base, at least 0."""
-    own, other = (answer_token_log_probs(each, tokenizer, rendered, answers) for each in (model, base))
+    own, other = (answer_token_log_probs(which, tokenizer, rendered, answers) for which in (model, base))
     return [(mine - its).clamp(min=0).tolist() for mine, its in zip(own, other, strict=True)]
 
 
