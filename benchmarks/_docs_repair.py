@@ -180,7 +180,7 @@ def _best(report: Row, name: str) -> float:
 
 def _way(report: Row, name: str, side: str) -> str:
     (line,) = [each for each in report["directions"] if each["name"] == name]
-    return length(line["length"][side], report)
+    return length(line["length"][side], report["alphas"])
 
 
 def _at_random(report: Row) -> str:
@@ -189,7 +189,7 @@ def _at_random(report: Row) -> str:
     edge = report["alphas"][-1]
     lengths = [edge if value is None else value for line in lines for value in line["length"].values()]
     median = quartiles(lengths)[1]
-    return length(None if median == edge else median, report)
+    return length(None if median == edge else median, report["alphas"])
 
 
 def spectra() -> str:

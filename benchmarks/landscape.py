@@ -9,7 +9,6 @@ so that two calls can share the work: `--only` names the models of the first, an
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,13 @@ from _words import used
 from moored.embedded.model import ALIGNED, BASE
 from moored.files import whole_file
 from moored.report import basin_findings, spectrum_findings
-from moored.report.pages.basin import basin_plots, length
+from moored.report.pages.basin import basin_plots
 from moored.report.pages.html import save_figure
 from moored.report.pages.spectrum import spectrum_plots
-from moored.report.reading.record import read_record
+from moored.report.reading.basin import BasinReport
+from moored.report.reading.record import Report, read_record
 from moored.report.reading.spectrum import SpectrumReport
+from moored.report.words.basin_findings import length
 from moored.workflows.inputs.models import resolve_model
 from moored.workflows.inspect.basin import inspect_basin
 from moored.workflows.inspect.spectrum import inspect_spectrum
@@ -38,6 +39,8 @@ from moored.workflows.records.provenance import command_line, now, versions, wei
 from recovery_trial import SEEDS, attacked
 
 Row = dict[str, Any]
+Basins = Mapping[str, BasinReport]
+Spectra = Mapping[str, SpectrumReport]
 STEPS, NEAR = ("harmful", "ordinary"), 0.00125
 """Directions of steps along a gradient, and how far is looked along them: they break a model before others move it."""
 MODELS, REPAIR = ("aligned", "attacked", "repaired"), "auto"
@@ -79,21 +82,11 @@ def looked_at(folder: Path, look: Callable[..., Any], adapter: Path | None, **se
     return folder
 
 
-def basin_at(*looked: Any, **settings: Any) -> Row:
-    """The basin of one model, as its report holds it."""
-    return json.loads((looked_at(*looked, **settings) / "report.json").read_text(encoding="utf-8"))
-
-
-def write(
-    out: Path, basins: Mapping[str, Row], near: Mapping[str, Row], spectra: Mapping[str, SpectrumReport], about: Row
-) -> None:
+def write(out: Path, basins: Basins, near: Basins, spectra: Spectra, about: Row) -> None:
     """The tables and the figures."""
-    plain = {name: report.to_dict() for name, report in spectra.items()}
-    found = {
-        kind: {name: {key: value for key, value in report.items() if key not in _OWN} for name, report in each.items()}
-        for kind, each in {"basins": basins, "near": near, "spectra": plain}.items()
-    }
-    write_table(out / "table.json", {**about, **found})
+    reports: dict[str, Mapping[str, Report]] = {"basins": dict(basins), "near": dict(near), "spectra": dict(spectra)}
+    rows = {kind: {name: row_of(report) for name, report in by_name.items()} for kind, by_name in reports.items()}
+    write_table(out / "table.json", {**about, **rows})
     for name in basins:
         refusals, *others = basin_plots(basins[name])
         plots = (refusals, basin_plots(near[name])[0], *others, spectrum_plots(spectra[name])[0])
@@ -103,9 +96,12 @@ def write(
         temporary.write_text(markdown(basins, near, spectra, about), encoding="utf-8")
 
 
-def markdown(
-    basins: Mapping[str, Row], near: Mapping[str, Row], spectra: Mapping[str, SpectrumReport], about: Row
-) -> str:
+def row_of(report: Report) -> Row:
+    """A report as the table holds it."""
+    return {key: value for key, value in report.to_dict().items() if key not in _OWN}
+
+
+def markdown(basins: Basins, near: Basins, spectra: Spectra, about: Row) -> str:
     """The numbers for people."""
     lines = [
         "# Around the embedded model",
@@ -116,15 +112,15 @@ def markdown(
         f"*{REPAIR}* made of it.",
         "",
         "How far weights can move before refusals become unlikely, relative to their norm, on "
-        f"{next(iter(basins.values()))['prompts']} harmful requests:",
+        f"{next(iter(basins.values())).prompts} harmful requests:",
         "",
     ]
     rows = [
-        [name, each["name"], *(length(each["length"][side], report) for side in ("backwards", "forwards"))]
+        [name, each.name, *(length(value, report.alphas) for value in (each.length.backwards, each.length.forwards))]
         for name in basins
         for report in (basins[name], near[name])
-        for each in report["directions"]
-        if not each["name"].startswith("random") and (report is near[name]) == (each["name"] in STEPS)
+        for each in report.directions
+        if not each.is_random and (report is near[name]) == (each.name in STEPS)
     ]
     lines += markdown_table(["model", "direction", "backwards", "forwards"], ["---", "---", "---:", "---:"], rows)
     for name, report in basins.items():
@@ -150,11 +146,11 @@ def main() -> None:
     basins, near, spectra = {}, {}, {}
     for name in options.only:
         adapter, folder = adapter_of(name, options.data, options.run), options.run / name
-        spectra[name] = read_record(
-            SpectrumReport, looked_at(folder / "spectrum", inspect_spectrum, adapter, refusal=OWN)
-        )
-        basins[name] = basin_at(folder / "basin", inspect_basin, adapter, **settings)
-        near[name] = basin_at(folder / "near", inspect_basin, adapter, **close_by)
+        spectrum = looked_at(folder / "spectrum", inspect_spectrum, adapter, refusal=OWN)
+        basin = looked_at(folder / "basin", inspect_basin, adapter, **settings)
+        close = looked_at(folder / "near", inspect_basin, adapter, **close_by)
+        spectra[name] = read_record(SpectrumReport, spectrum)
+        basins[name], near[name] = read_record(BasinReport, basin), read_record(BasinReport, close)
     if len(basins) < len(MODELS):
         return  # A table of some models would take the place of one of all.
     write(options.out, basins, near, spectra, {"command": command_line(), "made": now(), "versions": versions()})

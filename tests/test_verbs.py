@@ -1,5 +1,5 @@
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,16 @@ class LookSettings(Base):
     """The way to go."""
     deep: bool = False
     """Whether to look deep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings(Base):
+    """The settings of a look at a model and its data."""
+
+    data: str = field(metadata={"flag": "--data"})
+    """The rows."""
+    length: float = bounded(1.0, below=2)
+    """The length."""
 
 
 @verb(LookSettings)
@@ -75,6 +85,26 @@ def test_signature_and_docstring_list_every_setting():
 def test_what_is_wrong_is_one_sentence(given, stated, sentence):
     with pytest.raises(InputError, match=sentence):
         look(*given, **stated)
+
+
+def test_a_setting_with_a_flag_is_required_but_not_positional():
+    @verb(PairSettings)
+    def pair(settings, *, console=None):
+        """Looks."""
+        return settings
+
+    assert pair("m", data="d") == PairSettings(model="m", data="d")
+    with pytest.raises(InputError, match=r"takes 1 positional arguments \(model\), got 2"):
+        pair("m", "d")
+    seen, app = [], Typer()
+    app.command()(command(PairSettings, seen.append))
+    assert CliRunner().invoke(app, ["m", "--data", "d"]).exit_code == 0 and seen == [PairSettings(model="m", data="d")]
+    assert "--data" in CliRunner().invoke(app, ["m"]).output
+
+
+def test_a_value_may_have_to_be_below_its_bound():
+    with pytest.raises(InputError, match=r"length must be below 2, got 2\.0"):
+        PairSettings(model="m", data="d", length=2)
 
 
 def test_settings_made_directly_are_checked_and_converted_too():

@@ -41,15 +41,16 @@ class Settings:
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
-def bounded(default: Any, *, least: Bound = None, above: Bound = None, most: Bound = None) -> Any:
-    """A field whose value, unless it is None, must be at least `least`, greater than `above` and at most `most`."""
-    return field(default=default, metadata={"at least": least, "above": above, "at most": most})
+def bounded(default: Any, *, least: Bound = None, above: Bound = None, most: Bound = None, below: Bound = None) -> Any:
+    """A field whose value, unless it is None, must lie within these bounds; `least` and `most` are included."""
+    return field(default=default, metadata={"at least": least, "above": above, "at most": most, "below": below})
 
 
 _WITHIN: Mapping[str, Callable[[float, float], bool]] = {
     "at least": lambda value, bound: value >= bound,
     "above": lambda value, bound: value > bound,
     "at most": lambda value, bound: value <= bound,
+    "below": lambda value, bound: value < bound,
 }
 
 

@@ -1,5 +1,7 @@
 """The tables of `landscape.py`, of tiny models."""
 
+import json
+
 from tests.tiny import save_tiny
 
 from moored.workflows.inspect.basin import inspect_basin
@@ -26,6 +28,11 @@ def test_each_model_has_its_lengths_its_pictures_and_its_findings(benchmark, tmp
     assert figures == {f"{kind}-repaired.svg" for kind in ("basin", "near", "log-odds", "plane", "spectrum")}
     assert all(f"]({name})" in text for name in figures)
     assert "Cumulative energy" in (tmp_path / "out" / "spectrum-repaired.svg").read_text()
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    made = table["basins"]["repaired"], table["near"]["repaired"], table["spectra"]["repaired"]
+    for row, report in zip(made, (basin, near, spectrum), strict=True):
+        assert row == {key: value for key, value in report.to_dict().items() if key in row}
+        assert report.to_dict().keys() - row.keys() <= {*landscape._OWN}
 
 
 def test_a_report_of_other_settings_or_weights_is_made_anew(benchmark, tmp_path, monkeypatch):

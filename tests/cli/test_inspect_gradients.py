@@ -1,7 +1,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from tests.tiny import save_tiny
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from moored import cli
 from moored.cli import inspect_gradients as command
-from moored.cli.inspect_gradients import Parameters
+from moored.workflows.inspect.settings import GradientsSettings
 
 ROWS = [{"prompt": f"Say {n}.", "completion": "It is sunny. " * (n + 1)} for n in range(5)]
 
@@ -34,13 +34,18 @@ def test_it_writes_the_report_and_its_page_and_says_so(tmp_path: Path, inspected
     base = save_tiny(tmp_path / "base", seed=1)
     done = inspected("--base", base, "--top", 20, "--keep", 0.4, "--batch-size", 2, "--limit", 4, "--seed", 3)
     assert done.exit_code == 0, done.output
-    assert "norm and length, rho" in done.output and "cosine with the way back, high" in done.output
+    assert "norm and length, rho" in done.output and "cosine with the base direction, high" in done.output
     assert "Report: " in done.output and (tmp_path / "out" / "index.html").is_file()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert (report["reversion"]["top"], report["keep"], report["data"]["sampled"], report["seed"]) == (20, 0.4, 4, 3)
+    assert (report["base_direction"]["top"], report["keep"], report["data"]["sampled"], report["seed"]) == (
+        20,
+        0.4,
+        4,
+        3,
+    )
 
 
-def test_lora_has_no_way_back_and_it_is_said(tmp_path: Path, inspected: Any):
+def test_lora_has_no_base_direction_and_it_is_said(tmp_path: Path, inspected: Any):
     done = inspected("--parameters", "lora", "--max-length", 40)
     assert done.exit_code == 0, done.output
     assert "--parameters all" in done.output
@@ -49,11 +54,9 @@ def test_lora_has_no_way_back_and_it_is_said(tmp_path: Path, inspected: Any):
 
 
 def test_the_choices_are_those_of_the_workflow():
-    from typing import get_args
+    from moored.huggingface.gradients.scored_model import Parameters
 
-    from moored.huggingface.gradients.scored_model import Parameters as known
-
-    assert tuple(each.value for each in Parameters) == get_args(known)
+    assert get_type_hints(GradientsSettings)["parameters"] == Parameters
 
 
 def test_an_error_is_one_sentence_and_exit_2(tmp_path: Path, monkeypatch: Any, capsys: Any):

@@ -95,7 +95,10 @@ def test_no_arguments_show_the_help(run):
     assert code == 2 and err == "" and "Usage" in out and "measure" in out
 
 
-@pytest.mark.parametrize("command", [[], ["measure"], ["recover"], ["train"], ["select"], ["demo"]])
+_COMMANDS = [[], ["measure"], ["recover"], ["train"], ["select"], ["demo"], ["inspect", "basin"]]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
 def test_help_is_shown_without_importing_what_is_slow(command):
     code = f"import sys; sys.argv = ['moored', *{command}, '--help']\nfrom moored.cli import main\ntry: main()\n"
     slow = {"torch", "transformers", "trl", "datasets"}

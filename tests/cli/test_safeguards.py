@@ -14,7 +14,7 @@ def _invoke(*arguments):
 def test_all_safeguards_are_listed_with_their_keys():
     printed = _invoke().output
     assert all(name in printed for name in SAFEGUARDS)
-    assert "must be given" in printed and "0.2" in printed and "gradient_ratio" not in printed
+    assert "required" in printed and "0.2" in printed and "gradient_ratio" not in printed
 
 
 def test_one_is_listed_alone():

@@ -59,4 +59,3 @@ def test_without_spread_there_is_no_rho():
     cosines = torch.tensor([0.1, 0.2, 0.3, 0.4])
     found = alignment(cosines, cosines[:, None], torch.ones(4), {"all": range(4)})
     assert found.control_rho is None and found.norm_cosine.rho is None
-    assert found.as_dict()["control"]["rho"] is None

@@ -10,7 +10,7 @@ from typer import Argument
 from moored.cli._network import stay_offline_unless_named
 from moored.cli._options import Console
 
-_EXAMPLE = """In a training file, as many as you like:
+_EXAMPLE = """List any number of them in a training file:
 
 safeguards:
   - {name: harmful_direction}
@@ -19,9 +19,9 @@ safeguards:
 
 
 def safeguards_command(
-    name: Annotated[str | None, Argument(help="Of one of them; all by default.")] = None,
+    name: Annotated[str | None, Argument(help="Show only this safeguard (default: all).", show_default=False)] = None,
 ) -> None:
-    """The safeguards that a training file can name, with their keys and defaults."""
+    """Lists the safeguards that a training file can name, with their keys and defaults."""
     stay_offline_unless_named()
     from moored.workflows.safeguards.catalogue import describe_safeguards
 
@@ -34,6 +34,6 @@ def safeguards_command(
         for head in ("key", "takes", "default", "meaning"):
             table.add_column(head, no_wrap=head in ("key", "default"))
         for key in each.keys:
-            default = "must be given" if key.default is None else key.default
+            default = "required" if key.default is None else key.default
             table.add_row(*map(escape, (key.name, key.values, default, key.meaning)))
         console.print(table, "")

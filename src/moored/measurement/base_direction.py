@@ -1,13 +1,13 @@
-"""Whether training on a sample leads back to the base: TopK-cosine of its update with the reversion direction.
+"""Whether training on a sample moves towards the base: the top-k cosine of its update with the base direction.
 
-Source: arXiv 2604.17215, appendix D (known from a secondary source): the cosine of an update with r = θ_pretrained −
-θ_aligned, over the k = 1000 largest coordinates. Our choices: the update is *minus* the gradient, since training moves
-along it; the coordinates are those of the largest |r|; and the control below. A positive cosine leads back.
+Source: arXiv 2604.17215, appendix D (known from a secondary source), which calls r = θ_pretrained − θ_aligned the
+reversion direction: the cosine of an update with r, over the k = 1000 largest coordinates. Our choices: the update is
+*minus* the gradient, since training moves along it; the coordinates are those of the largest |r|; and the control
+below. A positive cosine means that the update moves towards the base.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,18 +20,18 @@ from moored.measurement.statistics import CONFIDENCE, Correlation, Mean, mean_in
 _RESAMPLES = 2000
 
 
-def update_cosines(gradients: Float[Tensor, "sample k"], reversion: Float[Tensor, " k"]) -> Float[Tensor, " sample"]:
-    """cos(−g, r) of each sample; NaN where a gradient vanishes at these coordinates."""
-    return _cosines(gradients, reversion[:, None])[:, 0]
+def update_cosines(gradients: Float[Tensor, "sample k"], r: Float[Tensor, " k"]) -> Float[Tensor, " sample"]:
+    """Computes cos(−g, r) for each sample; NaN where a gradient vanishes at these coordinates."""
+    return _cosines(gradients, r[:, None])[:, 0]
 
 
 def shuffled_cosines(
-    gradients: Float[Tensor, "sample k"], reversion: Float[Tensor, " k"], *, draws: int, seed: int
+    gradients: Float[Tensor, "sample k"], r: Float[Tensor, " k"], *, draws: int, seed: int
 ) -> Float[Tensor, "sample draw"]:
-    """The control: cosines with directions of the same coordinates and magnitudes whose signs are shuffled."""
+    """Computes the control: cosines with directions of the same coordinates and magnitudes but shuffled signs."""
     generator = torch.Generator().manual_seed(seed)
-    signs = torch.stack([reversion.sign()[torch.randperm(len(reversion), generator=generator)] for _ in range(draws)])
-    return _cosines(gradients, reversion.abs()[:, None] * signs.mT)
+    signs = torch.stack([r.sign()[torch.randperm(len(r), generator=generator)] for _ in range(draws)])
+    return _cosines(gradients, r.abs()[:, None] * signs.mT)
 
 
 def _cosines(gradients: Tensor, directions: Float[Tensor, "k direction"]) -> Float[Tensor, "sample direction"]:
@@ -41,27 +41,16 @@ def _cosines(gradients: Tensor, directions: Float[Tensor, "k direction"]) -> Flo
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """How the updates of many samples lie to one direction."""
+    """How far the updates of many samples point along one direction."""
 
     groups: Mapping[str, Mean]
-    """The mean cosine of each group, samples resampled."""
+    """The mean cosine of each group, with a bootstrap interval over the samples."""
     norm_cosine: Correlation
-    """Gradient norm against cosine, over all samples."""
+    """The correlation of gradient norm and cosine over all samples."""
     control_means: Mapping[str, tuple[float, float] | None]
-    """Where 95 % of each group's mean cosines lie under shuffled signs."""
+    """The range that holds 95 % of each group's mean cosines under shuffled signs."""
     control_rho: tuple[float, float] | None
-    """The same for Spearman's rho; samples share directions, so that it strays far beyond what n alone would allow."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The alignment as it stands in `report.json`."""
-        return {
-            "cosine": {name: mean.as_dict() for name, mean in self.groups.items()},
-            "norm_cosine": self.norm_cosine.as_dict(),
-            "control": {
-                "cosine": {name: _range(between) for name, between in self.control_means.items()},
-                "rho": _range(self.control_rho),
-            },
-        }
+    """The same range for Spearman's rho, wider than n alone would suggest because samples share directions."""
 
 
 def alignment(
@@ -75,11 +64,11 @@ def alignment(
     """Summarizes cosines; samples without one (NaN) are left out of every n.
 
     Args:
-        cosines: of each sample.
-        shuffled: those of the control; at least one draw.
-        norms: gradient norm of each sample.
-        groups: name → the samples that belong to it.
-        seed: of the bootstrap.
+        cosines: the cosine of each sample.
+        shuffled: the cosines of the control; at least one draw.
+        norms: the gradient norm of each sample.
+        groups: the samples of each group, by its name.
+        seed: the seed of the bootstrap.
     """
     there = cosines.isfinite()
     inside = {name: [each for each in members if there[each]] for name, members in groups.items()}
@@ -103,10 +92,6 @@ def _rho_range(norms: np.ndarray, control: np.ndarray) -> tuple[float, float] | 
     if len(norms) < 4 or not spread.all():
         return None
     return _middle(((ranks - ranks.mean())[:, None] * (others - others.mean(axis=0))).mean(axis=0) / spread)
-
-
-def _range(between: tuple[float, float] | None) -> dict[str, float] | None:
-    return None if between is None else {"low": between[0], "high": between[1]}
 
 
 def _middle(values: np.ndarray) -> tuple[float, float]:

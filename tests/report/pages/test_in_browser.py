@@ -99,7 +99,7 @@ def test_nothing_sticks_out_and_no_answer_runs(page: Path, tmp_path: Path, width
 
 @pytest.mark.parametrize("width", [360, 1400])
 def test_the_page_of_gradients_fits(tmp_path: Path, width: int) -> None:
-    page = render_gradients(write(tmp_path / "out", samples(5)))
+    page = render_gradients(write(tmp_path / "out", samples=samples(5)))
     assert evaluated(tmp_path, page, width, "root.scrollWidth", "root.clientWidth") == [str(width), str(width)]
 
 

@@ -100,7 +100,7 @@ def test_the_page_names_the_control_and_the_bound(tmp_path, source):
     [
         ({"batch": 1}, InputError, "batch must be at least 2, got 1"),
         ({"top": 0}, InputError, "top must be at least 1, got 0"),
-        ({"refusal": "no " * 4000}, InputError, "No ordinary instruction has the"),
+        ({"refusal": "no " * 4000}, InputError, "No ordinary instruction has as many tokens"),
     ],
 )
 def test_settings_that_cannot_be_meant_leave_nothing(tmp_path, source, settings, error, sentence):

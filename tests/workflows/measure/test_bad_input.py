@@ -74,7 +74,7 @@ BAD = {
     "broken line": (_rows('{"prompt": "a"}\n{"prompt": \n'), "line 2 is not valid JSON"),
     "no prompt column": (_rows('{"text": "a"}\n'), "has no column prompt; its columns are text"),
     "empty prompt": (_rows('{"prompt": "a"}\n{"prompt": " "}\n'), "row 2: the prompt is empty"),
-    "prompt of numbers": (_rows('{"prompt": 3}\n'), "row 1: the prompt is empty or no text"),
+    "prompt of numbers": (_rows('{"prompt": 3}\n'), "row 1: the prompt is empty or not text"),
     "empty prompt in a CSV": (_csv, "row 2: the prompt is empty"),
     "prompt longer than the context": (_rows(json.dumps({"prompt": "x" * 600})), r"Prompt 1 of bad\.jsonl .* for 512"),
     "task without answers": (lambda tmp_path, given: {"task": given["harmless"]}, "has no column completion"),

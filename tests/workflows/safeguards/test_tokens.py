@@ -9,7 +9,7 @@ from moored.embedded.prompts import request_pairs
 from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.data import read_token_texts, render_prompt, token_ids
 from moored.workflows.safeguards import tokens as module
-from moored.workflows.safeguards.keywords import FUNCTION_WORDS, telling
+from moored.workflows.safeguards.keywords import FUNCTION_WORDS, keyword_positions
 from moored.workflows.safeguards.tokens import find_safety_tokens, write_safety_tokens
 
 TOKENIZER = tiny_tokenizer()
@@ -99,7 +99,7 @@ def test_no_more_than_were_asked_for_and_the_best_of_them(answered):
 
 def test_the_same_model_as_base_gains_nothing_and_says_so(answered):
     model = tiny_model()
-    with pytest.raises(InactiveError, match="3 refusals hold no telling word that it finds likelier"):
+    with pytest.raises(InactiveError, match="3 refusals contain no keyword that is likelier under the model"):
         _find(model, base=model)
 
 
@@ -124,7 +124,9 @@ def test_settings_that_cannot_be_meant_are_refused(answered, settings, message):
 def test_a_base_of_a_smaller_vocabulary_is_refused(answered):
     base = tiny_model()
     base.resize_token_embeddings(100)
-    with pytest.raises(ModelError, match=f"knows 100 tokens, but the aligned model's tokenizer {len(TOKENIZER)}"):
+    with pytest.raises(
+        ModelError, match=f"vocabulary of 100 tokens, but the aligned model's tokenizer has {len(TOKENIZER)}"
+    ):
         _find(base=base)
     assert not answered
 
@@ -167,8 +169,10 @@ def test_what_is_written_is_read_again_and_can_be_edited(answered, tmp_path):
     ],
 )
 def test_negations_and_whole_words_tell(texts, kept):
-    assert [texts[position] for position in telling(texts, len(texts))] == kept
-    assert telling(texts, 1) == [position for position in telling(texts, len(texts)) if position < 1]
+    assert [texts[position] for position in keyword_positions(texts, len(texts))] == kept
+    assert keyword_positions(texts, 1) == [
+        position for position in keyword_positions(texts, len(texts)) if position < 1
+    ]
 
 
 def test_no_word_of_refusal_counts_as_a_function_word():

@@ -90,7 +90,7 @@ def decode(
 
 
 class _Layer(DynamicLayer):
-    """Keys and values with room for the next tokens: copying all of them for each token would take a fifth of a step."""
+    """Keys and values with room for the next tokens: copying all for each token would take a fifth of a step."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()

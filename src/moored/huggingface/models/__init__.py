@@ -12,7 +12,7 @@ from moored.huggingface.models.adapters import (
     refuse_lm_head,
     save_adapter_like,
 )
-from moored.huggingface.models.base_direction import Reversion, reversion
+from moored.huggingface.models.base_direction import BaseDirection, MatrixDirection, find_base_direction
 from moored.huggingface.models.kept_tensors import dtypes_as_stored, require_kept, require_same_tensors
 from moored.huggingface.models.load import (
     ModelSource,
@@ -50,10 +50,11 @@ from moored.huggingface.models.weights import (
 )
 
 __all__ = [
+    "BaseDirection",
     "FoldedWeights",
+    "MatrixDirection",
     "ModelSource",
     "Place",
-    "Reversion",
     "StoredWeights",
     "adapter_base",
     "adapter_updates",
@@ -66,6 +67,7 @@ __all__ = [
     "difference",
     "disk_errors",
     "dtypes_as_stored",
+    "find_base_direction",
     "folded_adapter",
     "iterate_weights",
     "lies_over_transposed",
@@ -86,7 +88,6 @@ __all__ = [
     "require_fit",
     "require_kept",
     "require_same_tensors",
-    "reversion",
     "rewrite_weights",
     "save_adapter_like",
     "stack_adapters",

@@ -1,8 +1,8 @@
-"""The way back: base minus aligned, matrix by matrix, at the coordinates where it is largest.
+"""The base direction: base minus aligned, matrix by matrix, at the coordinates where it is largest.
 
-The reversion direction of arXiv 2604.17215 (appendix D) is r = θ_pretrained − θ_aligned, compared at its k = 1000
-largest coordinates, since in high dimension any plain cosine is near 0. That the largest of |r| are meant, and each
-matrix by itself, is our reading. One tensor of the base is in memory at a time.
+This is the reversion direction r = θ_pretrained − θ_aligned of arXiv 2604.17215 (appendix D), compared at its k = 1000
+largest coordinates because in high dimension any plain cosine is near 0. Taking the largest |r|, and each matrix by
+itself, is our reading. Only one tensor of the base is in memory at a time.
 """
 
 from collections.abc import Iterator
@@ -20,58 +20,57 @@ from moored.huggingface.models.weights import iterate_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Direction:
-    """r of one matrix."""
+class MatrixDirection:
+    """The base direction r of one matrix."""
 
     coordinates: Int[Tensor, " k"]
-    """Into the flattened matrix; fewer than asked for where r has fewer that are not zero."""
+    """The indices into the flattened matrix; fewer than k where r has fewer non-zero entries."""
     values: Float[Tensor, " k"]
-    """r there."""
+    """The entries of r at these coordinates."""
     norm: float
-    """‖r‖ of the whole matrix."""
+    """The norm ‖r‖ of the whole matrix."""
     share: float
-    """Of ‖r‖², what these coordinates hold."""
+    """The share of ‖r‖² that these coordinates hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reversion:
-    """r of a whole model."""
+class BaseDirection:
+    """The base direction of a whole model."""
 
-    directions: dict[str, Direction]
-    """By plain name; only matrices that differ."""
+    directions: dict[str, MatrixDirection]
+    """The matrices that differ from the base, by plain name."""
     identical: tuple[str, ...]
-    """Matrices that alignment left as they were, where there is no direction."""
+    """The matrices that alignment left unchanged; they have no direction."""
     missing: tuple[str, ...]
-    """Matrices that the base's files do not hold under this name, because transformers has fused or renamed them."""
+    """The matrices that the base's files do not hold under this name: transformers has fused or renamed them."""
 
 
-def reversion(model: nn.Module, base: Path, *, top: int) -> Reversion:
-    """The reversion direction of every matrix inside the layers.
+def find_base_direction(model: nn.Module, base: Path, *, top: int) -> BaseDirection:
+    """Compares every matrix inside the layers with the base's.
 
     Args:
         model: the aligned model, adapters folded in.
-        base: the checkpoint folder of what it was aligned from.
-        top: coordinates of each matrix, ≥ 1.
+        base: the checkpoint folder of the model before alignment.
+        top: the number of coordinates to keep of each matrix, ≥ 1.
 
     Raises:
         ModelError: the base is of another shape, holds none of the matrices, or differs in none.
     """
     matrices = {plain_name(name): each.detach() for name, each in model.named_parameters() if _is_matrix(name, each)}
-    directions: dict[str, Direction] = {}
+    directions: dict[str, MatrixDirection] = {}
     identical = []
     for name, weight in _stored(base, matrices):
-        # A whole matrix in fp32, and gone with the next one.
+        # The difference of a whole matrix in fp32 is freed before the next one is made.
         r = weight.float() - matrices[name].to("cpu", torch.float32)
         if r.any():
             directions[name] = _largest(r.flatten(), top)
         else:
             identical.append(name)
     _require_some(directions, identical, base, next(iter(matrices), "linear layers"))
-    missing = tuple(name for name in matrices if name not in directions and name not in identical)
-    return Reversion(
+    return BaseDirection(
         directions={name: directions[name] for name in matrices if name in directions},
         identical=tuple(name for name in matrices if name in identical),
-        missing=missing,
+        missing=tuple(name for name in matrices if name not in directions and name not in identical),
     )
 
 
@@ -86,19 +85,19 @@ def _stored(base: Path, matrices: dict[str, Tensor]) -> Iterator[tuple[str, Tens
             continue
         if weight.shape != matrices[name].shape:
             shapes = " and ".join(str(tuple(each.shape)) for each in (weight, matrices[name]))
-            raise ModelError(f"{base} is no base of this model: {name} is {shapes}; name another base.")
+            raise ModelError(f"{base} is not the base of this model: {name} is {shapes}; name another base.")
         yield name, weight
 
 
-def _require_some(directions: dict[str, Direction], identical: list[str], base: Path, name: str) -> None:
+def _require_some(directions: dict[str, MatrixDirection], identical: list[str], base: Path, name: str) -> None:
     if not directions and not identical:
-        raise ModelError(f"{base} holds none of this model's matrices ({name}, say); name another base.")
+        raise ModelError(f"{base} holds none of this model's matrices (such as {name}); name another base.")
     if not directions:
-        raise ModelError(f"The model's matrices all equal those of {base}, so nothing leads back; name another base.")
+        raise ModelError(f"All matrices of the model equal those of {base}; name the base before alignment.")
 
 
-def _largest(r: Float[Tensor, " weight"], top: int) -> Direction:
+def _largest(r: Float[Tensor, " weight"], top: int) -> MatrixDirection:
     coordinates = r.abs().topk(min(top, int(r.count_nonzero()))).indices.sort().values
     values, whole = r[coordinates], r.double().square().sum()
     share = float(values.double().square().sum() / whole)
-    return Direction(coordinates=coordinates, values=values, norm=float(whole.sqrt()), share=share)
+    return MatrixDirection(coordinates=coordinates, values=values, norm=float(whole.sqrt()), share=share)

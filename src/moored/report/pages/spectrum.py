@@ -100,7 +100,7 @@ def _by_kind(report: SpectrumReport, measure: str) -> Plot:
     heading = {"overlap": "Do all refusals share directions?", "cosine": "Against the gradient of complying"}[measure]
     remark = {
         "overlap": f"Overlap of the {report.top} main directions with those of {report.batch} safety examples.",
-        "cosine": f"Cosine with the mean gradient of {report.batch} compliant openings; −1 is opposite.",
+        "cosine": f"Cosine with the mean gradient of {report.batch} compliant response prefixes; −1 is opposite.",
     }[measure]
     svg = intervals_plot(
         rows, list(_LOOKS.values()), name=measure, title=heading, axis=measure, zero=measure == "cosine"

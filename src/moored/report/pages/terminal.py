@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from moored.measurement import MEASURES, Measure, Outcome
 from moored.report.reading.arms import Arm, comparison_arms, measure_arms
+from moored.report.reading.gradients import GradientsReport
 from moored.report.reading.measure import MeasureReport
 from moored.report.words.findings import moved
 from moored.report.words.gradient_findings import estimate, signed
@@ -80,19 +80,20 @@ def _cell(arm: Arm, measure: Measure, *, with_size: bool) -> Text:
     return text.append(f"\n{interval(measure, estimate)}", style="dim")
 
 
-def gradients_table(report: Mapping[str, Any]) -> Table:
-    """The correlations, the largest shares, and the cosines of a `moored inspect gradients`."""
+def gradients_table(report: GradientsReport) -> Table:
+    """Shows the correlations, the largest shares, and the cosines of `moored inspect gradients`."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=False)
     table.caption, table.caption_justify = "95 % intervals in brackets", "left"
-    for key, row in report["correlations"].items():
-        table.add_row(f"norm and {key}, rho", signed(row, "rho"))
-    for key in ("kind", "layer"):
-        known = [row for row in report["shares"][key] if row["mean"] is not None]
-        for row in sorted(known, key=lambda row: -row["mean"])[:3]:
-            name = "outside the layers" if row["name"] == "outside" else f"of {key} {row['name']}"
-            table.add_row(plain(f"share {name}"), estimate(row))
-    if "together" in (back := report["reversion"]):
-        for name, row in back["together"]["cosine"].items():
-            table.add_row(f"cosine with the way back, {name}", signed(row, digits=3))
-        table.add_row("norm and cosine, rho", signed(back["together"]["norm_cosine"], "rho"))
+    table.add_row("norm and length, rho", signed(report.correlations.length))
+    table.add_row("norm and loss, rho", signed(report.correlations.loss))
+    for kind, rows in (("kind", report.shares.kind), ("layer", report.shares.layer)):
+        measured = [row for row in rows if row.share.mean is not None]
+        for row in sorted(measured, key=lambda row: -(row.share.mean or 0.0))[:3]:
+            name = "outside the layers" if row.name == "outside" else f"of {kind} {row.name}"
+            table.add_row(plain(f"share {name}"), estimate(row.share))
+    if report.base_direction is not None:
+        together = report.base_direction.together
+        for name, mean in together.groups.items():
+            table.add_row(f"cosine with the base direction, {name}", signed(mean, 3))
+        table.add_row("norm and cosine, rho", signed(together.norm_cosine))
     return table

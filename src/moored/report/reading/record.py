@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from moored.errors import InputError
-from moored.files import read_text, whole_folder, write_json
+from moored.files import read_jsonl, read_text, whole_folder, write_json
 from moored.outputs import OwnOutput
 from moored.report.reading.text import visible
 
@@ -150,6 +150,18 @@ def read_record(kind: type[Kind], folder: Path | str) -> Kind:
         raise InputError(f"{path}: {complaint(error)}; run moored {kind.kind} again.") from None
 
 
+def read_lines(kind: type[Parsed], path: Path) -> list[Parsed]:
+    """Reads a JSONL file that holds one record a line.
+
+    Raises:
+        InputError: the file is missing or is not JSONL, or a line holds a value that the field cannot hold.
+    """
+    try:
+        return _adapter(list[kind]).validate_python(read_jsonl(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {complaint(error)}; run the command that wrote it again.") from None
+
+
 def record_of(kind: type[Parsed], values: Mapping[str, Any]) -> Parsed:
     """Makes a record of plain values, as JSON holds them; raises pydantic's ValidationError for others."""
     return _adapter(kind).validate_python(values)
@@ -173,5 +185,5 @@ def complaint(error: ValidationError) -> str:
 
 
 @cache
-def _adapter(kind: type) -> Any:
+def _adapter(kind: Any) -> Any:
     return TypeAdapter(kind)

@@ -1,4 +1,4 @@
-"""Names of models as users write them."""
+"""The models behind the names that users write."""
 
 import shlex
 from dataclasses import replace
@@ -19,21 +19,21 @@ from moored.huggingface.models import (
 
 
 def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
-    """The source behind a name: an embedded model, a folder, or a Hub id, with an adapter laid over it.
+    """Resolves a name to its source: an embedded model, a folder, or a Hub id, with an adapter applied to it.
 
-    An adapter folder given as `name` stands for the base that it names plus itself. An adapter laid over
-    `embedded:aligned`, which is an adapter already, is read as `moored train` writes it: one adapter for the base,
-    with the safety adapter inside it.
+    An adapter folder given as `name` stands for the base that it names plus itself. An adapter for `embedded:aligned`,
+    which is an adapter already, is read as `moored train` writes it: one adapter for the base that includes the safety
+    adapter.
 
     Raises:
-        InputError: two adapters, or an embedded model that is none.
-        ModelError: an adapter folder that is not there, or that names no base.
+        InputError: there are two adapters, or there is no embedded model of this name.
+        ModelError: the adapter folder does not exist, or names no base.
     """
     if name.startswith("embedded:"):
         source = embedded_source(name)
     elif (Path(name) / "adapter_config.json").is_file():
         if adapter is not None:
-            raise InputError(f"{name} is an adapter itself; give its base as the model and one adapter over it.")
+            raise InputError(f"{name} is an adapter itself; name its base as the model and one adapter for it.")
         refuse_partial(Path(name))
         source = replace(resolve_model(adapter_base(name)), adapter=Path(name))
     else:
@@ -46,10 +46,10 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
 
 
 def chat_model(name: str, adapter: Path | None = None) -> tuple[ModelSource, Any]:
-    """The source behind a name and its tokenizer, checked without reading the weights of the checkpoint.
+    """Resolves a name to its source and tokenizer, and checks them without reading the checkpoint's weights.
 
     Raises:
-        InputError: as `resolve_model`.
+        InputError: the name is one that `resolve_model` refuses.
         ModelError: the adapter is broken or was made for another base, or the tokenizer has no chat template.
     """
     source = resolve_model(name, adapter)
@@ -60,13 +60,13 @@ def chat_model(name: str, adapter: Path | None = None) -> tuple[ModelSource, Any
 
 
 def laid_over(source: ModelSource) -> Path | None:
-    """The adapter that was named beside a model; None where the model's name brings it along."""
-    brought = source.adapter is not None and resolve_model(source.name or source.path).adapter == source.adapter
-    return None if brought else source.adapter
+    """Returns the adapter that was named in addition to a model; None where the model's name implies it."""
+    implied = source.adapter is not None and resolve_model(source.name or source.path).adapter == source.adapter
+    return None if implied else source.adapter
 
 
 def as_arguments(source: ModelSource) -> str:
-    """The words that name a resolved model on the command line."""
+    """Writes a resolved model as arguments on the command line."""
     adapter = laid_over(source)
     words = [source.name or source.path, *([] if adapter is None else ["--adapter", str(adapter)])]
     return shlex.join(words)
@@ -75,7 +75,7 @@ def as_arguments(source: ModelSource) -> str:
 def reference_of(
     source: ModelSource, adapter: Path | None, against: str | None, against_adapter: Path | None = None
 ) -> ModelSource | None:
-    """The model to compare one with, or to go back to: what is named or, for an adapter, what it is laid over."""
+    """Finds the model to compare with or to return to: the one named or, for an adapter, the one it was trained on."""
     if against is not None or against_adapter is not None:
         return resolve_model(against or source.name, against_adapter)
     if adapter is not None:
@@ -85,16 +85,16 @@ def reference_of(
 
 
 def base_name(source: ModelSource, base: str | None) -> str | None:
-    """The base that was named, or the one that the embedded aligned model is known to come from."""
+    """Returns the base that was named, or the known base of the embedded aligned model."""
     return BASE if base is None and source.name == ALIGNED else base
 
 
 def base_folder(name: str) -> Path:
-    """The checkpoint folder of a base.
+    """Returns the checkpoint folder of a base.
 
     Raises:
-        InputError: it is a checkpoint with an adapter.
-        ModelError: it is not there.
+        InputError: the base is a checkpoint with an adapter.
+        ModelError: the base does not exist.
     """
     source = resolve_model(name)
     if source.adapter is not None:

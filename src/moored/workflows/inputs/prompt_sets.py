@@ -1,4 +1,4 @@
-"""The prompts that a measurement asks: the user's files, or the embedded held-out ones."""
+"""The prompts of a measurement: from the user's files, or the embedded held-out prompts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _HELD_OUT_TASK_ROWS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One prompt, and the answer that counts as right where it is a task."""
+    """One prompt and, for a task, the answer that counts as correct."""
 
     id: str
     prompt: str
@@ -27,7 +27,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet:
-    """Prompts of one kind: harmful, harmless (they look harmful), ordinary, or task."""
+    """The prompts of one kind: harmful, harmless (they only look harmful), ordinary, or task."""
 
     name: str
     source: str
@@ -35,20 +35,21 @@ class PromptSet:
 
 
 def load_prompt_sets(files: dict[str, str | None], *, limit: int | None) -> list[PromptSet]:
-    """The sets by name; `embedded` names the held-out prompts of the package, None leaves a set out.
+    """Loads prompt sets; `embedded` names the held-out prompts of the package, and None leaves a set out.
 
     Args:
-        files: set name → a file (JSONL, Parquet, CSV with a column `prompt`), a Hub id, `embedded`, or None.
-        limit: keep so many of each, taken evenly over the file so that every category stays in; None keeps all.
+        files: the file of each set by the set's name: JSONL, Parquet or CSV with a column `prompt`, a Hub id,
+            `embedded`, or None.
+        limit: the maximum number of prompts per set, taken evenly over the file to keep every category; None keeps all.
 
     Raises:
-        InputError: no set at all, a file without the column, an empty prompt, or a limit below 1.
+        InputError: there is no set, a file has no such column, a prompt is empty, or the limit is below 1.
     """
     if limit is not None and limit < 1:
         raise InputError(f"The limit of prompts must be at least 1, got {limit}.")
     sets = [_load(name, source, limit) for name, source in files.items() if source is not None]
     if not sets:
-        raise InputError("Nothing to measure: give at least one of --harmful, --harmless, --ordinary and --task.")
+        raise InputError("Nothing to measure: name at least one of --harmful, --harmless, --ordinary and --task.")
     return sets
 
 
@@ -70,7 +71,7 @@ def _read(name: str, source: str) -> list[Item]:
 def _item(name: str, source: str, number: int, row: dict[str, Any]) -> Item:
     prompt = row["prompt"]
     if not isinstance(prompt, str) or not prompt.strip():
-        raise InputError(f"{source}, row {number}: the prompt is empty or no text; give every row a prompt.")
+        raise InputError(f"{source}, row {number}: the prompt is empty or not text; give every row a prompt.")
     number_or_id, category = row.get("id"), row.get("category")
     return Item(
         id=str(number if number_or_id is None else number_or_id),
@@ -83,12 +84,12 @@ def _item(name: str, source: str, number: int, row: dict[str, Any]) -> Item:
 def _completion(source: str, number: int, row: dict[str, Any]) -> str:
     completion = row["completion"]
     if not isinstance(completion, str) or not completion.strip():
-        raise InputError(f"{source}, row {number}: the completion is empty or no text; give every task its answer.")
+        raise InputError(f"{source}, row {number}: the completion is empty or not text; give every task its answer.")
     return completion
 
 
 def spread(items: Sequence[_T], limit: int | None) -> Sequence[_T]:
-    """At most `limit` of the items, taken evenly over all; None keeps all."""
+    """Takes at most `limit` items, evenly over all; None keeps all."""
     if limit is None or limit >= len(items):
         return items
     return [items[position * len(items) // limit] for position in range(limit)]

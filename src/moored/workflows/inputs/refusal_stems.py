@@ -1,4 +1,4 @@
-"""How refusals begin, in few words."""
+"""The stems of refusals: their first words."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from moored.embedded.prompts import openings
 
 
 def stems(texts: Sequence[str]) -> list[str]:
-    """The first three words of refusals, once.
+    """Returns the distinct first three words of refusals.
 
-    None begins with another, so that their probabilities add up, and none could begin a compliant answer as well.
+    No stem is the beginning of another, so their probabilities add up, and none could begin a compliant answer.
     """
     short = list(dict.fromkeys(" ".join(text.split()[:3]) for text in texts))
     complying = openings().complying

@@ -1,6 +1,7 @@
-"""Examples whose mean gradient is a direction, and their losses one by one."""
+"""Examples whose mean gradient is a direction, and their mean loss in parts."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 from torch import Tensor
@@ -13,31 +14,29 @@ from moored.workflows.inputs.prompt_sets import spread
 Example = tuple[str, str]
 """A prompt and its answer."""
 _WORDS = 8
-"""Of an ordinary answer, which then is about as long as an opening."""
+"""The number of words of an ordinary answer, which is then about as long as a response prefix."""
 
 
 def refused(count: int) -> list[Example]:
-    """Harmful requests that are refused."""
-    refusals = openings().refusals
-    return [(each, refusals[number % len(refusals)]) for number, each in enumerate(_requests(count))]
+    """Pairs harmful requests with refusals."""
+    return list(zip(_requests(count), cycle(openings().refusals), strict=False))
 
 
 def complied_with(count: int) -> list[Example]:
-    """The same with a compliant opening in the place of a harmful answer."""
-    complying = openings().complying
-    return [(each, complying[number % len(complying)]) for number, each in enumerate(_requests(count))]
+    """Pairs the same requests with compliant response prefixes; no harmful answer is needed."""
+    return list(zip(_requests(count), cycle(openings().complying), strict=False))
 
 
 def ordinary(count: int) -> list[Example]:
-    """Ordinary instructions with the beginning of an answer."""
+    """Pairs ordinary instructions with the beginnings of their answers."""
     answered = [item for item in ordinary_instructions("align") if item.answer]
     return [(item.prompt, " ".join((item.answer or "").split()[:_WORDS])) for item in spread(answered, count)]
 
 
 def mean_loss(model: Any, tokenizer: Any, examples: Sequence[Example]) -> Callable[[], Iterator[Tensor]]:
-    """The mean loss of the examples, in parts that add up to it."""
-    losses = [example_loss(model, tokenizer, *each) for each in examples]
-    return lambda: (each() / len(losses) for each in losses)
+    """Computes the mean loss of the examples, in parts that add up to it."""
+    losses = [example_loss(model, tokenizer, *example) for example in examples]
+    return lambda: (loss() / len(losses) for loss in losses)
 
 
 def _requests(count: int) -> list[str]:

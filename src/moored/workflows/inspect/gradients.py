@@ -1,148 +1,106 @@
-"""`moored inspect gradients`: what decides a sample's gradient norm, and whether large ones lead back to the base.
-
-`report.json` holds, beside what every report says of its making:
-
-- `parameters`: `which`, whether they are those of a `new_lora`, and how many `tensors` and `numbers` they are.
-- `data`: `source`, its `rows`, the rows `sampled`, of which `without_answer` were left out, and `cut` to `max_length`.
-- `keep`: the share of the samples that is called high, moderate and low.
-- `scores`: the quartiles of `norm`, `loss` and `length`.
-- `correlations`: Spearman's rho of the norm with `length` and `loss` (`rho`, `low`, `high`, `p_value`, `n`).
-- `shares`: by `layer`, `kind` of weight and LoRA `factor`, the share of the squared norm, as means over samples.
-- `reversion`: the `base`, `top` coordinates, and what `describe_reversion` says; or `left_out`, the reason why not.
-
-`samples.jsonl` has one line a sample: `row` of the data (from 1), `loss`, `norm`, `length`, its `groups` and `cosine`.
-"""
+"""`moored inspect gradients`: what determines a sample's gradient norm, and whether updates point towards the base."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from moored.embedded.model import aligned_adapter
-from moored.errors import InputError
-from moored.files import require_place, whole_folder, write_json, write_jsonl
-from moored.huggingface.gradients import Scores, score_rows
-from moored.huggingface.gradients.scored_model import Parameters, scored_model
-from moored.huggingface.models import places, require_fit, reversion
-from moored.report import render_gradients
+from moored.files import require_place
+from moored.huggingface.gradients import score_rows
+from moored.huggingface.gradients.scored_model import scored_model
+from moored.huggingface.models import ModelSource, find_base_direction, places, require_fit
+from moored.report.reading.gradients import GradientsReport, ParametersRecord
 from moored.selection import High, Low, Moderate
+from moored.verbs import verb
 from moored.workflows.inputs.models import base_folder, base_name, resolve_model
-from moored.workflows.inspect.base_direction import describe_reversion
-from moored.workflows.inspect.gradient_scores import correlations, quartiles, require_finite, sample_lines, shares
-from moored.workflows.inspect.sample import Sample, draw_sample
-from moored.workflows.records.progress import progress_bar
-from moored.workflows.records.provenance import describe_model, stamp
-
-_LORA = (
-    "The way back lies in the dense weights, but only LoRA factors are trained here, whose gradients have no such "
-    "coordinates; --parameters all takes the gradient by the weights that the adapter is folded into."
+from moored.workflows.inspect.base_direction import compare_updates
+from moored.workflows.inspect.gradient_scores import (
+    ScoredSample,
+    correlations,
+    require_finite,
+    sample_records,
+    shares,
+    spreads,
 )
-_NO_BASE = "No base was named to lead back to; --base names the checkpoint that the model was aligned from."
+from moored.workflows.inspect.sample import Sample, draw_sample
+from moored.workflows.inspect.settings import GradientsSettings
+from moored.workflows.records.progress import progress_bar
+from moored.workflows.records.provenance import model_record, origin
+
+_RULES = {"high": High, "moderate": Moderate, "low": Low}
+_LORA = (
+    "Updates were not compared with the base, since LoRA factors share no coordinates with its weights; use "
+    "--parameters all to take the gradients of the weights with the adapter folded in."
+)
+_NO_BASE = (
+    "Updates were not compared with a base, since none is known; name the checkpoint before alignment with --base."
+)
 
 
-def inspect_gradients(
-    model: str,
-    *,
-    data: str,
-    out: Path,
-    adapter: Path | None = None,
-    base: str | None = None,
-    parameters: Parameters = "all",
-    limit: int = 256,
-    seed: int = 0,
-    max_length: int = 512,
-    batch_size: int = 8,
-    top: int = 1000,
-    keep: float = 0.2,
-    console: Console | None = None,
-) -> dict[str, Any]:
-    """Scores a sample of a data set and writes `report.json`, `samples.jsonl` and `index.html`.
-
-    Args:
-        model: a folder, a Hub id, an adapter folder, `embedded:base` or `embedded:aligned`.
-        data: a file or a Hub id of rows as `moored train` takes them.
-        out: the report folder; must be empty or absent.
-        adapter: a PEFT folder laid over the model.
-        base: the checkpoint that the model was aligned from; `embedded:base` by default for `embedded:aligned`.
-        parameters: by which the gradient is taken: `all`, with adapters folded in, or `lora`: the factors of the
-            adapter that was named, else of a new LoRA as `moored train` starts with.
-        limit: rows drawn from the data, in their order.
-        seed: of that draw, of a new LoRA, of the bootstrap and of the control.
-        max_length: tokens after which a row is cut.
-        batch_size: rows a batch.
-        top: coordinates of each matrix at which an update is compared with the way back.
-        keep: share of the samples that is called high, moderate and low.
-        console: where progress is shown; None is silent.
+@verb(GradientsSettings)
+def inspect_gradients(settings: GradientsSettings, *, console: Console | None = None) -> GradientsReport:
+    """Scores the gradients of a sample of a data set, and compares the updates with the direction to the base.
 
     Returns:
-        The content of `report.json`.
+        The report; it is written to `out` where one is named.
 
     Raises:
-        UserError: whatever the user can put right; nothing is written then.
+        UserError: Something the user can put right; nothing is written then.
     """
-    require_place(out)
-    _require_positive(limit=limit, max_length=max_length, batch_size=batch_size, top=top)
-    rules = {"high": High(keep=keep), "moderate": Moderate(keep=keep), "low": Low(keep=keep)}
+    if settings.out is not None:
+        require_place(settings.out)
     started = time.perf_counter()
-    source = resolve_model(model, adapter)
+    source = resolve_model(settings.model, settings.adapter)
     require_fit(source)
-    back_to = base_name(source, base)
-    folder_of_base = None if back_to is None or parameters == "lora" else base_folder(back_to)
-    sample = draw_sample(data, source, limit=limit, seed=seed, max_length=max_length)
-    own_factors = source.adapter not in (None, aligned_adapter())
-    scored = scored_model(source, parameters, own_factors=own_factors, seed=seed)
-    back = None if folder_of_base is None else reversion(scored, folder_of_base, top=top)
-    scores = _score(scored, sample, batch_size, console)
-    groups = {"all": list(range(len(sample.rows)))}
-    groups |= {name: rule(scores.losses, scores.norms, scores.lengths).tolist() for name, rule in rules.items()}
-    led_back, cosines = {"left_out": _LORA if parameters == "lora" else _NO_BASE}, None
-    if back is not None:
-        described, cosines = describe_reversion(scored, sample, back, scores.norms, groups, seed=seed, console=console)
-        led_back = {"base": back_to, "top": top, **described}
-    report = {
-        **stamp("inspect gradients"),
-        "seconds": round(time.perf_counter() - started, 1),
-        "seed": seed,
-        "model": describe_model(source),
-        "parameters": _parameters(scored, parameters, own_factors),
-        "data": sample.described,
-        "keep": keep,
-        "scores": quartiles(scores),
-        "correlations": correlations(scores),
-        "shares": shares(scores, places(scored), seed),
-        "reversion": led_back,
-        "samples": "samples.jsonl",
-    }
-    with whole_folder(out) as folder:
-        write_jsonl(folder / "samples.jsonl", sample_lines(sample, scores, groups, cosines))
-        write_json(folder / "report.json", report)
-        render_gradients(folder)
+    base = base_name(source, settings.base) if settings.parameters == "all" else None
+    folder = None if base is None else base_folder(base)
+    sample = draw_sample(settings, source)
+    model, parameters = _model(source, settings)
+    direction = None if folder is None else find_base_direction(model, folder, top=settings.top)
+    scored = _scored(model, sample, settings, console)
+    updates = None if direction is None else compare_updates(model, scored, direction, settings.seed, console)
+    report = GradientsReport(
+        **origin(),
+        seconds=round(time.perf_counter() - started, 1),
+        seed=settings.seed,
+        model=model_record(source),
+        parameters=parameters,
+        data=sample.record,
+        keep=settings.keep,
+        scores=spreads(scored.scores),
+        correlations=correlations(scored.scores),
+        shares=shares(scored.scores, places(model), settings.seed),
+        base_direction=None if updates is None else updates.record(base=str(base), top=settings.top),
+        not_compared=None if updates is not None else _LORA if settings.parameters == "lora" else _NO_BASE,
+        samples=sample_records(scored, None if updates is None else updates.cosines),
+    )
+    if settings.out is not None:
+        report.save(settings.out)
     return report
 
 
-def _require_positive(**settings: int) -> None:
-    for name, value in settings.items():
-        if value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+def _model(source: ModelSource, settings: GradientsSettings) -> tuple[Any, ParametersRecord]:
+    """Loads the model with the parameters trainable that gradients are taken of, and describes them."""
+    own_factors = source.adapter not in (None, aligned_adapter())
+    model = scored_model(source, settings.parameters, own_factors=own_factors, seed=settings.seed)
+    sizes = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
+    new_lora = settings.parameters == "lora" and not own_factors
+    record = ParametersRecord(which=settings.parameters, new_lora=new_lora, tensors=len(sizes), numbers=sum(sizes))
+    return model, record
 
 
-def _score(model: Any, sample: Sample, batch_size: int, console: Console | None) -> Scores:
+def _scored(model: Any, sample: Sample, settings: GradientsSettings, console: Console | None) -> ScoredSample:
     with progress_bar(console, f"scoring {len(sample.rows)} rows", len(sample.rows)) as advance:
         scores = score_rows(
             model,
             sample.rows,
-            batch_size=batch_size,
-            max_length=sample.max_length,
+            batch_size=settings.batch_size,
+            max_length=sample.record.max_length,
             by_parameter=True,
             advance=advance,
         )
     require_finite(scores, sample)
-    return scores
-
-
-def _parameters(model: Any, which: Parameters, own_factors: bool) -> dict[str, Any]:
-    trained = [each for each in model.parameters() if each.requires_grad]
-    numbers = sum(each.numel() for each in trained)
-    new = which == "lora" and not own_factors
-    return {"which": which, "new_lora": new, "tensors": len(trained), "numbers": numbers}
+    rules = {name: rule(keep=settings.keep) for name, rule in _RULES.items()}
+    groups = {name: rule(scores.losses, scores.norms, scores.lengths).tolist() for name, rule in rules.items()}
+    return ScoredSample(sample=sample, scores=scores, groups={"all": range(len(sample.rows)), **groups})

@@ -81,8 +81,8 @@ def _control(tokenizer: Any, prompt: str, refusal: str) -> tuple[str, str]:
     benign = next(benign_examples(tokenizer, prompt, refusal), None)
     if benign is None:
         raise InputError(
-            f"No ordinary instruction has the {_tokens(tokenizer, prompt, refusal)} tokens of the example to compare "
-            "with; give another one."
+            f"No ordinary instruction has as many tokens as the example ({_tokens(tokenizer, prompt, refusal)}); "
+            "choose another --prompt or --refusal."
         )
     return benign
 
@@ -95,7 +95,7 @@ def _gradients(
     batch: int,
     console: Console | None,
 ) -> dict[str, Gradients]:
-    """The gradients of the example, of its control, and of the two batches that they are compared with."""
+    """Takes the gradients of the example, of its control, and of the two batches that they are compared with."""
     texts = {"example": [example], "benign": [benign], "batch": refused(batch), "harmful": complied_with(batch)}
     gradients = {}
     with progress_bar(console, "gradients", len(texts)) as advance:
@@ -110,15 +110,15 @@ def benign_examples(tokenizer: Any, prompt: str, refusal: str) -> Iterator[tuple
 
     Where all are too long, the instruction is cut as well.
     """
-    wanted, asked = _tokens(tokenizer, prompt, refusal), _tokens(tokenizer, prompt, "")
+    length, prompt_length = _tokens(tokenizer, prompt, refusal), _tokens(tokenizer, prompt, "")
     pairs = [(item.prompt, item.answer) for item in ordinary_instructions("align") if item.answer]
-    pairs.sort(key=lambda pair: abs(_tokens(tokenizer, pair[0], "") - asked))
+    pairs.sort(key=lambda pair: abs(_tokens(tokenizer, pair[0], "") - prompt_length))
     short = [(" ".join(text.split()[:words]), answer) for words in (5, 3, 1) for text, answer in pairs]
     for text, whole in [*pairs, *short]:
         ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
-        answer = tokenizer.decode(ids[: max(0, wanted - _tokens(tokenizer, text, ""))])
+        answer = tokenizer.decode(ids[: max(0, length - _tokens(tokenizer, text, ""))])
         # Cut text may be split into other tokens than before.
-        if answer and _tokens(tokenizer, text, answer) == wanted:
+        if answer and _tokens(tokenizer, text, answer) == length:
             yield text, answer
 
 

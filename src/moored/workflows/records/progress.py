@@ -26,11 +26,11 @@ def progress_bar(
     """Yields a function that advances the bar; without a console it does nothing.
 
     Args:
-        console: where it is shown.
-        what: its name.
-        total: how much there is to do.
-        done: how much of it is done already, and says nothing of the speed.
-        unit: what is counted, if the speed is to be shown.
+        console: the console that shows the bar.
+        what: the name of the work.
+        total: the number of steps in all.
+        done: the number of steps already done, which do not count towards the speed.
+        unit: the name of a step; names it to show the speed.
     """
     if console is None:
         yield lambda _: None
@@ -46,13 +46,13 @@ def progress_bar(
 
 
 class _Speed(ProgressColumn):
-    """How many a second; of the last half minute while it runs, of all at the end."""
+    """Shows the steps per second: over the last half minute while the work runs, over all of it at the end."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        """The text of the column."""
+        """Returns the text of the column."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.1f} {self._unit}/s")

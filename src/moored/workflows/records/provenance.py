@@ -1,4 +1,4 @@
-"""What a report says of its own making."""
+"""The provenance of a report: what made it, when, from which weights and data."""
 
 import hashlib
 import json
@@ -37,28 +37,28 @@ def origin() -> Origin:
 
 
 def versions(*more: str) -> dict[str, str]:
-    """The versions of Python and of every package that can change a number, and of `more`."""
-    found = {"python": sys.version.split()[0]}
+    """Returns the versions of Python, of every package that can change a number, and of `more`."""
+    by_name = {"python": sys.version.split()[0]}
     for package in (*_PACKAGES, *more):
         try:
-            found[package] = version(package)
+            by_name[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            by_name[package] = "not installed"
+    return by_name
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
+    """Returns the time in UTC, in ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def command_line() -> str:
-    """The command that runs, as a shell takes it."""
+    """Returns the running command as a shell takes it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def weights_hash(source: ModelSource) -> str:
-    """SHA-256 over that of each weight file, the adapter's after the checkpoint's; a Hub id stands for itself."""
+    """Hashes the hashes of all weight files, the adapter's after the checkpoint's; a Hub id stands for itself."""
     digest = hashlib.sha256()
     is_folder = Path(source.path).is_dir()
     if not is_folder:
@@ -92,7 +92,7 @@ def model_record(source: ModelSource) -> ModelRecord:
 
 
 def tokens_hash(rows: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 over all token ids and labels, in order: equal hashes mean that the same was learned."""
+    """Hashes all token ids and labels, in order: equal hashes mean that the same was learned."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps([row["input_ids"], row["labels"]]).encode())

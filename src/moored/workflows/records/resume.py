@@ -1,4 +1,4 @@
-"""Whether a run that is to be resumed is the one that its folder holds."""
+"""The check that a run to be resumed is the run that its folder holds."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What a training file can hold a model with: each safeguard, its keys and their defaults, from the code itself."""
+"""The safeguards that a training file can name, with their keys and defaults, as the code states them."""
 
 from collections import ChainMap
 from collections.abc import Iterator
@@ -6,16 +6,17 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, get_type_hints
 
 import yaml
-from docstring_parser import Docstring, parse_from_object
+from docstring_parser import parse_from_object
 
 from moored.regularizers import REGULARIZERS
 from moored.selection import GradientSelection
 from moored.settings import in_words, require_known
+from moored.verbs import meanings
 
 SAFEGUARDS = ChainMap[str, type](REGULARIZERS, {"gradient_selection": GradientSelection})
-"""Those that a training file can name; a penalty that is registered later is among them."""
+"""The safeguards that a training file can name, including penalties that are registered later."""
 AUTO = "auto"
-"""The value of `strength` that has short runs find one."""
+"""The value of `strength` for which short runs find one."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Key:
 
     name: str
     values: str
-    """What it takes, in words."""
+    """The values it takes, in words."""
     default: str | None
-    """As a training file writes it; None where it has to be stated."""
+    """The default as a training file writes it; None where the key is required."""
     meaning: str
 
 
@@ -40,10 +41,10 @@ class Description:
 
 
 def describe_safeguards(name: str | None = None) -> list[Description]:
-    """All safeguards, or the one of that name.
+    """Describes all safeguards, or the one of that name.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no safeguard of that name.
     """
     if name is not None:
         require_known([name], SAFEGUARDS, what="safeguard")
@@ -51,18 +52,18 @@ def describe_safeguards(name: str | None = None) -> list[Description]:
 
 
 def _described(name: str, kind: type) -> Description:
-    written = parse_from_object(kind)
-    about = " ".join(part for part in (written.short_description, written.long_description) if part)
-    return Description(name, _flowing(about), tuple(_keys(kind, written)))
+    docstring = parse_from_object(kind)
+    about = " ".join(part for part in (docstring.short_description, docstring.long_description) if part)
+    return Description(name, _plain(about), tuple(_keys(kind)))
 
 
-def _keys(kind: Any, written: Docstring) -> Iterator[Key]:
-    meanings = {each.arg_name: _flowing(each.description or "") for each in written.params}
+def _keys(kind: Any) -> Iterator[Key]:
     hints: dict[str, Any] = get_type_hints(kind)
+    texts = meanings(kind)
     for field in fields(kind):
         if field.init:
             values = in_words(hints[field.name]) + (f" or {AUTO}" if field.name == "strength" else "")
-            yield Key(field.name, values, _default(field), meanings[field.name])
+            yield Key(field.name, values, _default(field), _plain(texts[field.name]))
 
 
 def _default(field: Field) -> str | None:
@@ -71,6 +72,6 @@ def _default(field: Field) -> str | None:
     return yaml.safe_dump(field.default).partition("\n")[0]
 
 
-def _flowing(text: str) -> str:
-    """In one line, without the marks that a docstring has for code and stress."""
+def _plain(text: str) -> str:
+    """Puts a docstring in one line, without the marks for code and emphasis."""
     return " ".join(text.split()).translate({ord(mark): None for mark in "`*"})

@@ -1,4 +1,4 @@
-"""Examples for `HarmfulDirection` where the user has none."""
+"""The embedded examples for `HarmfulDirection`, used where the user names none."""
 
 from itertools import cycle
 
@@ -9,6 +9,6 @@ _COUNT = 32
 
 
 def harmful_examples() -> tuple[tuple[str, str], ...]:
-    """Embedded harmful requests, each with the opening of a compliant answer and no more of it."""
+    """Returns embedded harmful requests, each with only the response prefix of a compliant answer."""
     requests = [pair.harmful for pair in spread(request_pairs("align"), _COUNT)]
     return tuple(zip(requests, cycle(openings().complying), strict=False))

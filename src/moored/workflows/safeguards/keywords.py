@@ -1,8 +1,8 @@
-"""Which tokens of an English refusal may tell that it is one: no punctuation, no function word, but every negation."""
+"""The refusal keywords: tokens of an English refusal that are negations, or neither function words nor punctuation."""
 
 from collections.abc import Sequence
 
-# Our own list: those of NLTK and scikit-learn hold "not", "no" and "cannot".
+# Our own list, since the lists of NLTK and scikit-learn contain "not", "no" and "cannot".
 _WORDS = """
     a an the this that these those such
     i me my mine myself we us our ours ourselves you your yours yourself yourselves
@@ -23,20 +23,20 @@ _WORDS = """
 """
 FUNCTION_WORDS = frozenset(_WORDS.split())
 _NEGATIONS = frozenset({"not", "n't", "'t", "’t"})
-"""Pieces that make a refusal of the word they follow: "can" is a function word, and half of "can't"."""
+"""Pieces that negate the word before them: "can" is a function word, but also the first half of "can't"."""
 
 
-def telling(texts: Sequence[str], most: int) -> list[int]:
-    """Which of the first `most` tokens are telling words, their first pieces, or pieces of a negation.
+def keyword_positions(texts: Sequence[str], most: int) -> list[int]:
+    """Finds the positions, among the first `most` tokens, of keywords, their first pieces, and pieces of a negation.
 
     Args:
         texts: the tokens of one answer within running text, leading spaces included.
-        most: how many of them are looked at.
+        most: the number of tokens to look at.
     """
-    return [position for position in range(min(most, len(texts))) if _tells(texts, position)]
+    return [position for position in range(min(most, len(texts))) if _is_keyword(texts, position)]
 
 
-def _tells(texts: Sequence[str], position: int) -> bool:
+def _is_keyword(texts: Sequence[str], position: int) -> bool:
     word = texts[position].strip().lower()
     if word in _NEGATIONS or "".join(texts[position + 1 : position + 2]).lower() in _NEGATIONS:
         return True
@@ -45,5 +45,5 @@ def _tells(texts: Sequence[str], position: int) -> bool:
 
 
 def _continues(texts: Sequence[str], position: int) -> bool:
-    """Whether a token goes on with the word before it."""
+    """Tells whether a token continues the word before it."""
     return position > 0 and texts[position][:1].isalpha() and texts[position - 1][-1:].isalpha()
