@@ -1,4 +1,4 @@
-"""Measures a fine-tuned adapter against the aligned model that it was trained on; `moored demo --quick` makes it."""
+"""Compares the poisoned adapter of `moored demo --quick` with the aligned model."""
 
 import moored
 
