@@ -13,7 +13,7 @@ class RepairedUpdate:
     update: Matrix
     changed: bool = False
     cosine: float | None = None
-    """Of the update with what the repair would make of it, where that decides."""
+    """The cosine of the update with what the repair would make of it, where that decides."""
 
 
 @runtime_checkable

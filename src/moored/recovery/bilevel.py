@@ -30,11 +30,11 @@ class BilevelChoice:
     """
 
     iterations: int = 20
-    """Of one step each on θ, θ' and w; ≥ 2, for in the first θ and θ' are the same and w stays."""
+    """The number of iterations, with one step each on θ, θ' and w; ≥ 2, since θ and θ' are the same in the first."""
     learning_rate: float | None = None
-    """Of θ and θ'; > 0. None takes the rate at which each one's first step promises to halve what it goes down."""
+    """The rate for θ and θ', > 0; None takes the one at which the first step should halve what each descends."""
     weight_rate: float = 0.3
-    """Of the free numbers behind w; > 0."""
+    """The rate for the free numbers behind w, > 0."""
     penalty: float = 1.0
     """γ; > 0."""
     evenness: float = 0.0

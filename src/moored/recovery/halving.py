@@ -13,9 +13,9 @@ class Round:
     """What each candidate that is left gets."""
 
     steps: int
-    """Of the repair; 0 asks for what its first step promises."""
+    """The steps of each trial repair; 0 goes by what its first step promises."""
     prompts: int
-    """Of each kind that its score is taken on; ≥ 1."""
+    """The number of prompts of each kind that a repair is scored on, ≥ 1."""
     most: int | None = None
     """So many candidates enter, the best of the round before; None lets all in."""
 

@@ -30,7 +30,7 @@ class Steps:
     loss: Sequence[float] = ()
     """Before the first step and after each one; empty where none was to be taken."""
     learning_rate: float | None = None
-    """Of the steps; None where none was taken."""
+    """The learning rate of the steps; None where none was taken."""
     watched: Sequence[float] = ()
     """What the watch said, of the same weights as the losses; empty without one."""
     kept: int = 0
@@ -53,7 +53,7 @@ class OneShot:
     refusal: str | None = PUBLISHED_REFUSAL
     """The answer that the model is to give; None for the aligned model's own, which whoever has that model asks for."""
     learning_rate: float | None = 2e-5
-    """Of AdamW, constant; > 0. None takes the rate at which the first step promises to take `first_step` off the loss:
+    """AdamW's constant learning rate, > 0. None takes the one whose first step should take `first_step` off the loss:
     AdamW begins with η sign(∇L), which to first order lowers the loss by η‖∇L‖₁."""
     first_step: float = 0.5
     """That share of the loss; > 0. It counts where there is no `learning_rate`."""

@@ -53,7 +53,7 @@ class SafetyTokens:
     control: Control | None = None
     """`random_tokens` puts as many other tokens of like frequency, drawn at random, in the place of these."""
     seed: int = 0
-    """Of that draw."""
+    """The seed of that draw."""
     name: str = field(default="safety_tokens", init=False, repr=False)
     needs: frozenset[str] = field(default=frozenset({"reference", "hidden_states"}), init=False, repr=False)
 

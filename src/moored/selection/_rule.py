@@ -79,7 +79,7 @@ class DrawingRule(Rule):
     """A rule that draws at random, anew at every step, and never from the global random state."""
 
     seed: int = 0
-    """Of the draws; any whole number."""
+    """The seed of the draws; any whole number."""
 
     def generator(self, step: int) -> torch.Generator:
         """The generator of one step. Hashed, since seed + step would let seed 1 repeat seed 0 a step later."""

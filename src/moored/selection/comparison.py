@@ -26,7 +26,7 @@ class Overlap:
     kept: int
     """Samples that the other rule keeps."""
     share: float
-    """Of ours, those that it keeps too, in [0, 1]."""
+    """The share of our samples that it keeps too, in [0, 1]."""
     chance: float
     """That share if ours were a random choice among all that can be kept."""
     chance_low: float

@@ -22,10 +22,10 @@ class GradientSelection:
     keep: float = 0.2
     """Share of each pool to train on, in (0, 1]; 0.2 is the paper's. 1 declares it off."""
     rule: str = "moderate"
-    """Of `moored.selection.RULES`: `moderate`, the published one, `low`, `high`, `random`, `loss_band`,
+    """The rule, one of `moored.selection.RULES`: `moderate` (the published one), `low`, `high`, `random`, `loss_band`,
     `length_corrected` or `length_matched_random`."""
     seed: int = 0
-    """Of the rules that draw at random; they draw anew at each step."""
+    """The seed for the rules that draw at random; they draw again at each step."""
     name: str = field(default="gradient_selection", init=False, repr=False)
     needs: frozenset[str] = field(default=frozenset(), init=False, repr=False)
 

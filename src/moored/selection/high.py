@@ -17,5 +17,5 @@ class High(Rule):
     """Keeps the samples of highest gradient norm; ties go to the lower row."""
 
     def choose(self, scores: Scores, count: int, step: int) -> Int64[Tensor, " kept"]:
-        """Those of highest norm."""
+        """Keeps the samples of highest norm."""
         return scores.norms.argsort(stable=True, descending=True)[:count]

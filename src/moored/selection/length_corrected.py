@@ -22,5 +22,5 @@ class LengthCorrected(Rule):
     """Keeps the samples of moderate norm · √length among those of ordinary loss."""
 
     def choose(self, scores: Scores, count: int, step: int) -> Int64[Tensor, " kept"]:
-        """Those nearest the median corrected norm of the loss band."""
+        """Keeps the samples of the loss band that are nearest its median corrected norm."""
         return moderate(scores.losses, scores.norms * scores.lengths.sqrt(), count)

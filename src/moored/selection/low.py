@@ -17,5 +17,5 @@ class Low(Rule):
     """Keeps the samples of lowest gradient norm; ties go to the lower row."""
 
     def choose(self, scores: Scores, count: int, step: int) -> Int64[Tensor, " kept"]:
-        """Those of lowest norm."""
+        """Keeps the samples of lowest norm."""
         return scores.norms.argsort(stable=True)[:count]

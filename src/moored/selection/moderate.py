@@ -21,7 +21,7 @@ class Moderate(Rule):
     """Keeps the samples of moderate gradient norm among those of ordinary loss."""
 
     def choose(self, scores: Scores, count: int, step: int) -> Int64[Tensor, " kept"]:
-        """Those nearest the median norm of the loss band."""
+        """Keeps the samples of the loss band that are nearest its median norm."""
         return moderate(scores.losses, scores.norms, count)
 
 

@@ -88,7 +88,7 @@ def orthonormal(factor: Float[Tensor, "out m"]) -> Float[Tensor, "out m"]:
 
 
 def largest_eigenvalue(factor: Float[Tensor, "out m"]) -> float:
-    """Of F Fᵀ, by the power method from a fixed start."""
+    """Returns the largest eigenvalue of F Fᵀ, by the power method from a fixed start."""
     if not factor.shape[1]:
         return 0.0
     generator = torch.Generator().manual_seed(0)

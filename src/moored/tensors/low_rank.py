@@ -25,7 +25,7 @@ class LowRank:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the product."""
+        """The shape of the product."""
         return len(self.b), self.a.shape[1]
 
     def whole(self) -> Float[Tensor, "out in"]:

@@ -62,7 +62,7 @@ class HeadGradients:
     hidden: Float[Tensor, "position dim"]
     """The gradient of the losses' sum by the hidden states, in fp32."""
     squares: HeadSquares
-    """Of the gradients by the head itself."""
+    """The squared norms of the gradients by the head itself."""
 
 
 def head_gradients(

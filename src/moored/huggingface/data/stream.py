@@ -36,9 +36,9 @@ class RowStream:
     name: str
     count: int
     columns: list[str]
-    """Of all rows together; a row of JSON lines may lack some."""
+    """The columns of all rows together; a row of JSON lines may lack some."""
     sha256: str
-    """Of the file, or over those of the files that hold the dataset; in hex."""
+    """The SHA-256 of the file, or over those of the files that hold the data set; in hex."""
     features: Features | None
     """The types of the columns, where the data brings them along."""
     read: Callable[[], Iterator[Row]]

@@ -16,7 +16,7 @@ def by_length(texts: Sequence[Sized], batch_size: int) -> list[list[int]]:
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Ids]:
-    """Of each text; special tokens are not added, a rendered prompt has them."""
+    """Tokenizes each text; special tokens are not added, since a rendered prompt has them."""
     return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
 

@@ -27,7 +27,7 @@ class FoldedWeights:
         self._transposed = source.adapter is not None and lies_over_transposed(source.adapter)
 
     def names(self) -> list[str]:
-        """Of all weights, as the files have them."""
+        """Lists the names of all weights, as the files have them."""
         return self._stored.names()
 
     def holds(self, name: str) -> bool:

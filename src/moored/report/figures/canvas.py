@@ -12,7 +12,7 @@ from moored.report.figures.svg import RULE
 WIDTH = 360.0
 _MOST_TICKS = 6
 _LINE, _MARGIN = 18.0, 8.0
-"""Of a legend: the height of its lines, and what is left free beside it."""
+"""The height of a legend's lines, and the space left free beside it."""
 
 
 def canvas(width: float, height: float, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:

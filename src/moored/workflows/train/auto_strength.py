@@ -26,7 +26,7 @@ COARSE, FINE = (0.1, 1.0, 10.0, 100.0), (1 / 3, 3.0)
 """First tried: multiples of the strength at which the penalty would be as large as the loss, if the model drifted as it
 does without. Then: multiples of the best of these."""
 _HELD_OUT, _SHARE, _FEWEST = 64, 5, 8
-"""At most so many rows are held out, one of so many, and at least so many (our choice)."""
+"""The most rows to hold out, the share of them as one in so many, and the fewest (our choice)."""
 _WATCHED = 1e-9
 """Measured, and too weak to act."""
 _SHORT = {
