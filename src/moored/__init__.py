@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from moored.measurement import RefusalJudge as RefusalJudge
+    from moored.recovery import LinearPull as LinearPull
     from moored.recovery import OneShot as OneShot
+    from moored.recovery import SafeLora as SafeLora
     from moored.regularizers import AlignmentDirection as AlignmentDirection
     from moored.regularizers import HarmfulDirection as HarmfulDirection
     from moored.regularizers import SafetyTokens as SafetyTokens
@@ -24,8 +26,10 @@ _HOME = {
     "AlignmentDirection": "moored.regularizers",
     "GradientSelection": "moored.selection",
     "HarmfulDirection": "moored.regularizers",
+    "LinearPull": "moored.recovery",
     "OneShot": "moored.recovery",
     "RefusalJudge": "moored.measurement",
+    "SafeLora": "moored.recovery",
     "SafetyTokens": "moored.regularizers",
     "UpdateNorm": "moored.regularizers",
     "find_safety_tokens": "moored.workflows.safeguards.tokens",
@@ -37,8 +41,10 @@ __all__ = [
     "AlignmentDirection",
     "GradientSelection",
     "HarmfulDirection",
+    "LinearPull",
     "OneShot",
     "RefusalJudge",
+    "SafeLora",
     "SafetyTokens",
     "UpdateNorm",
     "__version__",

@@ -92,7 +92,7 @@ def test_every_step_runs_once_and_a_second_call_only_draws_the_page(
     assert len({report["model"]["weights_sha256"] for report in reports}) == 5
 
     page.unlink()
-    for step in ("train", "recover"):
+    for step in ("train", "repair"):
         monkeypatch.setattr(module, step, _never)
     monkeypatch.setattr("moored.workflows.measure.arms.measure_model", _never)
     assert demo(out, quick=True)[0].is_file()

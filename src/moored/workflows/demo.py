@@ -19,13 +19,13 @@ from moored.huggingface.models import bf16_is_native
 from moored.measurement import PairedDifference
 from moored.recovery import OneShot
 from moored.report import render_comparison
+from moored.report.reading.recover import RecoverReport
 from moored.report.reading.train import TrainReport
 from moored.workflows.inputs.models import resolve_model
 from moored.workflows.measure.answers import Settings
 from moored.workflows.measure.arms import measure_arms
 from moored.workflows.measure.comparison import compare, in_words
-from moored.workflows.recover.run import RECORD as RECOVERY_RECORD
-from moored.workflows.recover.run import recover
+from moored.workflows.recover.run import repair
 from moored.workflows.train.run import train
 
 
@@ -190,10 +190,10 @@ def _precision() -> dict[str, bool]:
 
 def _repair(out: Path, attack: str, tuned: Path, console: Console | None) -> Path:
     repaired = out / f"{attack}-repaired"
-    if not (repaired / RECOVERY_RECORD).is_file():
+    if not (repaired / RecoverReport.file).is_file():
         how = f"at most {_REPAIR.steps} steps at {_REPAIR.learning_rate:g}, until its loss is {_REPAIR.stop_at:g}"
         _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example, {how}")
-        recover(BASE, adapter=tuned, out=repaired, method=_REPAIR, overwrite=True)
+        repair(_REPAIR, BASE, adapter=tuned, out=repaired, overwrite=True)
     return repaired
 
 
