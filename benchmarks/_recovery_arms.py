@@ -23,9 +23,10 @@ from moored.huggingface.models import (
     rewrite_weights,
 )
 from moored.recovery import LinearPull, OneShot, SafeLora
+from moored.report.reading.recover import RecoverReport
 from moored.tensors.column_space import orthonormal, principal_factor
 from moored.workflows.inspect.spectrum import benign_examples
-from moored.workflows.recover.run import Pool, recover
+from moored.workflows.recover import run
 
 Row = dict[str, Any]
 
@@ -132,7 +133,7 @@ def _one_shot(name: str, settings: Row, **of_arm: Any) -> Arm:
 
 def _repaired(damaged: Damaged, out: Path, method: OneShot, **choice: Any) -> Row:
     method = _worded(method, damaged.subject)
-    return _told(recover(damaged.subject.aligned, adapter=damaged.adapter, out=out, method=method, **choice))
+    return _stated(run.repair(method, damaged.subject.aligned, adapter=damaged.adapter, out=out, **choice))
 
 
 def _worded(method: OneShot, subject: Subject) -> OneShot:
@@ -140,12 +141,17 @@ def _worded(method: OneShot, subject: Subject) -> OneShot:
     return replace(method, refusal=subject.refusal) if method.refusal == OWN else method
 
 
-def _told(record: Row) -> Row:
-    return {"repair": {"method": record["method"], "steps": record["steps"]}}
+def _stated(report: RecoverReport) -> Row:
+    """Returns what the file of a run holds of a repair; the updates of single weights are too many."""
+    told = report.to_dict()
+    parts = {key: told[key] for key in ("method", "steps", "updates") if told[key] is not None}
+    if "updates" in parts:
+        del parts["updates"]["weights"]
+    return {"repair": parts}
 
 
 def _by_choice(damaged: Damaged, out: Path) -> Row:
-    return _repaired(damaged, out, OneShot(**AUTO), pool=Pool())
+    return _repaired(damaged, out, OneShot(**AUTO), choose_from="embedded")
 
 
 def _of_category(category: str) -> Repair:
@@ -192,14 +198,13 @@ def _by_formula(name: str, method: Any, **of_arm: Any) -> Arm:
     def repair(damaged: Damaged, out: Path) -> Row:
         base = damaged.subject.base if method.needs_base else None
         try:
-            record = recover(damaged.subject.aligned, adapter=damaged.adapter, out=out, method=method, base=base)
+            report = run.repair(method, damaged.subject.aligned, adapter=damaged.adapter, out=out, base=base)
         except InactiveError as error:
             if "would change none" not in str(error):
                 raise  # A threshold that spares all weights is a finding, anything else is a fault of the trial.
             shutil.copytree(damaged.adapter, out)
             return {"repair": {"inactive": str(error)}}
-        updates = {key: value for key, value in record["updates"].items() if key != "weights"}
-        return {"repair": {"method": record["method"], "updates": updates}}
+        return _stated(report)
 
     return Arm(name=name, repair=repair, needs_base=method.needs_base, **of_arm)
 
@@ -211,8 +216,8 @@ def _full(name: str, settings: Row, *, rank: int | None = None, without: bool = 
         before, after = out.with_name("before"), out if rank is None else out.with_name("after")
         fold(damaged, before)
         method = _worded(_method(settings), damaged.subject)
-        against = damaged.subject.aligned if method.refusal is None else None
-        told = _told(recover(str(before), out=after, method=method, against=against))
+        against = damaged.subject.aligned if method.needs_aligned else None
+        told = _stated(run.repair(method, str(before), out=after, against=against))
         if rank is None:
             return told
         energy = cut(before, after, out, rank=rank, without=without)

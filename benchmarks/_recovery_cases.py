@@ -23,7 +23,8 @@ from moored.recovery import OneShot
 from moored.workflows.inputs.example_pool import candidates_of, own_refusals, pool_rows, unpooled_pairs
 from moored.workflows.inputs.models import resolve_model
 from moored.workflows.inputs.prompt_sets import EMBEDDED
-from moored.workflows.recover.example_choice import ExampleTrial, probe_of, rendered_prompts
+from moored.workflows.recover.example_choice import probe_of, rendered_prompts
+from moored.workflows.recover.example_trial import ExampleTrial
 
 _EPOCH, _ROWS, _TOKENS = 1000, 32, 128
 REPAIRS = {
@@ -97,7 +98,7 @@ def _restoring(shared: _Shared, work: Callable[[], Tensor | None]) -> Run:
 
 
 def _repair(shared: _Shared, method: OneShot) -> Tensor:
-    if method.refusal is None:
+    if method.needs_aligned:
         (refusal,) = own_refusals(shared.aligned, shared.tokenizer, [method.prompt])
         method = replace(method, refusal=refusal)
     prompt, refusal = method.example

@@ -21,7 +21,7 @@ from moored.huggingface.models import ModelSource, bf16_is_native, load_tokenize
 from moored.report.reading.train import TrainReport
 from moored.workflows.inputs.example_pool import unpooled_pairs
 from moored.workflows.inputs.prompt_sets import spread
-from moored.workflows.recover.by_example import WATCHED
+from moored.workflows.recover.refusal_gap import WATCHED
 from moored.workflows.train.run import train
 
 Row = dict[str, Any]

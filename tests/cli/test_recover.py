@@ -7,7 +7,13 @@ from tests.tiny import save_tiny, tiny_model
 from typer.testing import CliRunner
 
 from moored.recovery import OneShot
+from moored.verbs import meanings
 from moored.workflows.inputs import example_pool as _example_pool
+from moored.workflows.recover.method import OWNERS
+from moored.workflows.recover.run import recover
+from moored.workflows.recover.settings import RecoverSettings
+
+SAME = ("method", "model", "steps")
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def test_an_adapter_is_repaired_and_the_next_command_named(tmp_path, recovered):
     assert f"2 steps: loss of the safety example {record['steps']['loss'][0]:.3f} → " in done.output
     assert f"the adapter's factors moved by {100 * record['steps']['moved']:.2g} % of their norm." in done.output
     compared = f"--adapter {tmp_path / 'out'} --against {base} --against-adapter {adapter} --out measured"
-    assert f"What it brought and cost: moored measure {base} {compared}" in done.output
+    assert f"Check the result: moored measure {base} {compared}" in done.output
 
 
 def test_an_adapter_folder_alone_gets_the_preset_for_a_model_whose_start_is_known(tmp_path, recovered):
@@ -73,19 +79,21 @@ def test_the_aligned_model_s_own_refusal_is_learned_where_it_refuses(tmp_path, r
     plain = tiny_model()(torch.tensor([[5, 6, 7]])).logits
     assert all(torch.equal(each, plain) for each in asked) and len(asked) == 2
     done, _ = recovered(base, "--adapter", adapter, "--overwrite", "--refusal", "No.", "--against", base)
-    assert "looks at no aligned model unless" in str(done.exception)
+    assert "uses the aligned model only to" in str(done.exception)
 
 
 def test_no_steps_are_called_a_copy(tmp_path, recovered):
     done, record = recovered(save_tiny(tmp_path / "base"), "--steps", 0)
-    assert "is a copy, bit for bit" in done.output and record["steps"]["taken"] == 0
+    assert "is a copy, bit for bit" in done.output and record["steps"] is record["updates"] is None
 
 
 def test_a_setting_that_cannot_be_meant_leaves_nothing(tmp_path, recovered):
     base = save_tiny(tmp_path / "base")
-    for arguments in (("--steps", -1), ("--preset", "other"), ("--refusal", " ")):
+    for arguments in (("--steps", -1), ("--share", 1.5), ("--refusal", " ")):
         done, record = recovered(base, *arguments)
         assert done.exit_code == 1 and type(done.exception).__name__ == "InputError" and record is None
+    done, record = recovered(base, "--preset", "other")
+    assert done.exit_code == 2 and "--preset" in done.output and record is None
     assert not (tmp_path / "out").exists()
 
 
@@ -94,7 +102,7 @@ def test_a_repair_by_a_formula_tells_what_is_left_of_the_update(tmp_path, recove
     done, record = recovered(base, "--adapter", adapter, "--method", "linear_pull", "--share", 0.25)
     assert done.exit_code == 0, done.output
     assert record["method"] == {"name": "linear_pull", "share": 0.25} and record["against"] == str(base)
-    assert "linear_pull changed 6 of 6 updated weights; 75% of the update's norm is left." in done.output
+    assert "linear_pull changed 6 of 6 updates; 75% of their norm is left." in done.output
     assert f"--adapter {tmp_path / 'out'} --against {base} --against-adapter {adapter} --out measured" in done.output
 
 
@@ -131,4 +139,25 @@ def test_safe_lora_takes_the_direction_from_the_base(tmp_path, recovered):
 
 def test_a_setting_of_another_method_is_refused(tmp_path, recovered):
     done, record = recovered(save_tiny(tmp_path / "base"), "--method", "linear_pull", "--stop-at", 0.1)
-    assert str(done.exception) == "--stop-at is no setting of --method linear_pull; leave it out." and record is None
+    assert str(done.exception) == "--stop-at is a setting of one_shot, not of linear_pull; leave it out."
+    assert record is None
+
+
+def test_the_command_line_and_python_repair_alike(tmp_path, recovered):
+    """Above all with the same preset."""
+    base, adapter = save_tiny(tmp_path / "base"), save_adapter(tmp_path / "adapter")
+    for number, arguments in enumerate(({"adapter": str(adapter), "refusal": "No."}, {"prompt": "A?"})):
+        report = recover(str(base), out=tmp_path / str(number), steps=1, **arguments)
+        words = [word for name, value in arguments.items() for word in (f"--{name}", value)]
+        _, record = recovered(base, "--overwrite", "--steps", 1, *words)
+        told = report.to_dict()
+        assert [record[key] for key in ("method", "model", "steps")] == [
+            told[key] for key in ("method", "model", "steps")
+        ]
+
+
+def test_help_says_which_method_each_setting_belongs_to_and_what_is_experimental():
+    texts = meanings(RecoverSettings)
+    for name, method in OWNERS.items():
+        assert f"`{method}`" in texts[name]
+    assert texts["choose_from"].startswith("*Experimental.*")

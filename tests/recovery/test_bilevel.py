@@ -82,7 +82,7 @@ def test_without_a_rate_the_first_step_promises_a_half():
 def test_losses_that_are_no_numbers_are_no_choice():
     theta, losses, objective = _problem(0)
     losses[1] = lambda: theta.sum() * float("nan")
-    with pytest.raises(InputError, match="are not numbers any more"):
+    with pytest.raises(InputError, match="is not a number any more"):
         QUICK.weigh([theta], losses, objective)
 
 

@@ -83,7 +83,7 @@ def test_a_gradient_that_was_there_before_plays_no_part_and_none_is_left():
 
 
 def test_a_repair_that_would_do_nothing_raises():
-    with pytest.raises(InactiveError, match="no parameters that may move"):
+    with pytest.raises(InactiveError, match="no parameters to change"):
         OneShot().repair([], lambda: torch.tensor(1.0))
     weights = _weights()
     with pytest.raises(InactiveError, match="no gradient to any parameter"):
@@ -182,7 +182,7 @@ def test_presets_are_the_paper_s_and_ours_and_can_be_changed():
     assert adapter.steps == 3 and (adapter.learning_rate or 0) > 2e-5
     auto = OneShot.preset("auto")
     assert auto.learning_rate is None and auto.stop_at > 0
-    with pytest.raises(InputError, match=r"refusal=None\) learns the aligned model's own"):
+    with pytest.raises(InputError, match=r"refusal=None\) has no refusal to train on"):
         _ = auto.example
     assert OneShot.preset("auto", refusal="No.").example == (PUBLISHED_PROMPT, "No.")
     with pytest.raises(InputError, match="published, adapter, auto"):

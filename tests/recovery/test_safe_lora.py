@@ -62,7 +62,7 @@ def test_a_projector_of_a_whole_direction_keeps_the_main_columns():
     found = SafeLora(threshold=1.0, form="projector", rank=2).repair_update(update, difference)
     u = torch.linalg.svd(difference).U[:, :2]
     torch.testing.assert_close(whole(found.update), u @ u.T @ update.whole(), rtol=1e-3, atol=1e-4)
-    with pytest.raises(InputError, match="needs rank"):
+    with pytest.raises(InputError, match="needs a rank"):
         SafeLora(form="projector").repair_update(update, difference)
 
 

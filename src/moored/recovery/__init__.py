@@ -1,10 +1,11 @@
-"""After training: one file per repair that turns a fine-tuned model back, and per way to choose its example."""
+"""After training: one file for each repair of a fine-tuned model, and for each way to choose its example."""
 
-from moored.recovery._interface import RepairedUpdate, UpdateRepair
+from moored.recovery._interface import Repair, RepairedUpdate, UpdateRepair
+from moored.recovery._steps import Steps
 from moored.recovery.bilevel import BilevelChoice
 from moored.recovery.halving import Round, Standing, halve, schedule
 from moored.recovery.linear_pull import LinearPull
-from moored.recovery.one_shot import PUBLISHED_PROMPT, PUBLISHED_REFUSAL, OneShot, Steps
+from moored.recovery.one_shot import PUBLISHED_PROMPT, PUBLISHED_REFUSAL, OneShot
 from moored.recovery.safe_lora import SafeLora
 
 REPAIRS = {"one_shot": OneShot, "safe_lora": SafeLora, "linear_pull": LinearPull}
@@ -16,6 +17,7 @@ __all__ = [
     "BilevelChoice",
     "LinearPull",
     "OneShot",
+    "Repair",
     "RepairedUpdate",
     "Round",
     "SafeLora",

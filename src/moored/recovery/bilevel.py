@@ -1,9 +1,10 @@
 """Choosing one of many safety examples by the bi-level problem of one-shot recovery, solved with first-order steps.
 
-Source: arXiv 2601.01887 (known from a secondary source): upper level min_w KL(θ_aligned ‖ θ(w)) on harmful prompts +
-KL(θ_tuned ‖ θ(w)) on the task + λ‖w‖²; lower level θ(w) = argmin_θ Σ_i w_i ℓ_i(θ), started at θ_tuned; solved by a
-penalty: F + γ (Σ w_i ℓ_i(θ) − min_θ' Σ w_i ℓ_i(θ')). Alternating steps on θ, θ' and w are those of F²SA (Kwon et al.,
-arXiv 2301.10945). Our choices: w is a softmax of free numbers, all steps are AdamW's, and all settings.
+Source: arXiv 2601.01887 (known from a secondary source): the upper level is min_w KL(θ_aligned ‖ θ(w)) on harmful
+prompts + KL(θ_tuned ‖ θ(w)) on the task + λ‖w‖²; the lower level is θ(w) = argmin_θ Σ_i w_i ℓ_i(θ), started at θ_tuned.
+It is solved by a penalty: F + γ (Σ w_i ℓ_i(θ) − min_θ' Σ w_i ℓ_i(θ')). The alternating steps on θ, θ' and w are those
+of F²SA (Kwon et al., arXiv 2301.10945). Our choices: w is a softmax of free numbers, all steps are AdamW's, and all
+settings.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,30 +16,31 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moored.errors import InputError
-from moored.recovery.one_shot import fitting_rate
+from moored.recovery._steps import fitting_rate
 
 Parts = Callable[[], Iterable[Tensor]]
-"""Gives a sum in parts, each with its own graph, so that one is in memory at a time."""
+"""Yields the terms of a sum, each with a graph of its own: only one of them is in memory at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BilevelChoice:
-    """The penalty method's weights of the candidates.
+    """Weighs candidates by the penalty method.
 
     Raises:
-        InputError: a setting that cannot be meant.
+        InputError: A setting is out of its bounds.
     """
 
     iterations: int = 20
-    """The number of iterations, with one step each on θ, θ' and w; ≥ 2, since θ and θ' are the same in the first."""
+    """The number of iterations, with one step each on θ, θ' and w; ≥ 2, since θ equals θ' in the first, which leaves w
+    unchanged."""
     learning_rate: float | None = None
-    """The rate for θ and θ', > 0; None takes the one at which the first step should halve what each descends."""
+    """The rate for θ and θ'; > 0. None uses the rates at which their first steps promise to halve their objectives."""
     weight_rate: float = 0.3
-    """The rate for the free numbers behind w, > 0."""
+    """The rate for the free numbers behind w; > 0."""
     penalty: float = 1.0
     """γ; > 0."""
     evenness: float = 0.0
-    """λ, against few large weights; ≥ 0."""
+    """λ, which keeps the weights from gathering on few candidates; ≥ 0."""
 
     def __post_init__(self) -> None:
         rate = 1.0 if self.learning_rate is None else self.learning_rate
@@ -50,15 +52,15 @@ class BilevelChoice:
     def weigh(
         self, parameters: Sequence[Parameter], losses: Sequence[Callable[[], Tensor]], objective: Parts
     ) -> Float[Tensor, " candidate"]:
-        """Returns w, which sums to 1; the largest is the choice. The parameters are as they were.
+        """Returns w, which sums to 1; the largest weight marks the choice. The parameters keep their values.
 
         Args:
             parameters: θ, at θ_tuned.
-            losses: of each candidate, at the parameters' present values.
-            objective: F, the two divergences, there.
+            losses: Compute the loss of each candidate at the parameters' present values.
+            objective: Computes F, the two divergences, at the same values.
 
         Raises:
-            InputError: a loss or a divergence that is not a number.
+            InputError: A loss or a divergence is not a number.
         """
         start = _copies(parameters)
         upper, lower = (_Level(parameters, self.learning_rate) for _ in range(2))
@@ -75,18 +77,18 @@ class BilevelChoice:
         finally:
             _put(parameters, start)
         if not torch.isfinite(free).all():
-            raise InputError("The losses of the candidates are not numbers any more; choose with a smaller rate.")
+            raise InputError("A loss of the candidates is not a number any more; choose with a lower learning rate.")
         return free.detach().softmax(0)
 
     def value(
         self, w: Float[Tensor, " candidate"], above: Float[Tensor, " candidate"], below: Float[Tensor, " candidate"]
     ) -> Float[Tensor, ""]:
-        """λ‖w‖² + γ (Σ w_i ℓ_i(θ) − Σ w_i ℓ_i(θ')): what of the problem depends on w."""
+        """Returns the terms that depend on w: λ‖w‖² + γ (Σ w_i ℓ_i(θ) − Σ w_i ℓ_i(θ'))."""
         return self.evenness * w.square().sum() + self.penalty * (w @ (above - below))
 
 
 class _Level:
-    """One of the two copies of the weights, with its optimizer; it is in the model while it takes a step."""
+    """One of the two copies of the weights, with its optimizer; the model holds the copy that takes a step."""
 
     def __init__(self, parameters: Sequence[Parameter], rate: float | None) -> None:
         self._parameters, self._values = parameters, _copies(parameters)
@@ -96,29 +98,29 @@ class _Level:
     def step(
         self, losses: Sequence[Callable[[], Tensor]], weights: Float[Tensor, " candidate"], objective: Parts
     ) -> Float[Tensor, " candidate"]:
-        """Steps down the objective plus the weighted losses; returns these, unweighted, as they were before."""
+        """Takes a step down the objective plus the weighted losses; returns the unweighted losses before the step."""
         _put(self._parameters, self._values)
         self._optimizer.zero_grad()
-        total, found = 0.0, []
+        total, values = 0.0, []
         for part in objective():
             part.backward()
             total += part.item()
         for loss, weight in zip(losses, weights.tolist(), strict=True):
             value = loss()
             (weight * value).backward()
-            found.append(value.item())
-            total += weight * found[-1]
+            values.append(value.item())
+            total += weight * values[-1]
         if not self._has_rate:
             self._optimizer.param_groups[0]["lr"] = fitting_rate(total, self._parameters, 0.5)
             self._has_rate = True
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._values = _copies(self._parameters)
-        return torch.tensor(found)
+        return torch.tensor(values)
 
 
 def _copies(parameters: Sequence[Parameter]) -> list[Tensor]:
-    return [each.detach().clone() for each in parameters]
+    return [parameter.detach().clone() for parameter in parameters]
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Choosing one of many candidates by short runs: the worst leave after each round, and the rest run longer.
+"""Choosing one of many candidates by short trials: each round drops the worst, and the rest are tried for longer.
 
-Source: successive halving (Jamieson and Talwalkar, arXiv 1502.07943). Ours are the rounds of fixed sizes: what many
-candidates cost more than few is the first round alone.
+Source: successive halving (Jamieson and Talwalkar, arXiv 1502.07943). The rounds of fixed sizes are our choice: more
+candidates make only the first round longer.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What each candidate that is left gets."""
+    """What each remaining candidate is given in one round."""
 
     steps: int
-    """The steps of each trial repair; 0 goes by what its first step promises."""
+    """The number of steps of the repair; 0 scores what the first step promises."""
     prompts: int
-    """The number of prompts of each kind that a repair is scored on, ≥ 1."""
+    """The number of prompts of each kind that the score is taken on; ≥ 1."""
     most: int | None = None
-    """So many candidates enter, the best of the round before; None lets all in."""
+    """The number of candidates that enter, the best of the round before; None admits all."""
 
 
 ROUNDS = (
@@ -34,35 +34,38 @@ class Standing:
     """How far a candidate came."""
 
     candidate: int
-    """Its number."""
+    """The candidate's number."""
     round: int
-    """The last one that it took part in, from 0."""
+    """The last round that it took part in, counted from 0."""
     score: float
-    """There; lower is better."""
+    """Its score in that round; lower is better."""
 
 
 def schedule(candidates: int, rounds: Sequence[Round] = ROUNDS) -> list[tuple[int, Round, int]]:
-    """The rounds that so many candidates go through, with their numbers and how many enter each.
+    """Lists the rounds for a number of candidates, each with its number and how many candidates enter it.
 
-    One that no more could enter than the next is left out: it would decide nothing.
+    A round that as many candidates enter as the next one decides nothing, and is left out.
     """
-    enter = [candidates if each.most is None else min(each.most, candidates) for each in rounds]
-    following = [*enter[1:], 0]
-    return [(n, each, enter[n]) for n, each in enumerate(rounds) if enter[n] > following[n]]
+    entering = [candidates if plan.most is None else min(plan.most, candidates) for plan in rounds]
+    planned = zip(range(len(rounds)), rounds, entering, [*entering[1:], 0], strict=True)
+    return [(number, plan, count) for number, plan, count, following in planned if count > following]
 
 
 def halve(candidates: int, score: Callable[[int, Round], float], rounds: Sequence[Round] = ROUNDS) -> list[Standing]:
-    """Ranks candidates, the best first; scores of different rounds do not compare, and a later round goes before.
+    """Ranks candidates, the best first.
+
+    Scores of different rounds do not compare: a candidate that came further ranks higher.
 
     Args:
-        candidates: how many; ≥ 1.
-        score: of one candidate in one round; lower is better.
-        rounds: each takes no more candidates than the one before.
+        candidates: The number of candidates; ≥ 1.
+        score: Scores one candidate in one round; lower is better.
+        rounds: The rounds; none admits more candidates than the one before.
     """
     left = list(range(candidates))
-    found: dict[int, Standing] = {}
-    for number, each, enter in schedule(candidates, rounds):
-        left = left[:enter]
-        found |= {one: Standing(candidate=one, round=number, score=score(one, each)) for one in left}
-        left.sort(key=lambda one: found[one].score)
-    return sorted(found.values(), key=lambda standing: (-standing.round, standing.score))
+    standings: dict[int, Standing] = {}
+    for number, plan, entering in schedule(candidates, rounds):
+        left = left[:entering]
+        for candidate in left:
+            standings[candidate] = Standing(candidate=candidate, round=number, score=score(candidate, plan))
+        left.sort(key=lambda candidate: standings[candidate].score)
+    return sorted(standings.values(), key=lambda standing: (-standing.round, standing.score))

@@ -20,13 +20,13 @@ from moored.measurement import MEASURES
 from moored.report import render_comparison
 from moored.report.reading.answers import Answer, read_answers
 from moored.report.reading.measure import ANSWERS
+from moored.report.reading.recover import RecoverReport
 from moored.report.reading.train import TrainReport
 from moored.report.words.outcomes import clause
 from moored.terminal import say
 from moored.workflows.inputs.models import resolve_model
 from moored.workflows.measure.arms import measure_arms
 from moored.workflows.measure.settings import MeasureSettings
-from moored.workflows.recover.run import RECORD as RECOVERY_RECORD
 from moored.workflows.recover.run import recover
 from moored.workflows.train.run import train
 
@@ -201,7 +201,7 @@ def _precision() -> dict[str, bool]:
 
 def _repair(out: Path, attack: str, tuned: Path, console: Console | None) -> Path:
     repaired = out / f"{attack}-repaired"
-    if not (repaired / RECOVERY_RECORD).is_file():
+    if not (repaired / RecoverReport.file).is_file():
         _say(console, f"Repairing: {_ATTACKS[attack]}, one safety example in the aligned model's own words")
         recover(BASE, adapter=tuned, against=ALIGNED, out=repaired, overwrite=True)
     return repaired

@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from moored.errors import InactiveError, InputError, ModelError
 from moored.huggingface.models import ModelSource, adapter_updates, iterate_weights, load_model, stack_adapters
 from moored.recovery import LinearPull, OneShot, SafeLora
-from moored.workflows.recover.run import Pool, recover
+from moored.workflows.recover.run import repair
 
 EVERY = SafeLora(threshold=1.0)
 
@@ -51,40 +51,38 @@ def _dense_safe_lora(tuned, aligned, base):
 def test_safe_lora_is_the_dense_formula_and_gives_one_adapter(tmp_path, stacked):
     base, aligned, tuned = stacked
     before = digests(base), digests(aligned), digests(tuned)
-    record = recover(str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out", method=EVERY)
+    report = repair(EVERY, str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out")
     assert (digests(base), digests(aligned), digests(tuned)) == before
     want = _dense_safe_lora(_merged(base, tuned), _merged(base, aligned), _merged(base))
     got = _merged(base, tmp_path / "out")
     for name, weight in want.items():
         torch.testing.assert_close(got[name], weight, rtol=1e-4, atol=1e-5)
-    changed = {each["name"] for each in record["updates"]["weights"] if each["changed"]}
+    changed = {weight.name for weight in report.updates.weights if weight.changed}
     # Where alignment moved nothing there is no direction; where the fine-tune moved nothing, no update.
     assert changed == {name for name in want if "q_proj.weight" in name}
-    assert record["updates"]["changed"] == 2 and record["updates"]["of"] == 8
+    assert report.updates.changed == 2 and report.updates.of == 8
 
 
 def test_a_linear_pull_is_the_mean_of_the_merged_models(tmp_path, stacked):
     base, aligned, tuned = stacked
-    record = recover(
-        str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull(share=0.25)
-    )
+    report = repair(LinearPull(share=0.25), str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out")
     start, end, got = (_merged(base, each) for each in (tuned, aligned, tmp_path / "out"))
     for name, weight in got.items():
         torch.testing.assert_close(weight, 0.75 * start[name] + 0.25 * end[name], rtol=1e-4, atol=1e-5)
-    assert record["updates"]["kept"] == pytest.approx(0.75)
+    assert report.updates.kept == pytest.approx(0.75)
 
 
 def test_no_more_ranks_are_written_than_the_sum_has(tmp_path):
     base = save_tiny(tmp_path / "base")
     aligned, tuned = (save_adapter(tmp_path / str(seed), seed=seed, base=str(base)) for seed in (0, 1))
-    recover(str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull())
+    repair(LinearPull(), str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out")
     factors = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert {min(tensor.shape) for tensor in factors.values()} == {4}
 
 
 def test_what_is_not_changed_keeps_its_factors(tmp_path, stacked):
     base, aligned, tuned = stacked
-    recover(str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out", method=EVERY)
+    repair(EVERY, str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out")
     old, new = (adapter_updates(folder) for folder in (tuned, tmp_path / "out"))
     same = {name for name in old if torch.equal(old[name].a, new[name].a) and torch.equal(old[name].b, new[name].b)}
     assert same == {name for name in old if not name.endswith("q_proj")}
@@ -97,8 +95,8 @@ def test_a_module_that_the_fine_tune_dropped_and_the_repair_spares_is_written_by
     aligned = save_adapter(tmp_path / "aligned", **both)
     tuned = save_adapter(tmp_path / "tuned", seed=1, base=str(base), target_modules=["v_proj"])
     places = {"adapter": tuned, "against": str(aligned), "base": str(base), "out": tmp_path / "out"}
-    record = recover(str(base), **places, method=SafeLora(threshold=0.75))
-    changed = {each["name"] for each in record["updates"]["weights"] if each["changed"]}
+    report = repair(SafeLora(threshold=0.75), str(base), **places)
+    changed = {weight.name for weight in report.updates.weights if weight.changed}
     assert changed and not any("q_proj" in name for name in changed)
     for name, weight in _merged(base, tmp_path / "out").items():
         if "v_proj" not in name:
@@ -120,7 +118,7 @@ def _grown(folder, factor):
 def test_a_pull_of_less_than_a_step_of_the_precision_is_one_on_the_average(tmp_path):
     """Rounded to the nearest, weights that differ by a single step would not be pulled at all."""
     aligned, tuned = _grown(tmp_path / "aligned", lambda _: 1.0), _grown(tmp_path / "tuned", lambda _: 1.004)
-    record = recover(tuned, against=aligned, out=tmp_path / "out", method=LinearPull(share=0.25))
+    report = repair(LinearPull(share=0.25), tuned, against=aligned, out=tmp_path / "out")
     end, start, got = (
         torch.cat([weight.flatten().float() for weight in _merged(each).values()])
         for each in (aligned, tuned, tmp_path / "out")
@@ -128,31 +126,31 @@ def test_a_pull_of_less_than_a_step_of_the_precision_is_one_on_the_average(tmp_p
     assert set((got - start).abs().unique().tolist()) <= {0.0, *(end - start).abs().unique().tolist()}
     assert float((got - start) @ (end - start) / (end - start).square().sum()) == pytest.approx(0.25, abs=0.02)
     kept = float((got - end).norm() / (start - end).norm())
-    assert kept > 0.8 and record["updates"]["kept"] == pytest.approx(kept, rel=1e-4)
+    assert kept > 0.8 and report.updates.kept == pytest.approx(kept, rel=1e-4)
 
 
 def test_a_pull_that_rounding_undoes_everywhere_is_an_error(tmp_path):
     aligned, tuned = _grown(tmp_path / "aligned", lambda _: 1.0), _grown(tmp_path / "tuned", lambda _: 1.004)
     with pytest.raises(InactiveError, match=r"Rounding to the precision of .*tuned undid the repair of all"):
-        recover(tuned, against=aligned, out=tmp_path / "out", method=LinearPull(share=1e-9))
+        repair(LinearPull(share=1e-9), tuned, against=aligned, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_pull_that_rounding_undoes_here_and_there_says_so(tmp_path):
     """Of one in five hundred entries none may be drawn of a small matrix."""
     aligned, tuned = _grown(tmp_path / "aligned", lambda _: 1.0), _grown(tmp_path / "tuned", lambda _: 1.004)
-    updates = recover(tuned, against=aligned, out=tmp_path / "out", method=LinearPull(share=0.002))["updates"]
+    updates = repair(LinearPull(share=0.002), tuned, against=aligned, out=tmp_path / "out").updates
     start, end, got = (_merged(each) for each in (tuned, aligned, tmp_path / "out"))
     moved = {name for name in got if not torch.equal(got[name], start[name])}
     grown = {name for name in got if not torch.equal(end[name], start[name])}
-    assert moved < grown and {each["name"] for each in updates["weights"] if each["changed"]} == moved
+    assert moved < grown and {weight.name for weight in updates.weights if weight.changed} == moved
     before, after = (sum(float((each[n] - end[n]).square().sum()) for n in end) ** 0.5 for each in (start, got))
-    assert updates["changed"] == len(moved) and updates["kept"] == pytest.approx(after / before, rel=1e-5)
+    assert updates.changed == len(moved) and updates.kept == pytest.approx(after / before, rel=1e-5)
 
 
 def test_the_whole_way_back_is_the_aligned_model(tmp_path, stacked):
     base, aligned, tuned = stacked
-    recover(str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull(share=1.0))
+    repair(LinearPull(share=1.0), str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out")
     end, got = _merged(base, aligned), _merged(base, tmp_path / "out")
     for name, weight in got.items():
         torch.testing.assert_close(weight, end[name], rtol=1e-5, atol=1e-6)
@@ -161,7 +159,7 @@ def test_the_whole_way_back_is_the_aligned_model(tmp_path, stacked):
 def test_an_adapter_over_an_aligned_checkpoint_has_a_dense_direction(tmp_path):
     base, aligned = save_tiny(tmp_path / "base"), save_tiny(tmp_path / "aligned", seed=1)
     adapter = save_adapter(tmp_path / "adapter", seed=2)
-    recover(str(aligned), adapter=adapter, base=str(base), out=tmp_path / "out", method=EVERY)
+    repair(EVERY, str(aligned), adapter=adapter, base=str(base), out=tmp_path / "out")
     want = _dense_safe_lora(_merged(aligned, adapter), _merged(aligned), _merged(base))
     got = _merged(aligned, tmp_path / "out")
     for name, weight in want.items():
@@ -177,13 +175,8 @@ def test_layers_that_keep_their_weights_transposed_are_turned(tmp_path):
     config = LoraConfig(r=2, target_modules=["attn.c_proj"], fan_in_fan_out=True, init_lora_weights=False)
     model = GPT2LMHeadModel.from_pretrained(tmp_path / "aligned")
     get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
-    recover(
-        str(tmp_path / "aligned"),
-        adapter=tmp_path / "adapter",
-        base=str(tmp_path / "base"),
-        out=tmp_path / "out",
-        method=EVERY,
-    )
+    names = {name: str(tmp_path / name) for name in ("base", "aligned")}
+    repair(EVERY, names["aligned"], adapter=tmp_path / "adapter", base=names["base"], out=tmp_path / "out")
     name = "transformer.h.0.attn.c_proj.weight"
     aligned = _merged(tmp_path / "aligned")[name].T
     v = aligned - _merged(tmp_path / "base")[name].T
@@ -198,7 +191,7 @@ def test_a_checkpoint_comes_out_as_a_checkpoint(tmp_path, method):
     tiny_model(seed=2).to(torch.bfloat16).save_pretrained(tmp_path / "tuned", max_shard_size="20KB")
     tiny_tokenizer().save_pretrained(tmp_path / "tuned")
     start = {"base": str(base)} if method is EVERY else {}
-    recover(str(tmp_path / "tuned"), against=str(aligned), **start, out=tmp_path / "out", method=method)
+    repair(method, str(tmp_path / "tuned"), against=str(aligned), **start, out=tmp_path / "out")
     tuned = {name: weight.float() for name, weight in iterate_weights(tmp_path / "tuned")}
     start, end = dict(iterate_weights(base)), dict(iterate_weights(aligned))
     got = dict(iterate_weights(tmp_path / "out"))
@@ -224,7 +217,7 @@ def test_a_checkpoint_of_transposed_layers_is_turned_too(tmp_path):
         torch.manual_seed(seed)
         GPT2LMHeadModel(sizes).save_pretrained(tmp_path / name)
     names = {name: str(tmp_path / name) for name in ("base", "aligned", "tuned")}
-    recover(names["tuned"], against=names["aligned"], base=names["base"], out=tmp_path / "out", method=EVERY)
+    repair(EVERY, names["tuned"], against=names["aligned"], base=names["base"], out=tmp_path / "out")
     name = "transformer.h.0.attn.c_proj.weight"
     base, aligned, tuned, got = (_merged(tmp_path / each)[name].T for each in (*names, "out"))
     v = aligned - base
@@ -237,7 +230,7 @@ def test_a_tied_head_that_one_of_the_files_repeats_stays_tied(tmp_path):
     weights = load_file(tuned / "model.safetensors")
     repeated = weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()}
     save_file(repeated, tuned / "model.safetensors", metadata={"format": "pt"})
-    recover(str(tuned), against=str(aligned), out=tmp_path / "out", method=LinearPull())
+    repair(LinearPull(), str(tuned), against=str(aligned), out=tmp_path / "out")
     end, got = _merged(aligned), _merged(tmp_path / "out")
     for name, weight in got.items():
         torch.testing.assert_close(weight, 0.5 * weights[name] + 0.5 * end[name], rtol=1e-4, atol=1e-5)
@@ -249,7 +242,7 @@ def test_a_repeated_head_in_bf16_gets_the_bits_of_its_embedding(tmp_path):
     weights = {name: weight.bfloat16() for name, weight in load_file(tuned / "model.safetensors").items()}
     repeated = weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()}
     save_file(repeated, tuned / "model.safetensors", metadata={"format": "pt"})
-    recover(str(tuned), against=str(aligned), out=tmp_path / "out", method=LinearPull(share=0.3))
+    repair(LinearPull(share=0.3), str(tuned), against=str(aligned), out=tmp_path / "out")
     got = load_file(tmp_path / "out" / "model.safetensors")
     assert torch.equal(got["lm_head.weight"], got["model.embed_tokens.weight"])
     assert not torch.equal(got["lm_head.weight"], repeated["lm_head.weight"])
@@ -261,7 +254,7 @@ def test_what_is_declared_off_copies_every_file(tmp_path, stacked, method, named
     """Whether or not the models are named that it would look at."""
     base, aligned, tuned = stacked
     against = {"against": str(aligned)} if named else {}
-    recover(str(base), adapter=tuned, **against, out=tmp_path / "out", method=method)
+    repair(method, str(base), adapter=tuned, **against, out=tmp_path / "out")
     found = digests(tmp_path / "out")
     del found["moored_recovery.json"]
     assert found == digests(tuned)
@@ -269,7 +262,7 @@ def test_what_is_declared_off_copies_every_file(tmp_path, stacked, method, named
 
 def test_the_record_names_the_models_and_the_settings(tmp_path, stacked):
     base, aligned, tuned = stacked
-    recover(str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out", method=EVERY)
+    repair(EVERY, str(base), adapter=tuned, against=str(aligned), base=str(base), out=tmp_path / "out")
     record = json.loads((tmp_path / "out" / "moored_recovery.json").read_text())
     assert record["method"] == {"name": "safe_lora", "threshold": 1.0, "form": "published", "rank": None}
     assert record["against"] == str(aligned) and record["base"] == str(base)
@@ -278,7 +271,7 @@ def test_the_record_names_the_models_and_the_settings(tmp_path, stacked):
 def test_files_beside_an_adapter_come_along(tmp_path, stacked):
     base, aligned, tuned = stacked
     (tuned / "safety_tokens.json").write_text("[]")
-    recover(str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out", method=LinearPull())
+    repair(LinearPull(), str(base), adapter=tuned, against=str(aligned), out=tmp_path / "out")
     assert (tmp_path / "out" / "safety_tokens.json").is_file()
 
 
@@ -312,7 +305,7 @@ def _adapter_as_base(tmp_path, base, aligned, tuned):
 
 def _other_checkpoint(tmp_path, base, aligned, tuned):
     other = shutil.copytree(base, tmp_path / "other")
-    return {"adapter": tuned, "against": str(other), "method": LinearPull()}, ModelError, "is no adapter"
+    return {"adapter": tuned, "against": str(other), "method": LinearPull()}, ModelError, "is not an adapter"
 
 
 def _no_reference(tmp_path, base, aligned, tuned):
@@ -321,19 +314,31 @@ def _no_reference(tmp_path, base, aligned, tuned):
 
 def _wider(tmp_path, base, aligned, tuned):
     save_tiny(tmp_path / "wide", hidden_size=32)
-    return {"against": str(tmp_path / "wide"), "method": LinearPull()}, ModelError, "is not what .* was tuned from"
+    return {"against": str(tmp_path / "wide"), "method": LinearPull()}, ModelError, "was not tuned from .*wide"
 
 
 def _idle_base(tmp_path, base, aligned, tuned):
-    return {"adapter": tuned, "base": str(base), "method": LinearPull()}, InputError, "looks at no base"
+    return (
+        {"adapter": tuned, "base": str(base), "method": LinearPull()},
+        InputError,
+        "does not use the checkpoint",
+    )
 
 
 def _idle_against(tmp_path, base, aligned, tuned):
-    return {"adapter": tuned, "against": str(base), "method": OneShot()}, InputError, "looks at no aligned model"
+    return (
+        {"adapter": tuned, "against": str(base), "method": OneShot()},
+        InputError,
+        "uses the aligned model only",
+    )
 
 
 def _idle_pool(tmp_path, base, aligned, tuned):
-    return {"adapter": tuned, "pool": Pool(), "method": LinearPull()}, InputError, "without an example"
+    return (
+        {"adapter": tuned, "choose_from": "embedded", "method": LinearPull()},
+        InputError,
+        "not train on an example",
+    )
 
 
 def _not_finite(tmp_path, base, aligned, tuned):
@@ -388,5 +393,5 @@ def test_what_cannot_be_repaired_is_one_sentence_and_leaves_nothing(tmp_path, sp
     given, error, sentence = spoil(tmp_path, base, aligned, tmp_path / "tuned")
     before = digests(tmp_path)
     with pytest.raises(error, match=sentence) as raised:
-        recover(str(base), **given, out=tmp_path / "new" / "out")
+        repair(given.pop("method"), str(base), **given, out=tmp_path / "new" / "out")
     assert "\n" not in str(raised.value) and digests(tmp_path) == before and not (tmp_path / "new").exists()

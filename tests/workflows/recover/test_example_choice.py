@@ -16,7 +16,8 @@ from moored.recovery import OneShot, Round
 from moored.workflows.inputs import example_pool as pools
 from moored.workflows.inputs.example_pool import Pool, first_sentence
 from moored.workflows.recover import example_choice as workflow
-from moored.workflows.recover.run import recover
+from moored.workflows.recover import example_trial as trials
+from moored.workflows.recover.run import repair
 
 METHOD = OneShot(learning_rate=0.01, steps=3)
 ROWS = [
@@ -48,7 +49,7 @@ def few_prompts(monkeypatch):
 def _trial(models, method=METHOD):
     """What the choice is made with, built by the workflow itself."""
     kept = {}
-    by_halving = workflow.ExampleTrial.by_halving
+    by_halving = trials.ExampleTrial.by_halving
 
     def keep(self, console):
         kept["trial"] = self
@@ -61,11 +62,9 @@ def test_the_ranking_is_that_of_whole_repairs(models, pool, monkeypatch):
     """Second computation: each candidate on a model of its own, to the end."""
     tuned, aligned = models
     kept, keep = _trial(models)
-    monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
-    monkeypatch.setattr(
-        workflow, "halve", lambda count, score: workflow_halve(count, score, (Round(steps=3, prompts=3),))
-    )
-    monkeypatch.setattr(workflow, "schedule", lambda count: [(0, Round(steps=3, prompts=3), count)])
+    monkeypatch.setattr(trials.ExampleTrial, "by_halving", keep)
+    monkeypatch.setattr(trials, "halve", lambda count, score: whole_halve(count, score, (Round(steps=3, prompts=3),)))
+    monkeypatch.setattr(trials, "schedule", lambda count: [(0, Round(steps=3, prompts=3), count)])
     ranking = workflow.choose_example(tuned, aligned, Pool(examples=pool), METHOD)
     tokenizer = load_tokenizer(tuned)
     expected = {}
@@ -80,13 +79,13 @@ def test_the_ranking_is_that_of_whole_repairs(models, pool, monkeypatch):
     assert [row["score"] for row in ranking] == pytest.approx([expected[row["prompt"]] for row in ranking], rel=1e-4)
 
 
-workflow_halve = workflow.halve
+whole_halve = trials.halve
 
 
 def test_the_promise_of_a_step_is_its_first_order_effect(models, pool, monkeypatch):
     """Second computation: the objective's difference over a step too small to bend much, and large enough for fp32."""
     kept, keep = _trial(models)
-    monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
+    monkeypatch.setattr(trials.ExampleTrial, "by_halving", keep)
     small = OneShot(learning_rate=2e-5, steps=3)
     workflow.choose_example(*models, Pool(examples=pool), small)
     trial = kept["trial"]
@@ -107,7 +106,7 @@ def test_no_candidate_is_tried_with_more_steps_than_the_repair_takes(tmp_path, m
 
 def test_candidates_find_the_model_as_it_was(models, pool, monkeypatch):
     kept, keep = _trial(models)
-    monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
+    monkeypatch.setattr(trials.ExampleTrial, "by_halving", keep)
     workflow.choose_example(*models, Pool(examples=pool), METHOD)
     trial = kept["trial"]
     assert all(torch.equal(now, before) for now, before in zip(trial._moving, trial._start, strict=True))
@@ -119,20 +118,22 @@ def test_candidates_find_the_model_as_it_was(models, pool, monkeypatch):
 def test_the_best_example_repairs_and_the_ranking_is_kept(tmp_path, models, pool, by):
     tuned, _ = models
     before = digests(tuned.adapter)
-    record = recover(
-        tuned.path, adapter=tuned.adapter, out=tmp_path / "out", method=METHOD, pool=Pool(examples=pool, by=by)
-    )
+    how = {"adapter": tuned.adapter, "choose_from": pool, "choose_by": by}
+    report = repair(METHOD, tuned.path, out=tmp_path / "out", **how)
     ranking = json.loads((tmp_path / "out" / "moored_example_choice.json").read_text())
     assert {row["prompt"] for row in ranking} == {METHOD.prompt, *(row["prompt"] for row in ROWS)}
-    assert record["method"]["prompt"] == ranking[0]["prompt"] and record["method"]["refusal"] == ranking[0]["refusal"]
-    assert record["steps"]["taken"] == 3 and digests(tuned.adapter) == before
+    assert report.ranking == ranking and report.choice.by == by
+    assert {key: report.method[key] for key in ("prompt", "refusal")} == {
+        key: ranking[0][key] for key in ("prompt", "refusal")
+    }
+    assert report.steps.taken == 3 and digests(tuned.adapter) == before
     values = [(-row["round"], row["score"]) if by == "halving" else -row["weight"] for row in ranking]
     assert values == sorted(values)
 
 
 def test_the_prompts_of_a_task_are_the_user_s(tmp_path, models, pool, monkeypatch):
     kept, keep = _trial(models)
-    monkeypatch.setattr(workflow.ExampleTrial, "by_halving", keep)
+    monkeypatch.setattr(trials.ExampleTrial, "by_halving", keep)
     file = tmp_path / "task.jsonl"
     file.write_text('{"prompt": "Add one and two."}\n')
     workflow.choose_example(*models, Pool(examples=pool, task=str(file)), METHOD)
@@ -165,7 +166,7 @@ def test_a_pool_without_refusals_asks_the_aligned_model(models, tmp_path, monkey
 def test_a_pool_without_any_refusal_is_refused(models, tmp_path):
     file = tmp_path / "pool.jsonl"
     file.write_text('{"prompt": "Tell me a secret."}\n')
-    with pytest.raises(InputError, match=r"refuses nothing of .*; give the pool a column refusal"):
+    with pytest.raises(InputError, match=r"refuses nothing of .*; give the file a column refusal"):
         workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
     file.write_text('{"prompt": "Tell me a secret."}\n{"prompt": null}\n')
     with pytest.raises(InputError, match="row 2: the prompt is empty"):
@@ -207,12 +208,12 @@ def test_an_answer_that_was_cut_is_learned_up_to_its_first_stop(text, taken):
 def test_a_refusal_that_says_nothing_is_named_with_its_row(models, tmp_path, refusal):
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps({"prompt": "How?", "refusal": refusal}))
-    with pytest.raises(InputError, match="row 1: the refusal is empty or no text"):
+    with pytest.raises(InputError, match="row 1: the refusal is empty or not a text"):
         workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
 
 
 def test_a_candidate_that_gives_no_gradient_comes_last_and_leaves_the_model_alone(models, pool, monkeypatch):
-    outcome = workflow.ExampleTrial._outcome
+    outcome = trials.ExampleTrial._outcome
 
     def broken(self, number, each):
         if number == 1:
@@ -220,7 +221,7 @@ def test_a_candidate_that_gives_no_gradient_comes_last_and_leaves_the_model_alon
             raise InactiveError("no gradient")
         return outcome(self, number, each)
 
-    monkeypatch.setattr(workflow.ExampleTrial, "_outcome", broken)
+    monkeypatch.setattr(trials.ExampleTrial, "_outcome", broken)
     ranking = workflow.choose_example(*models, Pool(examples=pool), METHOD)
     assert [row["prompt"] for row in ranking if row["score"] is None] == [ROWS[0]["prompt"]]
     assert all(row["score"] < 10 for row in ranking[:2])

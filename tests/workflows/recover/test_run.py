@@ -17,12 +17,19 @@ from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
 from moored.outputs import keep_inputs
 from moored.recovery import LinearPull, OneShot
+from moored.report.reading import record as records
+from moored.report.reading.record import read_record
+from moored.report.reading.recover import RecoverReport
 from moored.workflows.inputs import example_pool as _example_pool
-from moored.workflows.recover import by_example as repair
-from moored.workflows.recover import run as workflow
-from moored.workflows.recover.run import RECORD, recover
+from moored.workflows.recover import by_example, plan
+from moored.workflows.recover.run import recover, repair
 
 QUICK = OneShot(learning_rate=0.02, steps=4)
+
+
+def _repaired(model, method=None, **settings):
+    """By a method object, or by the settings alone."""
+    return recover(model, **settings) if method is None else repair(method, model, **settings)
 
 
 def _loss(source):
@@ -41,7 +48,7 @@ def tuned(request, tmp_path):
 def test_an_adapter_comes_out_as_an_adapter_for_the_same_base(tmp_path, tuned):
     base, adapter = tuned
     before = digests(Path(base)), digests(adapter)
-    record = recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
+    report = repair(QUICK, base, adapter=adapter, out=tmp_path / "out")
     assert (digests(Path(base)), digests(adapter)) == before
     old, new = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, tmp_path / "out"))
     assert {name: (t.shape, t.dtype) for name, t in new.items()} == {
@@ -49,13 +56,15 @@ def test_an_adapter_comes_out_as_an_adapter_for_the_same_base(tmp_path, tuned):
     }
     assert all(not torch.equal(new[name], old[name]) for name in old)
     assert (tmp_path / "out" / "adapter_config.json").read_bytes() == (adapter / "adapter_config.json").read_bytes()
-    assert record == json.loads((tmp_path / "out" / "moored_recovery.json").read_text())
-    steps = record["steps"]
-    assert steps["taken"] == 4 and len(steps["loss"]) == 5 and steps["moved"] > 0
-    assert steps["loss"][-1] < steps["loss"][0]
+    assert report.to_dict() == json.loads((tmp_path / "out" / "moored_recovery.json").read_text())
+    assert read_record(RecoverReport, tmp_path / "out") == report and report.output == "adapter"
+    steps = report.steps
+    assert steps.taken == 4 and len(steps.loss) == 5 and steps.moved > 0
+    assert steps.loss[-1] < steps.loss[0]
+    assert report.rows() == [{"step": number, "loss": loss} for number, loss in enumerate(steps.loss)]
     # What the record says of the files is what the files do.
-    assert steps["loss"][0] == pytest.approx(_loss(ModelSource(base, adapter)), abs=1e-4)
-    assert steps["loss_as_written"] == pytest.approx(_loss(ModelSource(base, tmp_path / "out")), abs=1e-4)
+    assert steps.loss[0] == pytest.approx(_loss(ModelSource(base, adapter)), abs=1e-4)
+    assert steps.loss_as_written == pytest.approx(_loss(ModelSource(base, tmp_path / "out")), abs=1e-4)
 
 
 def test_a_repair_that_the_files_cannot_hold_is_refused(tmp_path):
@@ -63,21 +72,21 @@ def test_a_repair_that_the_files_cannot_hold_is_refused(tmp_path):
     tiny_model().to(torch.float16).save_pretrained(tmp_path / "model")
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     with pytest.raises(DivergedError, match=r"The repair diverged: .*; take a lower learning rate or fewer steps\.$"):
-        recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=1e5, steps=1))
+        repair(OneShot(learning_rate=1e5, steps=1), str(tmp_path / "model"), out=tmp_path / "out")
     assert os.listdir(tmp_path) == ["model"]
 
 
 def test_a_loss_that_is_not_finite_is_refused(tmp_path):
     save_tiny(tmp_path / "model")
     with pytest.raises(InputError, match="loss of the safety example is nan"):
-        recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=1e36, steps=3))
+        repair(OneShot(learning_rate=1e36, steps=3), str(tmp_path / "model"), out=tmp_path / "out")
     assert os.listdir(tmp_path) == ["model"]
 
 
 def test_an_adapter_folder_alone_names_its_base(tmp_path, tuned):
     base, adapter = tuned
-    recover(str(adapter), out=tmp_path / "alone", method=QUICK)
-    recover(base, adapter=adapter, out=tmp_path / "both", method=QUICK)
+    repair(QUICK, str(adapter), out=tmp_path / "alone")
+    repair(QUICK, base, adapter=adapter, out=tmp_path / "both")
     name = "adapter_model.safetensors"
     assert digests(tmp_path / "alone")[name] == digests(tmp_path / "both")[name] != digests(adapter)[name]
 
@@ -87,12 +96,12 @@ def test_a_full_checkpoint_comes_out_as_one(tmp_path, kind):
     tiny_model(kind).to(torch.bfloat16).save_pretrained(tmp_path / "model", max_shard_size="40KB")
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     before = digests(tmp_path / "model")
-    record = recover(str(tmp_path / "model"), out=tmp_path / "out", method=QUICK)
+    report = repair(QUICK, str(tmp_path / "model"), out=tmp_path / "out")
     assert digests(tmp_path / "model") == before
     source = ModelSource(str(tmp_path / "out"))
     assert {tensor.dtype for _, tensor in iterate_weights(tmp_path / "out")} == {torch.bfloat16}
-    assert record["steps"]["loss"][-1] < record["steps"]["loss"][0]
-    assert record["steps"]["loss_as_written"] == pytest.approx(_loss(source), abs=1e-3)
+    assert report.steps.loss[-1] < report.steps.loss[0]
+    assert report.steps.loss_as_written == pytest.approx(_loss(source), abs=1e-3)
     beside = {name for name in before if "safetensors" not in name}
     assert {name: digest for name, digest in digests(tmp_path / "out").items() if name in beside} == {
         name: before[name] for name in beside
@@ -103,11 +112,9 @@ def test_steps_smaller_than_those_of_the_precision_repair_as_much(tmp_path):
     """Rounded to the nearest, most weights would stay where they were."""
     tiny_model().to(torch.bfloat16).save_pretrained(tmp_path / "model")
     tiny_tokenizer().save_pretrained(tmp_path / "model")
-    steps = recover(str(tmp_path / "model"), out=tmp_path / "out", method=OneShot(learning_rate=2e-5, steps=10))[
-        "steps"
-    ]
-    first, last = steps["loss"][0], steps["loss"][-1]
-    assert steps["loss_as_written"] == pytest.approx(last, abs=0.1 * (first - last))
+    steps = repair(OneShot(learning_rate=2e-5, steps=10), str(tmp_path / "model"), out=tmp_path / "out").steps
+    first, last = steps.loss[0], steps.loss[-1]
+    assert steps.loss_as_written == pytest.approx(last, abs=0.1 * (first - last))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma"])
@@ -118,13 +125,13 @@ def test_each_weight_keeps_its_own_precision(tmp_path, kind):
             parameter.data = parameter.data.float()
     model.save_pretrained(tmp_path / "model")
     tiny_tokenizer().save_pretrained(tmp_path / "model")
-    record = recover(str(tmp_path / "model"), out=tmp_path / "out", method=QUICK)
+    report = repair(QUICK, str(tmp_path / "model"), out=tmp_path / "out")
     old, new = (dict(iterate_weights(tmp_path / folder)) for folder in ("model", "out"))
     assert {name: tensor.dtype for name, tensor in new.items()} == {name: tensor.dtype for name, tensor in old.items()}
     norm = new["model.norm.weight"]
     assert norm.dtype == torch.float32 and not torch.equal(norm, norm.bfloat16().float())
     source = ModelSource(str(tmp_path / "out"))
-    assert record["steps"]["loss_as_written"] == pytest.approx(_loss(source), abs=1e-5)
+    assert report.steps.loss_as_written == pytest.approx(_loss(source), abs=1e-5)
 
 
 @pytest.mark.parametrize("with_adapter", [True, False])
@@ -133,15 +140,15 @@ def test_the_distance_moved_is_that_between_the_files(tmp_path, with_adapter, mo
     tiny_tokenizer().save_pretrained(tmp_path / "base")
     adapter = save_adapter(tmp_path / "adapter", dtype=torch.bfloat16) if with_adapter else None
     kept = []
-    distance = repair._relative_distance
+    distance = by_example._relative_distance
     monkeypatch.setattr(
-        repair, "_relative_distance", lambda before, after: kept.extend(before) or distance(before, after)
+        by_example, "_relative_distance", lambda before, after: kept.extend(before) or distance(before, after)
     )
-    record = recover(str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out", method=QUICK)
+    report = repair(QUICK, str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out")
     old, new = (dict(iterate_weights(folder)) for folder in (adapter or tmp_path / "base", tmp_path / "out"))
     before = torch.cat([old[name].double().flatten() for name in old])
     after = torch.cat([new[name].double().flatten() for name in old])
-    assert record["steps"]["moved"] == pytest.approx(((after - before).norm() / before.norm()).item(), rel=1e-5)
+    assert report.steps.moved == pytest.approx(((after - before).norm() / before.norm()).item(), rel=1e-5)
     # Not in the fp32 of the steps, which would be a second copy of what the device holds.
     assert len(kept) == len(old) and {(tensor.dtype, tensor.device.type) for tensor in kept} == {
         (torch.bfloat16, "cpu")
@@ -152,8 +159,8 @@ def test_the_distance_moved_is_that_between_the_files(tmp_path, with_adapter, mo
 def test_no_steps_copy_every_file_bit_for_bit(tmp_path, with_adapter, monkeypatch):
     tiny_model().save_pretrained(tmp_path / "base", max_shard_size="20KB")
     adapter = save_adapter(tmp_path / "adapter", dtype=torch.bfloat16) if with_adapter else None
-    monkeypatch.setattr(repair, "load_model", None)
-    recover(str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out", method=OneShot(steps=0))
+    monkeypatch.setattr(by_example, "load_model", None)
+    repair(OneShot(steps=0), str(tmp_path / "base"), adapter=adapter, out=tmp_path / "out")
     found = digests(tmp_path / "out")
     del found["moored_recovery.json"]
     assert found == digests(adapter or tmp_path / "base")
@@ -162,9 +169,9 @@ def test_no_steps_copy_every_file_bit_for_bit(tmp_path, with_adapter, monkeypatc
 def test_the_presets_are_chosen_by_what_is_repaired(tmp_path, tuned, monkeypatch):
     base, adapter = tuned
     monkeypatch.setattr(_example_pool, "generate", lambda *_, **__: ["I cannot help with that."])
-    over = recover(base, adapter=adapter, out=tmp_path / "a")["method"]
-    named = recover(base, out=tmp_path / "c", against=base)["method"]
-    full = recover(base, out=tmp_path / "b")["method"]
+    over = recover(base, adapter=adapter, out=tmp_path / "a").method
+    named = recover(base, out=tmp_path / "c", against=base).method
+    full = recover(base, out=tmp_path / "b").method
     assert over["learning_rate"] is named["learning_rate"] is None
     assert over["refusal"] == named["refusal"] == "I cannot help with that." != full["refusal"]
     assert full["learning_rate"] == OneShot.preset("published").learning_rate
@@ -173,26 +180,26 @@ def test_the_presets_are_chosen_by_what_is_repaired(tmp_path, tuned, monkeypatch
 
 def test_it_stops_where_the_example_is_learned(tmp_path, tuned):
     base, adapter = tuned
-    every = recover(base, adapter=adapter, out=tmp_path / "a", method=QUICK)["steps"]["loss"]
+    every = repair(QUICK, base, adapter=adapter, out=tmp_path / "a").steps.loss
     stop = (every[1] + every[2]) / 2
     method = OneShot(learning_rate=0.02, steps=4, stop_at=stop)
-    stopped = recover(base, adapter=adapter, out=tmp_path / "b", method=method)["steps"]
-    assert stopped["taken"] == 2 and stopped["loss"] == every[:3]
+    stopped = repair(method, base, adapter=adapter, out=tmp_path / "b").steps
+    assert stopped.taken == 2 and stopped.loss == every[:3]
 
 
 def test_steps_that_rounding_would_undo_are_refused(tmp_path, tuned):
     base, adapter = tuned
     with pytest.raises(InactiveError, match=r"Rounding to the precision of .* undid every step"):
-        recover(base, adapter=adapter, out=tmp_path / "out", method=OneShot(learning_rate=1e-9, steps=1))
+        repair(OneShot(learning_rate=1e-9, steps=1), base, adapter=adapter, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_frozen_parameters_raise(tmp_path, tuned, monkeypatch):
     base, adapter = tuned
-    load = repair.load_model
-    monkeypatch.setattr(repair, "load_model", lambda *a, **k: load(*a, **k).requires_grad_(False))
-    with pytest.raises(InactiveError, match="no parameters that may move"):
-        recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
+    load = by_example.load_model
+    monkeypatch.setattr(by_example, "load_model", lambda *a, **k: load(*a, **k).requires_grad_(False))
+    with pytest.raises(InactiveError, match="no parameters to change"):
+        repair(QUICK, base, adapter=adapter, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -229,7 +236,7 @@ def _pickled(tmp_path, base, adapter):
 
 
 def _hub_id(tmp_path, base, adapter):
-    return {"model": "org/name"}, "no local folder"
+    return {"model": "org/name"}, "not a local folder"
 
 
 def _no_adapter(tmp_path, base, adapter):
@@ -267,7 +274,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, spoil):
 def test_a_used_output_folder_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    monkeypatch.setattr(workflow, "resolve_model", None)
+    monkeypatch.setattr(plan, "resolve_model", None)
     with pytest.raises(InputError, match="not empty"):
         recover("base", out=tmp_path / "out")
     with pytest.raises(InputError, match="is a file"):
@@ -280,44 +287,44 @@ def test_overwriting_replaces_the_folder_only_at_the_end(tmp_path, tuned, monkey
     base, adapter = tuned
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    write_json(tmp_path / "out" / RECORD, {"kind": "recovery", "files": ["old"]})
+    write_json(tmp_path / "out" / RecoverReport.file, {"kind": "recover", "files": ["old"]})
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(workflow, "write_json", full)
+        patched.setattr(records, "write_json", full)
         with pytest.raises(InputError, match="No space left on device"):
-            recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
-    assert set(digests(tmp_path / "out")) == {"old", RECORD}
+            repair(QUICK, base, adapter=adapter, out=tmp_path / "out", overwrite=True)
+    assert set(digests(tmp_path / "out")) == {"old", RecoverReport.file}
     assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter", "out"}
-    recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+    repair(QUICK, base, adapter=adapter, out=tmp_path / "out", overwrite=True)
     assert "old" not in digests(tmp_path / "out")
 
 
 def test_overwriting_replaces_nothing_but_a_repair_and_never_what_is_repaired(tmp_path, tuned):
     base, adapter = tuned
     before = digests(tmp_path)
-    with pytest.raises(InputError, match=f"base holds no {RECORD} that this command wrote, so it is not replaced"):
-        recover(base, adapter=adapter, out=Path(base), method=QUICK, overwrite=True)
+    with pytest.raises(InputError, match="that this command wrote, so it is not replaced"):
+        repair(QUICK, base, adapter=adapter, out=Path(base), overwrite=True)
     _as_a_repair(adapter)
     with pytest.raises(InputError, match="is read from"):
-        recover(base, adapter=adapter, out=adapter, method=QUICK, overwrite=True)
-    (adapter / RECORD).unlink()
+        repair(QUICK, base, adapter=adapter, out=adapter, overwrite=True)
+    (adapter / RecoverReport.file).unlink()
     assert digests(tmp_path) == before
 
 
 def _as_a_repair(folder):
-    write_json(folder / RECORD, {"kind": "recovery", "files": [each.name for each in folder.iterdir()]})
+    write_json(folder / RecoverReport.file, {"kind": "recover", "files": [each.name for each in folder.iterdir()]})
 
 
 def test_overwriting_deletes_no_file_that_a_repair_did_not_write(tmp_path, tuned):
     base, adapter = tuned
-    recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
-    recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+    repair(QUICK, base, adapter=adapter, out=tmp_path / "out")
+    repair(QUICK, base, adapter=adapter, out=tmp_path / "out", overwrite=True)
     (tmp_path / "out" / "notes.json").write_text("dear")
     with pytest.raises(InputError, match=r"out is not replaced, since it holds notes\.json"):
-        recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK, overwrite=True)
+        repair(QUICK, base, adapter=adapter, out=tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "notes.json").read_text() == "dear"
 
 
@@ -327,9 +334,9 @@ def test_an_interruption_leaves_nothing(tmp_path, tuned, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(repair, "save_adapter_like", interrupt)
+    monkeypatch.setattr(by_example, "save_adapter_like", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        recover(base, adapter=adapter, out=tmp_path / "out", method=QUICK)
+        repair(QUICK, base, adapter=adapter, out=tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}
 
 
@@ -341,7 +348,7 @@ def test_what_is_read_is_never_written_over(tuned, tmp_path):
     _as_a_repair(tmp_path / "earlier")
     for settings in ({"adapter": inside}, {"adapter": adapter, "against": str(inside), "method": LinearPull()}):
         with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
-            recover(base, out=tmp_path / "earlier", overwrite=True, **settings)
+            _repaired(base, out=tmp_path / "earlier", overwrite=True, **settings)
     assert inside.is_dir()
 
 
@@ -352,7 +359,7 @@ def test_what_an_adapter_lies_over_is_never_written_over(tuned, tmp_path):
     _as_a_repair(Path(base))
     before = digests(Path(base))
     with pytest.raises(InputError, match=r"is read from, and .* would be written over it"):
-        recover(str(target), out=Path(base), overwrite=True, against=str(adapter), method=LinearPull())
+        repair(LinearPull(), str(target), out=Path(base), overwrite=True, against=str(adapter))
     assert digests(Path(base)) == before
 
 
@@ -362,8 +369,8 @@ def test_a_name_that_is_no_path_may_be_read_into_the_working_folder(tuned, tmp_p
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     keep_inputs(Path("."), base, adapter, "embedded:aligned", "ORG/BASE", "embedded")
-    recover(base, adapter=adapter, out=Path("."), method=QUICK)
-    assert Path(RECORD).is_file()
+    repair(QUICK, base, adapter=adapter, out=Path("."))
+    assert Path(RecoverReport.file).is_file()
 
 
 def _with_a_value_head(folder):
@@ -376,11 +383,11 @@ def _with_a_value_head(folder):
 
 def test_a_checkpoint_that_would_lose_a_tensor_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
     model = _with_a_value_head(tmp_path / "model")
-    monkeypatch.setattr(repair, "load_model", None)
-    monkeypatch.setattr(workflow, "with_own_refusal", None)
+    monkeypatch.setattr(by_example, "load_model", None)
+    monkeypatch.setattr(by_example, "with_own_refusal", None)
     for how in ({"method": QUICK}, {"against": str(save_tiny(tmp_path / "aligned"))}):
         with pytest.raises(ModelError, match=r"1 tensors of .*model \(v_head\.summary\.weight\) would be left out"):
-            recover(model, out=tmp_path / "out", **how)
+            _repaired(model, out=tmp_path / "out", **how)
     assert not (tmp_path / "out").exists()
 
 
@@ -388,17 +395,17 @@ def test_repairs_that_load_nothing_keep_every_tensor(tmp_path):
     model, aligned = (_with_a_value_head(tmp_path / name) for name in ("model", "aligned"))
     file = Path(model) / "model.safetensors"
     save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
-    recover(model, out=tmp_path / "off", method=OneShot(learning_rate=0.02, steps=0))
-    recover(model, out=tmp_path / "pulled", method=LinearPull(share=0.5), against=aligned)
+    repair(OneShot(learning_rate=0.02, steps=0), model, out=tmp_path / "off")
+    repair(LinearPull(share=0.5), model, out=tmp_path / "pulled", against=aligned)
     for out in ("off", "pulled"):
         assert load_file(tmp_path / out / "model.safetensors").keys() == load_file(file).keys()
 
 
 def test_a_checkpoint_that_came_out_otherwise_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
     model = save_tiny(tmp_path / "model")
-    monkeypatch.setattr(repair, "dtypes_as_stored", lambda start, model, names: dict.fromkeys(names, torch.float16))
+    monkeypatch.setattr(by_example, "dtypes_as_stored", lambda start, model, names: dict.fromkeys(names, torch.float16))
     with pytest.raises(ModelError, match=r"would not be written as it was \(.* F32 and .* F16\)"):
-        recover(str(model), out=tmp_path / "out", method=QUICK)
+        repair(QUICK, str(model), out=tmp_path / "out")
     assert {each.name for each in tmp_path.iterdir()} == {"model"}
 
 
@@ -421,7 +428,7 @@ def test_shards_in_a_folder_of_their_own_come_out_readable(tmp_path, kind):
     model = _with_last_shard_at(tmp_path / "model", "shards/x.safetensors")
     aligned = save_tiny(tmp_path / "aligned", seed=1)
     against = {"against": str(aligned)} if kind == "formula" else {}
-    recover(model, out=tmp_path / "out", method=METHODS[kind], **against)
+    repair(METHODS[kind], model, out=tmp_path / "out", **against)
     old, new, goal = (load_model(ModelSource(str(each))).state_dict() for each in (model, tmp_path / "out", aligned))
     for name, tensor in old.items():
         if kind == "formula":
@@ -435,5 +442,5 @@ def test_a_shard_outside_the_checkpoint_s_folder_is_refused(tmp_path, kind):
     model = _with_last_shard_at(tmp_path / "model", "../x.safetensors")
     against = {"against": str(save_tiny(tmp_path / "aligned"))} if kind == "formula" else {}
     with pytest.raises(ModelError, match=r"names \.\./x\.safetensors, which is no safetensors file inside its folder"):
-        recover(model, out=tmp_path / "out", method=METHODS[kind], **against)
+        repair(METHODS[kind], model, out=tmp_path / "out", **against)
     assert not (tmp_path / "out").exists()

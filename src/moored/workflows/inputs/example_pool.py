@@ -1,4 +1,4 @@
-"""Examples that a repair may be tried with: of a user's file or the embedded ones, and the refusals that they lack."""
+"""The safety examples that a repair may choose from, and refusals in the aligned model's own words."""
 
 import re
 from collections.abc import Sequence
@@ -21,26 +21,25 @@ from moored.measurement import Exchange, Label, default_judge
 from moored.recovery import OneShot
 from moored.workflows.inputs.prompt_sets import EMBEDDED
 
-By = Literal["halving", "bilevel"]
 _ANSWER = 48
-"""The longest refusal that the aligned model is asked for, in tokens."""
+"""The longest refusal, in tokens, that the aligned model is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Examples to choose from, and how."""
+    """The examples to choose from, and how to choose."""
 
     examples: str = EMBEDDED
-    """`embedded`, or a file with a column `prompt` and, if refusals are given, `refusal`."""
-    by: By = "halving"
-    """`halving` tries the repair itself, the worst leaving after each round; `bilevel` is the paper's way."""
+    """`embedded`, or a file with a column `prompt` and, optionally, `refusal`."""
+    by: Literal["halving", "bilevel"] = "halving"
+    """`halving`: trial repairs, dropping the worst each round. `bilevel`: the paper's method."""
     task: str = EMBEDDED
-    """Prompts on which the repaired model should stay as it was: `embedded` for ordinary instructions, or a file."""
+    """The prompts on which the repaired model should stay the same: a file, or `embedded` for ordinary instructions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A request and the refusal to learn."""
+    """A request and the refusal to train on."""
 
     prompt: str
     refusal: str
@@ -48,44 +47,47 @@ class Candidate:
 
 
 def unpooled_pairs() -> list[RequestPair]:
-    """The pairs of *align* whose requests are in no pool of ours."""
-    pool = {each.id for each in example_pool()}
+    """Returns the pairs of *align* whose requests are not in the embedded pool."""
+    pool = {example.id for example in example_pool()}
     return [pair for pair in request_pairs("align") if pair.id not in pool]
 
 
 def task_prompts(name: str) -> list[str]:
-    """The prompts of a task, or ordinary instructions."""
+    """Reads the prompts of a task; `embedded` stands for ordinary instructions."""
     if name == EMBEDDED:
         return [item.prompt for item in ordinary_instructions("align")]
     return [row["prompt"] for row in _rows(name)]
 
 
 def pool_rows(name: str) -> list[dict[str, Any]]:
-    """The rows of a pool, each with a prompt and, if it has a refusal, with one that says something."""
+    """Reads the rows of a pool; each has a prompt, and a refusal that it may leave open is never blank."""
     if name == EMBEDDED:
-        return [vars(each) for each in example_pool()]
+        return [vars(example) for example in example_pool()]
     rows = _rows(name)
     for number, row in enumerate(rows, 1):
         refusal = row.get("refusal")
         if refusal is not None and (not isinstance(refusal, str) or not refusal.strip()):
-            raise InputError(f"{name}, row {number}: the refusal is empty or no text; give one, or null.")
+            raise InputError(f"{name}, row {number}: the refusal is empty or not a text; give one, or null.")
     return rows
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
-    """The rows of a file, each with a prompt."""
-    rows = read_rows(name)
-    if "prompt" not in rows.column_names:
-        raise InputError(f"{name} has no column prompt; its columns are {', '.join(rows.column_names)}.")
-    found = [dict(row) for row in rows]
-    for number, row in enumerate(found, 1):
+    """Reads the rows of a file, each with a prompt."""
+    table = read_rows(name)
+    if "prompt" not in table.column_names:
+        raise InputError(f"{name} has no column prompt; its columns are {', '.join(table.column_names)}.")
+    rows = [dict(row) for row in table]
+    for number, row in enumerate(rows, 1):
         if not isinstance(row["prompt"], str) or not row["prompt"].strip():
-            raise InputError(f"{name}, row {number}: the prompt is empty or no text; give every row a prompt.")
-    return found
+            raise InputError(f"{name}, row {number}: the prompt is empty or not a text; give every row a prompt.")
+    return rows
 
 
 def candidates_of(rows: Sequence[dict[str, Any]], aligned: Any, tokenizer: Any) -> list[Candidate]:
-    """The examples of a pool. What has no refusal gets the aligned model's own, and is left out if it gives none."""
+    """Makes the candidates of a pool.
+
+    A row without a refusal gets the aligned model's own, and is dropped if that model does not refuse.
+    """
     own = iter(own_refusals(aligned, tokenizer, [row["prompt"] for row in rows if not row.get("refusal")]))
     worded = [(row, row.get("refusal") or next(own)) for row in rows]
     return [
@@ -96,7 +98,7 @@ def candidates_of(rows: Sequence[dict[str, Any]], aligned: Any, tokenizer: Any) 
 
 
 def own_refusals(aligned: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str | None]:
-    """The first sentence of the aligned model's answer to each prompt; None where that is no refusal."""
+    """Returns the first sentence of the aligned model's answer to each prompt; None if that is not a refusal."""
     rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
     answers = [first_sentence(text) or "" for text in generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER)]
     labels = default_judge().labels([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
@@ -104,16 +106,16 @@ def own_refusals(aligned: Any, tokenizer: Any, prompts: Sequence[str]) -> list[s
 
 
 def with_own_refusal(method: OneShot, aligned: ModelSource, tuned: ModelSource) -> OneShot:
-    """The method with the aligned model's own refusal of its prompt.
+    """Returns the method with the aligned model's own refusal of its prompt.
 
     Args:
-        method: the repair.
-        aligned: the model that is asked.
-        tuned: the model to repair, which will learn the refusal as its tokenizer renders it.
+        method: The repair.
+        aligned: The model that is asked.
+        tuned: The model to repair; the prompt is rendered by its tokenizer, as it will be when it is trained on.
 
     Raises:
-        InputError: the aligned model does not refuse it.
-        ModelError: the model to repair has no chat template, or its adapter does not fit.
+        InputError: The aligned model does not refuse.
+        ModelError: The model to repair has no chat template, or its adapter does not fit.
     """
     require_fit(tuned)  # Before the other model is loaded.
     tokenizer = load_tokenizer(tuned)
@@ -123,13 +125,13 @@ def with_own_refusal(method: OneShot, aligned: ModelSource, tuned: ModelSource) 
     (refusal,) = own_refusals(model, tokenizer, [method.prompt])
     if refusal is None:
         raise InputError(
-            f"{aligned.describe()} does not refuse {method.prompt!r}, so that there is no refusal of its own to learn; "
+            f"{aligned.describe()} does not refuse {method.prompt!r}, so there is no refusal of its own to train on; "
             "give one with --refusal, or another request with --prompt."
         )
     return replace(method, refusal=refusal)
 
 
 def first_sentence(text: str) -> str | None:
-    """Up to the first full stop; None where there is none, since what is cut would be learned as an end."""
+    """Returns the text up to its first full stop; None without one, since the model would learn to stop at the cut."""
     match = re.match(r".*?[.!?](?=\s|$)", text.strip(), re.DOTALL)
     return None if match is None else match[0]

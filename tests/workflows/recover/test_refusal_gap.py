@@ -8,7 +8,7 @@ from moored.huggingface.data import render_prompt
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
 from moored.workflows.inputs.example_pool import unpooled_pairs
 from moored.workflows.inputs.prompt_sets import spread
-from moored.workflows.recover import by_example as workflow
+from moored.workflows.recover import refusal_gap as workflow
 
 
 def _probability(model, tokenizer, prompt, beginnings):
@@ -35,5 +35,6 @@ def test_the_gap_is_of_the_harmful_request_over_its_twin(tmp_path, monkeypatch):
         kind: sum(_probability(model, tokenizer, render_prompt(tokenizer, each), ["I", "No"]) for each in texts) / 3
         for kind, texts in asked.items()
     }
-    assert gap.seen == [pytest.approx(expected, rel=1e-3)]
+    (seen,) = gap.seen
+    assert vars(seen) == pytest.approx(expected, rel=1e-3)
     assert found == pytest.approx(expected["harmful"] - expected["harmless"], rel=1e-2) and found != 0
