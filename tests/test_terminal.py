@@ -5,7 +5,6 @@ import io
 import pytest
 from rich.console import Console
 
-from moored.cli import select, train
 from moored.terminal import say
 from moored.workflows.records.progress import progress_bar
 
@@ -41,17 +40,8 @@ def test_the_name_of_a_progress_bar_is_neither_markup_nor_escapes(is_terminal, u
     assert SHOWN in shown and "\x1b[2J" not in shown and "\x9b" not in shown
 
 
-@pytest.mark.parametrize("name", ["train", "select"])
-def test_a_folder_named_like_markup_ends_no_command(name, tmp_path, monkeypatch, capsys):
-    """After the work was done."""
-    monkeypatch.setenv("COLUMNS", "200")
+def test_a_folder_named_like_markup_ends_no_command(tmp_path):
     out = tmp_path / "runs[" / "x]"
-    if name == "train":
-        record = {"steps": 1, "train_loss": 0.5, "output": "adapter", "drift": None}
-        record |= {"config": {"output_dir": str(out)}, "reference": {"name": "a[/b]", "adapter": None}}
-        train._print(record)
-    else:
-        monkeypatch.setattr("moored.report.selection_findings", lambda report: ["All of [/rows]."])
-        report = {"rows": {"kept": 1, "all": 2}, "settings": {"rule": "low"}, "files": {"kept": "kept.jsonl"}}
-        select._print(Console(), report, out)
-    assert str(out) in capsys.readouterr().out
+    console = _console(is_terminal=False)
+    say(console, f"Report: {out}/index.html")
+    assert str(out) in console.file.getvalue()

@@ -122,5 +122,7 @@ def test_every_error_of_the_user_s_exits_with_2_without_a_traceback(tmp_path):
     command = [sys.executable, "-c", code, "recover", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("moored: ") and done.stderr.count("\n") == 1 and "no local folder" in done.stderr
+    assert (
+        done.stderr.startswith("moored: ") and done.stderr.count("\n") == 1 and "is not a local folder" in done.stderr
+    )
     assert list(tmp_path.iterdir()) == []

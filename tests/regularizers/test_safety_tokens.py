@@ -144,7 +144,7 @@ def test_the_whole_vocabulary_is_one_word():
         ({"first": 0}, "must be at least 1, got 0"),
         ({"tokens": ()}, "is empty; name some tokens"),
         ({"tokens": []}, "is empty; name some tokens"),
-        ({"tokens": ("no")}, "holds '', which is no text"),
+        ({"tokens": ("no", "")}, "holds '', which is no text"),
         ({"tokens": ("no", " no", "no")}, "names 'no' twice"),
         ({"tokens": ""}, "is empty; name some tokens"),
         ({"cache": "folder", "reference": "model"}, "leave one of the two out"),

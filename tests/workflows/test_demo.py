@@ -94,7 +94,7 @@ def test_every_step_runs_once_and_a_second_call_only_draws_the_page(
     assert not list(out.glob("measured/*.partial"))
 
     page.unlink()
-    for step in ("train", "repair"):
+    for step in ("train", "recover"):
         monkeypatch.setattr(module, step, _never)
     monkeypatch.setattr("moored.workflows.measure.arms.measure_model", _never)
     assert demo(out, quick=True)[0].is_file()

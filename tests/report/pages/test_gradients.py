@@ -105,7 +105,7 @@ def test_what_to_know_is_said_only_where_it_is_so():
 
 def test_the_terminal_shows_the_main_numbers():
     table = gradients_table(report())
-    cells = [[*column.cells] for column in table.columns]
+    cells = [[str(cell) for cell in column.cells] for column in table.columns]
     assert cells[0][:2] == ["norm and length, rho", "norm and loss, rho"]
     assert cells[1][0] == "-0.80 [-0.90, -0.70] n=40"
     assert "share outside the layers" in cells[0] and "cosine with the base direction, moderate" in cells[0]

@@ -15,6 +15,7 @@ from tests.workflows.files import digests, write_rows
 from moored.errors import InputError, ModelError
 from moored.files import write_json
 from moored.report.reading import record
+from moored.report.reading.measure import MeasureReport
 from moored.workflows.measure import run as workflow
 from moored.workflows.measure.run import measure
 
@@ -207,7 +208,7 @@ def test_what_is_read_is_never_written_over(tmp_path, files, scripted, role):
 def test_a_measurement_that_is_killed_while_its_page_is_drawn_leaves_no_report(tmp_path, files, scripted, monkeypatch):
     """A report without its page could not be completed by any command."""
     base, _, sets = files
-    monkeypatch.setattr(workflow, "render_measure", _interrupted)
+    monkeypatch.setitem(record._PAGES, MeasureReport, _interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure(base, out=tmp_path / "out", **sets)
     assert not (tmp_path / "out").exists()
