@@ -12,7 +12,7 @@ from moored.workflows.measure import local_model
 from moored.workflows.measure.kept_answers import KeptAnswers, partial_folder
 from moored.workflows.measure.run import measure
 
-SETTINGS = {"max_new_tokens": 5, "batch_size": 2}
+SETTINGS = {"max_new_tokens": 5, "batch_size": 1}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_answers_that_would_be_others_are_asked_again(tmp_path, files, asked, ch
     _interrupted(base, out, asked, **SETTINGS, **sets)
     changes = {
         "max_new_tokens": {"max_new_tokens": 4},
-        "batch_size": {"batch_size": 3},
+        "batch_size": {"batch_size": 2},
         "prompts": {"task": "none"},
         "weights": {"adapter": adapter, "against": str(adapter)},
     }[change]
@@ -86,8 +86,8 @@ def test_another_judge_reads_the_same_answers(tmp_path, files, asked, monkeypatc
     monkeypatch.setitem(JUDGES, "other", RefusalJudge)
     console = Console(file=StringIO(), width=300)
     report = measure(base, out=tmp_path / "out", judge="other", console=console, **SETTINGS, **sets)
-    assert sum(asked[0]) == len(report.answers) - 4
-    assert "holds 4 answers of an interrupted run; resuming." in console.file.getvalue()
+    assert sum(asked[0]) == len(report.answers) - 8
+    assert "holds 8 answers of an interrupted run; resuming." in console.file.getvalue()
 
 
 def test_a_torn_line_is_lost_and_nothing_else(tmp_path):

@@ -66,7 +66,7 @@ def decode(
         places: answers in progress at a time, at most; ≥ 1.
         filler: the token that stands where there is none.
         is_over: whether an answer, by number and tokens, ends with its last token.
-        check: called with the logits of each step before a token is taken from them.
+        check: called with the largest logit of each row before its token is taken; NaN where one of them is NaN.
     """
     waiting, rows, over = list(prompts), None, set[int]()
     while waiting or rows:
@@ -195,8 +195,9 @@ def _encode(
 
 
 def _likeliest(logits: Tensor, check: Callable[[Tensor], None]) -> list[int]:
-    check(logits[:, -1])
-    return logits[:, -1].float().argmax(-1).tolist()
+    largest = logits[:, -1].max(-1)
+    check(largest.values)
+    return largest.indices.tolist()
 
 
 def _widened(states: Tensor, columns: int) -> Tensor:

@@ -67,12 +67,12 @@ class _FiniteLogits(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Returns the logits as they are."""
-        self.check(scores)
+        self.check(scores.amax(dim=-1))
         return scores
 
-    def check(self, scores: torch.Tensor) -> None:
+    def check(self, largest: torch.Tensor) -> None:
         """Raises ModelError for NaN and infinity. A model may rule tokens out by -inf; a NaN makes the maximum NaN."""
-        if not scores.amax(dim=-1).isfinite().all():
+        if not largest.isfinite().all():
             raise ModelError(
                 f"The logits of {self._name} are NaN or infinite, so its answers would mean nothing; load it in "
                 "float32 (`moored measure --dtype float32`), or check its weights."

@@ -11,8 +11,8 @@ from moored.huggingface.models import ModelSource, best_device, load_model
 from moored.workflows.measure.interface import DriftPrompts
 from moored.workflows.measure.settings import MeasureSettings
 
-_BATCHES = 2
-"""Batches between two savings of the answers."""
+_BATCHES = 8
+"""Batches between two savings of the answers. At each the last answers run with most of their batch empty."""
 
 
 class LocalModel:
