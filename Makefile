@@ -5,13 +5,16 @@ DATA ?= ../shared/data
 JOBS ?= 2
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check fix docs wheel bench pins clean
+.PHONY: demo test conformance check fix docs wheel bench pins clean
 
 demo: $(VENV)/run.stamp ## the whole story on the embedded model; the report is demo/report/index.html
 	$(BIN)/moored demo --out demo
 
 test: $(VENV)/dev.stamp ## the whole test suite, in $(JOBS) processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+
+conformance: $(VENV)/dev.stamp ## every model, adapter, checkpoint, template and row that moored was tried on, in $(JOBS) processes
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/conformance --conformance --numprocesses $(JOBS) --dist loadfile
 
 check: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/ruff check
