@@ -4,16 +4,18 @@
 
 Each command runs in a process of its own, in turns with the same command of the other checkout and, for `measure`,
 with `transformers.generate` over the same prompts in one order of batches; the order changes from round to round. A
-ratio is the median over the rounds of each round's own quotient by the other checkout. Labels are compared, too.
+ratio is the median over the rounds of each round's own quotient by the other checkout. Labels are compared, too. A
+finished process leaves a record in `--work` and is not run again; the table is made from the records.
 """
 
 import argparse
+import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 
 from _words import used
 from moored.embedded.model import ALIGNED, BASE, embedded_source
-from moored.files import read_jsonl, whole_file, write_json
+from moored.files import read_jsonl, read_text, whole_file, write_json
 from moored.workflows.records.provenance import command_line, now, versions
 
 HERE = Path(__file__).resolve().parents[1]
@@ -80,7 +82,7 @@ def run(case: str, variant: str, out: Path, options: argparse.Namespace) -> Row:
     return {"seconds": time.perf_counter() - started, "peak_mib": usage.ru_maxrss / 1024}
 
 
-def labels(out: Path) -> dict[tuple[str, ...], str | None]:
+def labels(out: Path) -> dict[tuple[str, str, str], str | None]:
     """Each label by file, set and prompt."""
     files = sorted(out.rglob("answers*.jsonl"))
     return {
@@ -88,26 +90,44 @@ def labels(out: Path) -> dict[tuple[str, ...], str | None]:
     }
 
 
+def recorded(case: str, variant: str, turn: int, options: argparse.Namespace) -> Row:
+    """The record of one process, which is run unless it has been before."""
+    folder = options.work / case / str(turn)
+    file = folder / f"{variant}.json"
+    if not file.is_file():
+        out = folder / variant
+        # What an interrupted run left would be resumed.
+        for left in folder.glob(f"*{variant}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        took = run(case, variant, out, options)
+        write_json(file, {**took, "labels": {" ".join(key): label for key, label in labels(out).items()}})
+    record = json.loads(read_text(file))
+    print(case, turn, variant, round(record["seconds"], 1), "s", round(record["peak_mib"]), "MiB", flush=True)
+    return record
+
+
 def rounds(case: str, options: argparse.Namespace) -> list[Row]:
     """All variants of a case in turns."""
-    variants = ["before", "ours", *(["transformers"] if case == "measure" else [])]
+    variants = (
+        ["ours"] if options.before is None else ["before", "ours", *(["transformers"] if case == "measure" else [])]
+    )
     took: dict[str, list[Row]] = {variant: [] for variant in variants}
     different = asked = 0
     shuffle = random.Random(0)
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as scratch:
-            for variant in shuffle.sample(variants, len(variants)):
-                took[variant].append(run(case, variant, Path(scratch) / variant, options))
-                print(case, variant, took[variant][-1], flush=True)
-            before, ours = (labels(Path(scratch) / variant) for variant in ("before", "ours"))
-            different += sum(label != before.get(key) for key, label in ours.items())
-            asked += len(ours)
+    for turn in range(options.rounds):
+        for variant in shuffle.sample(variants, len(variants)):
+            took[variant].append(recorded(case, variant, turn, options))
+        before, ours = (took[variant][-1]["labels"] for variant in (variants[0], "ours"))
+        different += sum(label != before.get(key) for key, label in ours.items())
+        asked += len(ours)
     return [_row(case, variant, took, {"different": different, "asked": asked}) for variant in variants]
 
 
 def _row(case: str, variant: str, took: Mapping[str, Sequence[Row]], compared: Row) -> Row:
     own = took[variant]
-    ratios = [mine["seconds"] / theirs["seconds"] for mine, theirs in zip(own, took["before"], strict=True)]
+    others = took.get("before", own)
+    ratios = [mine["seconds"] / theirs["seconds"] for mine, theirs in zip(own, others, strict=True)]
     return {
         "case": case,
         "variant": variant,
@@ -116,13 +136,14 @@ def _row(case: str, variant: str, took: Mapping[str, Sequence[Row]], compared: R
         "ratio_low": round(min(ratios), 3),
         "ratio_high": round(max(ratios), 3),
         "peak_mib": round(max(each["peak_mib"] for each in own)),
-        "labels": compared if variant == "ours" else None,
+        "labels": compared if variant == "ours" and "before" in took else None,
     }
 
 
 def markdown(rows: Sequence[Row], options: argparse.Namespace) -> str:
     """The table for people."""
     made = f"`python benchmarks/{command_line()}`, {now()}, {options.threads} threads of {os.cpu_count()} cores"
+    made += f", oneDNN up to {options.isa}" if options.isa else ""
     lines = ["# Time of whole commands", "", f"{made}, {options.rounds} rounds; {used(versions())}.", ""]
     lines += [
         "| command | variant | seconds | ratio to before [range] | peak MiB | other labels |",
@@ -140,10 +161,11 @@ def markdown(rows: Sequence[Row], options: argparse.Namespace) -> str:
 def main() -> None:
     """Runs the cases and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", type=Path, help="the checkout to compare with")
+    parser.add_argument("--before", type=Path, help="the checkout to compare with (default: none, times alone)")
     parser.add_argument("--json", type=Path, default=Path("results/measure/speed.json"))
     parser.add_argument("--cases", nargs="+", choices=["measure", "demo"], default=["measure"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("runs/speed"), help="where the records are kept")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, help="of the prompts of each kind")
     parser.add_argument("--quick", action="store_true", help="the short demo")
@@ -153,9 +175,8 @@ def main() -> None:
     if options.plain:
         plain(options.limit)
         return
-    if options.before is None:
-        parser.error("name the checkout to compare with by --before")
-    options.before = options.before.resolve()
+    if options.before is not None:
+        options.before = options.before.resolve()
     rows = [row for case in options.cases for row in rounds(case, options)]
     write_json(options.json, {"command": command_line(), "created": now(), "versions": versions(), "rows": rows})
     with whole_file(options.json.with_suffix(".md")) as temporary:
