@@ -11,7 +11,7 @@ from datasets.arrow_writer import ArrowWriter
 
 from moored.errors import InputError
 from moored.files import whole_folder
-from moored.huggingface.data.hub import first_line
+from moored.huggingface.data.stored_dataset import first_line
 from moored.huggingface.data.stream import Row, RowStream
 
 _BLOCK = 1000

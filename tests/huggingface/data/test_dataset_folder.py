@@ -7,7 +7,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value, load_from_disk
 
 from moored.errors import InputError
-from moored.huggingface.data import features_of, open_rows, save_rows, saved, unfit_for_json
+from moored.huggingface.data import dataset_folder, features_of, open_rows, save_rows, unfit_for_json
 
 
 def _lines(path, rows):
@@ -16,7 +16,7 @@ def _lines(path, rows):
 
 
 def test_rows_of_unlike_columns_make_one_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(saved, "_BLOCK", 2)
+    monkeypatch.setattr(dataset_folder, "_BLOCK", 2)
     chat = [{"role": "user", "content": "a"}]
     rows = _lines(tmp_path / "a.jsonl", [{"a": 1}, {"a": 2}, {"a": 2.5, "b": {"c": 1}}, {"b": {"d": chat}}])
     features = features_of(rows)

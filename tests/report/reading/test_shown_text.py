@@ -1,6 +1,6 @@
 import pytest
 
-from moored.report.reading.text import shortened, visible
+from moored.report.reading.shown_text import shortened, visible
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from moored.measurement import MEASURES, Estimate
-from moored.report.words.numbers import MISSING, full, p_value, point
+from moored.report.words.number_format import MISSING, full, p_value, point
 
 
 def estimate(low: float | None, value: float, high: float | None, n: int = 100) -> Estimate:
