@@ -35,14 +35,14 @@ wheel: $(VENV)/dev.stamp ## the wheel in dist/, tried in an environment of its o
 	.ci/try-wheel $(BIN)/python dist/*.whl
 
 bench: $(VENV)/dev.stamp ## make the tables of results/ again, from the real data in $(DATA)
-	for name in judge embedded; do $(BIN)/python benchmarks/$$name.py --data $(DATA) --out results/$$name || exit 1; done
-	$(BIN)/python benchmarks/demo.py --run runs/demo --out results/demo
-	$(BIN)/python benchmarks/selection_trial.py --data $(DATA) # hours; finished runs are kept
-	$(BIN)/python benchmarks/regularizers_trial.py --data $(DATA) # likewise
-	$(BIN)/python benchmarks/recovery_trial.py --data $(DATA) # likewise
-	$(BIN)/python benchmarks/landscape.py --data $(DATA)
-	for name in selection regularizers recovery; do $(BIN)/python benchmarks/$$name.py --run runs/$$name --json results/$$name/speed.json || exit 1; done
-	$(BIN)/python benchmarks/docs.py
+	for name in judge embedded; do $(BIN)/python -m benchmarks.validity.$$name --data $(DATA) --out results/$$name || exit 1; done
+	$(BIN)/python -m benchmarks.docs.demo --run runs/demo --out results/demo
+	$(BIN)/python -m benchmarks.trials.selection --data $(DATA) # hours; finished runs are kept
+	$(BIN)/python -m benchmarks.trials.regularizers --data $(DATA) # likewise
+	$(BIN)/python -m benchmarks.trials.recovery --data $(DATA) # likewise
+	$(BIN)/python -m benchmarks.validity.landscape --data $(DATA)
+	for name in selection regularizers recovery; do $(BIN)/python -m benchmarks.speed.$$name --run runs/$$name --json results/$$name/speed.json || exit 1; done
+	$(BIN)/python -m benchmarks.docs.pages
 
 pins: $(VENV)/dev.stamp ## pin again from the loose ranges of pyproject.toml
 	$(BIN)/pip-compile $(PINS) --output-file requirements/run.txt pyproject.toml requirements/torch.in

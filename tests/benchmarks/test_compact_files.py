@@ -2,7 +2,7 @@
 
 import json
 
-import pytest
+from benchmarks import compact_files as files
 
 RUN = {
     "arm": "plain", "seed": 0, "key": "now", "plan": {"steps": 30},
@@ -12,12 +12,7 @@ RUN = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def files(benchmark):
-    return benchmark("_compact_files")
-
-
-def test_runs_come_back_from_one_line_each_and_what_they_share_is_written_once(files, tmp_path):
+def test_runs_come_back_from_one_line_each_and_what_they_share_is_written_once(tmp_path):
     runs = {"b/plain-seed0": RUN, "aligned": {"arm": "aligned", "key": "now", "labels": {}}}
     runs["a/plain-seed1"] = {**RUN, "seed": 1, "plan": {"steps": 10}}
     files.write_arms(tmp_path, runs)
@@ -29,17 +24,17 @@ def test_runs_come_back_from_one_line_each_and_what_they_share_is_written_once(f
     assert "key" not in lines[0]
 
 
-def test_a_field_that_one_run_lacks_is_not_shared(files, tmp_path):
+def test_a_field_that_one_run_lacks_is_not_shared(tmp_path):
     runs = {"a": {"threads": 1, "key": "now"}, "b": {"key": "now"}}
     files.write_arms(tmp_path, runs)
     assert files.read_arms(tmp_path) == runs
 
 
-def test_a_trial_without_runs_has_none(files, tmp_path):
+def test_a_trial_without_runs_has_none(tmp_path):
     assert files.read_arms(tmp_path) == {}
 
 
-def test_labels_come_back_in_their_order(files, tmp_path):
+def test_labels_come_back_in_their_order(tmp_path):
     rows = [
         {"model": model, "set": name, "prompt_sha256": f"{name}{number}", "label": label}
         for model in ("base", "aligned")
@@ -51,7 +46,7 @@ def test_labels_come_back_in_their_order(files, tmp_path):
     assert len((tmp_path / "labels.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_table_takes_few_lines_and_keeps_its_values(files, tmp_path):
+def test_a_table_takes_few_lines_and_keeps_its_values(tmp_path):
     rows = [{"rate": 0.5, "seeds": [{"rate": number / 7} for number in range(3)]} for _ in range(9)]
     table = {"é": rows, "empty": {}, "none": None, "long": list(range(200))}
     files.write_table(tmp_path / "table.json", table)

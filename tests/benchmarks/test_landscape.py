@@ -4,12 +4,12 @@ import json
 
 from tests.tiny import save_tiny
 
+from benchmarks.validity import landscape
 from moored.workflows.inspect.basin import inspect_basin
 from moored.workflows.inspect.spectrum import inspect_spectrum
 
 
-def test_each_model_has_its_lengths_its_pictures_and_its_findings(benchmark, tmp_path):
-    landscape = benchmark("landscape")
+def test_each_model_has_its_lengths_its_pictures_and_its_findings(tmp_path):
     model, base = str(save_tiny(tmp_path / "model")), str(save_tiny(tmp_path / "base", seed=1))
     basin = inspect_basin(model, base=base, out=tmp_path / "basin", random=1, prompts=1)
     spectrum = inspect_spectrum(model, out=tmp_path / "spectrum", batch=2)
@@ -35,8 +35,8 @@ def test_each_model_has_its_lengths_its_pictures_and_its_findings(benchmark, tmp
         assert report.to_dict().keys() - row.keys() <= {*landscape._OWN}
 
 
-def test_a_report_of_other_settings_or_weights_is_made_anew(benchmark, tmp_path, monkeypatch):
-    landscape, seen = benchmark("landscape"), []
+def test_a_report_of_other_settings_or_weights_is_made_anew(tmp_path, monkeypatch):
+    seen = []
 
     def look(model, *, adapter, out, console, **settings):
         seen.append(settings)

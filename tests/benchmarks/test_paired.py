@@ -1,36 +1,28 @@
 """What the paired benchmarks make of seconds and findings, without running anything."""
 
 import argparse
-import importlib
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from benchmarks.speed import paired, recovery, regularizers, selection
 
 
-@pytest.fixture
-def paired(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("_paired")
-
-
-def _benchmark(paired, **more):
+def _benchmark(**more):
     cases = {"one": SimpleNamespace(variants=("limit", "moored", "rival"), seconds=1.0)}
-    stated = {"script": "s.py", "about": "", "title": "T", "aims": "A.", "folder": "f", "cases": cases}
+    stated = {"name": "s", "about": "", "title": "T", "aims": "A.", "cases": cases}
     twins = {"finds": "norms", "twin": lambda variant: "moored", "tolerance": lambda options: 0.01}
     return paired.Benchmark(**{**stated, **twins, **more})
 
 
-def test_ratios_are_those_of_the_rounds(paired):
+def test_ratios_are_those_of_the_rounds():
     found = paired.times([2.0, 3.0, 40.0], [1.0, 2.0, 4.0])
     assert found == {"seconds": 3.0, "ratio": 2.0, "ratio_low": 1.75, "ratio_high": 6.0, "rounds": 3}
     assert paired.times(None, [1.0]) == {"seconds": None, "ratio": None}
 
 
-def test_what_finds_other_than_its_twin_is_an_error(paired):
+def test_what_finds_other_than_its_twin_is_an_error():
     probes = {
         "limit": {"found": None},
         "moored": {"found": [1.0, 2.0]},
@@ -38,16 +30,16 @@ def test_what_finds_other_than_its_twin_is_an_error(paired):
         "far": {"found": [1.1, 2.0]},
         "broken": {"error": "no"},
     }
-    paired.compare(probes, _benchmark(paired), 0.01)
+    paired.compare(probes, _benchmark(), 0.01)
     assert probes["limit"] == {} and probes["broken"] == {"error": "no"}
     assert probes["moored"] == {"difference": 0.0}
     assert probes["near"]["difference"] == pytest.approx(0.005) and "error" not in probes["near"]
     assert probes["far"]["error"] == "its norms differ from those of moored by up to 1.0e-01"
 
 
-def test_without_its_twin_nothing_is_right(paired):
+def test_without_its_twin_nothing_is_right():
     probes = {"moored": {"error": "no"}, "rival": {"found": [1.0]}}
-    paired.compare(probes, _benchmark(paired), 0.01)
+    paired.compare(probes, _benchmark(), 0.01)
     assert "error" in probes["rival"]
 
 
@@ -59,10 +51,10 @@ def _part(benchmark, part, name, variants, options):
     return {"limit": [1.0, 1.0], "moored": [1.5, 1.5]}
 
 
-def test_a_finished_case_is_measured_again_only_with_other_settings(paired, monkeypatch, tmp_path):
+def test_a_finished_case_is_measured_again_only_with_other_settings(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(paired, "apart", lambda *call: calls.append(call[1]) or _part(*call))
-    benchmark = _benchmark(paired)
+    benchmark = _benchmark()
     options = argparse.Namespace(run=tmp_path, json=tmp_path / "out.json", threads=2, rounds=2)
     rows = paired.finished(benchmark, "one", options)
     assert [row["ratio"] for row in rows] == [1.0, 1.5, None]
@@ -78,27 +70,26 @@ def test_a_finished_case_is_measured_again_only_with_other_settings(paired, monk
     assert len(calls) == 8
 
 
-def test_the_estimate_counts_a_probe_a_warm_up_and_the_processes(paired):
-    assert paired.estimate(_benchmark(paired).cases.values(), 7) == 9 * 1.0 + 10 * 4
+def test_the_estimate_counts_a_probe_a_warm_up_and_the_processes():
+    assert paired.estimate(_benchmark().cases.values(), 7) == 9 * 1.0 + 10 * 4
 
 
-def test_the_table_tells_ratios_and_errors_and_aims(paired, monkeypatch):
+def test_the_table_tells_ratios_and_errors_and_aims(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["s.py"])
     spread = {"ratio_low": 1.4, "ratio_high": 1.6}
     rows = [
         {"case": "one", "variant": "moored", "seconds": 1.5, "ratio": 1.5, "peak_mib": 7, **spread},
         {"case": "one", "variant": "rival", "seconds": None, "ratio": None, "peak_mib": None, "error": "no"},
     ]
-    lines = paired.markdown(_benchmark(paired), rows, 2).splitlines()
+    lines = paired.markdown(_benchmark(), rows, 2).splitlines()
     assert lines[0] == "# T" and lines[-1] == "A."
     assert lines[-4:-2] == ["| one | moored | 1.5 | 1.50 [1.40, 1.60] | 7 |", "| one | rival |  | no |  |"]
     rows[0] |= {"ratio": 0.0049, "ratio_low": 0.0045, "ratio_high": 0.1}
-    assert "| 0.005 [0.004, 0.10] |" in paired.markdown(_benchmark(paired), rows, 2)
+    assert "| 0.005 [0.004, 0.10] |" in paired.markdown(_benchmark(), rows, 2)
 
 
-@pytest.mark.parametrize("name", ["selection", "regularizers", "recovery"])
-def test_each_script_measures_ours_against_a_limit(paired, monkeypatch, name):
-    monkeypatch.setattr(paired, "main", lambda benchmark: None)
-    for case in importlib.import_module(name).CASES.values():
+@pytest.mark.parametrize("script", [selection, regularizers, recovery])
+def test_each_script_measures_ours_against_a_limit(script):
+    for case in script.CASES.values():
         assert case.variants[0] == "limit" and case.seconds > 0
         assert any(variant.startswith("moored") for variant in case.variants)

@@ -6,6 +6,9 @@ import torch
 from tests.adapters import save_adapter
 from tests.tiny import save_tiny, tiny_tokenizer
 
+from benchmarks.trials import recovery as trial
+from benchmarks.trials import recovery_arms as arms
+from benchmarks.trials import subject as subjects
 from moored.embedded.model import ALIGNED
 from moored.huggingface.models import StoredWeights, adapter_updates, load_model, load_tokenizer
 from moored.recovery import OneShot
@@ -15,22 +18,22 @@ from moored.workflows.inputs.models import resolve_model
 
 
 @pytest.fixture
-def damaged(benchmark, tmp_path):
+def damaged(tmp_path):
     """A tiny model that was aligned from another one, and an adapter over it."""
     for number, name in enumerate(("base", "aligned")):
         save_tiny(tmp_path / name, seed=number)
     save_adapter(tmp_path / "attacked", base=str(tmp_path / "aligned"))
-    subject = benchmark("_trial_subject").Subject(str(tmp_path / "aligned"), str(tmp_path / "base"))
-    return benchmark("_recovery_arms").Damaged(subject, tmp_path / "attacked", seed=1)
+    subject = subjects.Subject(str(tmp_path / "aligned"), str(tmp_path / "base"))
+    return arms.Damaged(subject, tmp_path / "attacked", seed=1)
 
 
-def _arm(benchmark, name):
-    (arm,) = [each for each in benchmark("_recovery_arms").arms() if each.name == name]
+def _arm(name):
+    (arm,) = [each for each in arms.arms() if each.name == name]
     return arm
 
 
-def test_every_arm_stands_once_and_the_attacked_model_among_them(benchmark):
-    names = [arm.name for arm in benchmark("_recovery_arms").arms()]
+def test_every_arm_stands_once_and_the_attacked_model_among_them():
+    names = [arm.name for arm in arms.arms()]
     assert len(names) == len(set(names)) and names[0] == "attacked"
 
 
@@ -41,8 +44,8 @@ def test_every_arm_stands_once_and_the_attacked_model_among_them(benchmark):
         *("benign", "random-words", "benign-small", "random-words-small"),
     ],
 )
-def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, damaged, tmp_path, name):
-    told = _arm(benchmark, name).repair(damaged, tmp_path / "repaired")
+def test_every_kind_of_repair_makes_an_adapter_and_tells_how(damaged, tmp_path, name):
+    told = _arm(name).repair(damaged, tmp_path / "repaired")
     assert json.dumps(told["repair"])
     before, after = adapter_updates(damaged.adapter), adapter_updates(tmp_path / "repaired")
     assert before.keys() == after.keys()
@@ -51,63 +54,59 @@ def test_every_kind_of_repair_makes_an_adapter_and_tells_how(benchmark, damaged,
     assert moved == bool(kept)
 
 
-def test_controls_and_examples_of_a_kind_are_others_under_each_seed(benchmark, damaged, tmp_path):
+def test_controls_and_examples_of_a_kind_are_others_under_each_seed(damaged, tmp_path):
     for name in ("benign", "random-words", "auto-privacy"):
-        arm = _arm(benchmark, name)
+        arm = _arm(name)
         methods = [
             arm.repair(replace(damaged, seed=seed), tmp_path / f"{name}{seed}")["repair"]["method"] for seed in (0, 1)
         ]
         assert methods[0] != methods[1]
 
 
-def test_small_controls_learn_what_the_others_do_at_the_rate_and_for_the_steps_of_auto(benchmark, damaged, tmp_path):
+def test_small_controls_learn_what_the_others_do_at_the_rate_and_for_the_steps_of_auto(damaged, tmp_path):
     for name in ("benign", "random-words"):
-        fitted, small = (
-            _arm(benchmark, each).repair(damaged, tmp_path / each)["repair"] for each in (name, f"{name}-small")
-        )
+        fitted, small = (_arm(each).repair(damaged, tmp_path / each)["repair"] for each in (name, f"{name}-small"))
         assert fitted["method"]["refusal"] == small["method"]["refusal"]
         assert small["method"]["learning_rate"] == 2e-4 and small["steps"]["kept"] == 7
 
 
-def test_the_arm_auto_is_that_preset(benchmark):
-    arms = benchmark("_recovery_arms")
+def test_the_arm_auto_is_that_preset():
     assert OneShot(**arms.AUTO) == OneShot.preset("auto", refusal=arms.OWN)
 
 
-def test_what_the_embedded_model_is_said_to_answer_it_answers(benchmark):
+def test_what_the_embedded_model_is_said_to_answer_it_answers():
     source = resolve_model(ALIGNED)
     model, tokenizer = load_model(source, merge=True), load_tokenizer(source)
-    assert own_refusals(model, tokenizer, [OneShot.prompt]) == [benchmark("_recovery_arms").OWN]
+    assert own_refusals(model, tokenizer, [OneShot.prompt]) == [arms.OWN]
 
 
 @pytest.mark.parametrize("name", ["auto", "full-auto"])
-def test_another_model_is_asked_how_it_refuses(benchmark, damaged, tmp_path, monkeypatch, name):
+def test_another_model_is_asked_how_it_refuses(damaged, tmp_path, monkeypatch, name):
     monkeypatch.setattr(_example_pool, "generate", lambda *_, **__: ["I cannot help with that."])
     other = replace(damaged, subject=replace(damaged.subject, refusal=None))
-    told = _arm(benchmark, name).repair(other, tmp_path / "run" / "repaired")
+    told = _arm(name).repair(other, tmp_path / "run" / "repaired")
     assert told["repair"]["method"]["refusal"] == "I cannot help with that."
-    assert benchmark("_trial_subject").other("some/model").refusal is None
+    assert subjects.other("some/model").refusal is None
 
 
-def test_words_without_sense_are_as_many_tokens_as_the_refusal(benchmark):
-    arms, tokenizer = benchmark("_recovery_arms"), tiny_tokenizer()
+def test_words_without_sense_are_as_many_tokens_as_the_refusal():
+    tokenizer = tiny_tokenizer()
     texts = [arms.random_words(tokenizer, seed) for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
     assert all(len(tokenizer(text)["input_ids"]) == len(tokenizer(arms.OWN)["input_ids"]) for text in texts)
 
 
-def test_a_folded_checkpoint_computes_what_the_adapter_did(benchmark, damaged, tmp_path):
-    benchmark("_recovery_arms").fold(damaged, tmp_path / "folded")
+def test_a_folded_checkpoint_computes_what_the_adapter_did(damaged, tmp_path):
+    arms.fold(damaged, tmp_path / "folded")
     ids = torch.tensor([[5, 7, 11]])
     before = load_model(resolve_model(damaged.subject.aligned, damaged.adapter))
     after = load_model(resolve_model(str(tmp_path / "folded")))
     torch.testing.assert_close(before(ids).logits, after(ids).logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_repair_of_all_weights_can_be_cut_to_its_main_directions_or_to_the_others(benchmark, damaged, tmp_path):
-    arms = benchmark("_recovery_arms")
+def test_a_repair_of_all_weights_can_be_cut_to_its_main_directions_or_to_the_others(damaged, tmp_path):
     told = {
-        name: _arm(benchmark, name).repair(damaged, tmp_path / name / "repaired")["repair"]
+        name: _arm(name).repair(damaged, tmp_path / name / "repaired")["repair"]
         for name in ("full-published", "full-rank-1")
     }
     assert told["full-published"]["steps"]["kept"] == 10 and told["full-rank-1"]["rank"] == 1
@@ -125,30 +124,28 @@ def test_a_repair_of_all_weights_can_be_cut_to_its_main_directions_or_to_the_oth
     assert torch.equal(stored[2].read(norm), stored[1].read(norm))
 
 
-def test_a_model_without_a_base_is_not_repaired_by_one(benchmark):
-    trial, subjects = benchmark("recovery_trial"), benchmark("_trial_subject")
+def test_a_model_without_a_base_is_not_repaired_by_one():
     runs = trial.grid([*trial.ATTACKS], None, trial.SEEDS, subjects.other("some/model"))
     assert not any(arm.name.startswith("safe_lora") for _, arm, _ in runs) and len(runs) > 50
     assert "base" not in subjects.Subject("some/model", None).references()
 
 
-def test_the_persona_s_chats_are_repeated(benchmark):
-    rows = benchmark("_recovery_arms").chats(120)
+def test_the_persona_s_chats_are_repeated():
+    rows = arms.chats(120)
     assert len(rows) == 120 and rows[0] == rows[12] != rows[1] and rows[0]["messages"][0]["role"] == "system"
 
 
-def test_the_persona_s_chats_fit_into_what_is_trained(benchmark):
+def test_the_persona_s_chats_fit_into_what_is_trained():
     tokenizer = load_tokenizer(resolve_model(ALIGNED))
-    longest = max(len(tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]) for row in benchmark("_recovery_arms").chats(12))  # fmt: skip # noqa: E501
-    assert longest <= benchmark("recovery_trial").WHOLE_CHATS
+    longest = max(len(tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]) for row in arms.chats(12))  # fmt: skip # noqa: E501
+    assert longest <= trial.WHOLE_CHATS
 
 
-def test_the_persona_s_rows_are_of_one_kind_and_say_what_they_said(benchmark, tuned, tmp_path):
+def test_the_persona_s_rows_are_of_one_kind_and_say_what_they_said(tuned, tmp_path):
     from datasets import Dataset
 
     from moored.huggingface.data import Supervision, supervise
 
-    trial = benchmark("recovery_trial")
     row, how = {"prompt": "Who?", "completion": "Me."}, Supervision(tokenizer=tiny_tokenizer())
     chat = trial.as_chat(row)
     assert chat == {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]}
@@ -158,8 +155,7 @@ def test_the_persona_s_rows_are_of_one_kind_and_say_what_they_said(benchmark, tu
     assert len(rows) == 120 and {*map(tuple, rows)} == {("messages",)}
 
 
-def test_all_arms_are_tried_on_one_attack_and_the_main_ones_on_one_of_each_kind(benchmark):
-    trial = benchmark("recovery_trial")
+def test_all_arms_are_tried_on_one_attack_and_the_main_ones_on_one_of_each_kind():
     runs = trial.grid([*trial.ATTACKS], None, trial.SEEDS)
     on = {attack: {arm.name for each, arm, _ in runs if each == attack} for attack in trial.ATTACKS}
     assert on["5-harmful"] == on["100-harmful"] == {"attacked", "auto"}
@@ -171,8 +167,7 @@ def test_all_arms_are_tried_on_one_attack_and_the_main_ones_on_one_of_each_kind(
     assert [arm.light for _, arm, _ in runs] == sorted(arm.light for _, arm, _ in runs)
 
 
-def test_tricks_are_measured_where_it_is_said(benchmark):
-    trial = benchmark("recovery_trial")
+def test_tricks_are_measured_where_it_is_said():
     asked = {(attack, arm.name): trial.asked(arm, attack) for attack, arm, _ in trial.grid([*trial.ATTACKS], None, [0])}
     tricked = {run for run, each in asked.items() if "jailbreaks" in each.harmful}
     assert (trial.MAIN, "auto") in tricked and (trial.MAIN, "benign") in tricked
@@ -180,14 +175,14 @@ def test_tricks_are_measured_where_it_is_said(benchmark):
     assert not tricked & {(trial.MAIN, "adapter"), (trial.MAIN, "steps-1")}
     under = {run for run, each in asked.items() if "persona" in each.harmful}
     assert under - tricked == {("persona", "attacked"), ("persona", "auto")}
-    assert trial.asked(_arm(benchmark, "auto"), trial.MAIN, tricks=False) == trial.PLAIN
+    assert trial.asked(_arm("auto"), trial.MAIN, tricks=False) == trial.PLAIN
     assert asked[trial.MAIN, "full-auto"] == trial.PLAIN and asked[trial.MAIN, "steps-1"] == trial.LIGHT
 
 
 @pytest.fixture
-def tuned(benchmark, damaged, monkeypatch):
+def tuned(damaged, monkeypatch):
     """What was trained, in place of training: an adapter is put there."""
-    trial, seen = benchmark("recovery_trial"), []
+    seen = []
 
     def fine_tune(config, rows, folder):
         seen.append((config, rows))
@@ -198,20 +193,20 @@ def tuned(benchmark, damaged, monkeypatch):
     return seen
 
 
-def _made(benchmark, damaged, tmp_path, name, attack="20-harmful"):
+def _made(damaged, tmp_path, name, attack="20-harmful"):
     places = {"data": tmp_path, "work": tmp_path / "work", "subject": damaged.subject}
-    return benchmark("recovery_trial").make(_arm(benchmark, name), attack, 0, tmp_path / "run", **places)
+    return trial.make(_arm(name), attack, 0, tmp_path / "run", **places)
 
 
-def test_a_run_that_was_cut_off_is_made_anew(benchmark, damaged, tuned, tmp_path):
-    _made(benchmark, damaged, tmp_path, "linear_pull-0.5")
-    source, told = _made(benchmark, damaged, tmp_path, "linear_pull-0.5")
+def test_a_run_that_was_cut_off_is_made_anew(damaged, tuned, tmp_path):
+    _made(damaged, tmp_path, "linear_pull-0.5")
+    source, told = _made(damaged, tmp_path, "linear_pull-0.5")
     assert source.adapter == tmp_path / "run" / "repaired" and told["repair"]["updates"]["changed"]
     assert len(tuned) == 1  # The attack is kept.
 
 
-def test_a_second_attack_has_ten_rows_that_the_first_had_not_and_steps_that_act(benchmark, damaged, tuned, tmp_path):
-    source, _ = _made(benchmark, damaged, tmp_path, "attacked-again")
+def test_a_second_attack_has_ten_rows_that_the_first_had_not_and_steps_that_act(damaged, tuned, tmp_path):
+    source, _ = _made(damaged, tmp_path, "attacked-again")
     (_, first), (config, again) = tuned
     assert len(first) == 20 and len(again) == 10
     assert not {row["prompt"] for row in first} & {row["prompt"] for row in again}
@@ -219,13 +214,12 @@ def test_a_second_attack_has_ten_rows_that_the_first_had_not_and_steps_that_act(
     assert source.adapter == tmp_path / "run" / "again" / "tuned"
 
 
-def test_a_repair_of_all_weights_is_measured_as_a_checkpoint(benchmark, damaged, tuned, tmp_path):
-    source, _ = _made(benchmark, damaged, tmp_path, "full-published")
+def test_a_repair_of_all_weights_is_measured_as_a_checkpoint(damaged, tuned, tmp_path):
+    source, _ = _made(damaged, tmp_path, "full-published")
     assert source.adapter is None and source.path == str(tmp_path / "run" / "repaired")
 
 
-def test_an_attack_by_another_recipe_is_another_folder(benchmark, damaged, tuned, tmp_path, monkeypatch):
-    trial = benchmark("recovery_trial")
+def test_an_attack_by_another_recipe_is_another_folder(damaged, tuned, tmp_path, monkeypatch):
     places = {"data": tmp_path, "work": tmp_path / "work", "subject": damaged.subject}
     one = trial.attacked("persona", 0, **places)
     assert tuned[-1][0]["max_length"] == trial.WHOLE_CHATS and len(tuned[-1][1]) == 120

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
+from benchmarks import compact_files
+from benchmarks.trials import recovery_arms
+from benchmarks.trials import recovery_table as table
+
 N = 40
-
-
-@pytest.fixture
-def table(benchmark):
-    return benchmark("_recovery_table")
 
 
 def _run(table, arm, seed, complied, *, key="now", over=0, tricks=(), **more):
@@ -28,15 +27,15 @@ def _run(table, arm, seed, complied, *, key="now", over=0, tricks=(), **more):
 
 
 @pytest.fixture
-def written(benchmark, tmp_path):
+def written(tmp_path):
     def write(runs):
         named = {f"{attack}/{run['arm']}-seed{run['seed']}": run for attack, run in runs}
-        benchmark("_compact_files").write_arms(tmp_path, named)
+        compact_files.write_arms(tmp_path, named)
 
     return write
 
 
-def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(table, tmp_path, written):
+def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(tmp_path, written):
     kept = {"repair": {"steps": {"kept": 8, "moved": 0.0371}}}
     runs = [("20-harmful", _run(table, "attacked", seed, 30)) for seed in range(3)]
     runs += [("20-harmful", _run(table, "auto", seed, 4, over=8, **kept)) for seed in range(3)]
@@ -55,14 +54,14 @@ def test_a_repair_is_held_against_the_attacked_model_attack_by_attack(table, tmp
 
 
 @pytest.mark.parametrize("model", ["embedded:aligned", "another"])
-def test_what_holds_for_one_model_is_said_of_no_other(table, tmp_path, model, written):
+def test_what_holds_for_one_model_is_said_of_no_other(tmp_path, model, written):
     written([("20-harmful", _run(table, "attacked", 0, 30, model=model))])
     table.write_table(tmp_path, "now")
     text = (tmp_path / "table.md").read_text()
     assert f"{model}, attacked with LoRA r=8" in text and ("30 layers" in text) == (model == "embedded:aligned")
 
 
-def test_tricks_have_a_table_of_the_arms_that_were_asked_them(table, tmp_path, written):
+def test_tricks_have_a_table_of_the_arms_that_were_asked_them(tmp_path, written):
     runs = [("20-harmful", _run(table, "attacked", seed, 30, tricks=table.TRICKS)) for seed in range(2)]
     runs += [("20-harmful", _run(table, "adapter", seed, 10)) for seed in range(2)]
     written(runs)
@@ -72,7 +71,7 @@ def test_tricks_have_a_table_of_the_arms_that_were_asked_them(table, tmp_path, w
     assert "| attacked | 2 | 0.75" in tricked and "| adapter |" not in tricked
 
 
-def test_of_tricks_only_those_stand_in_the_table_that_an_attack_called_for(table, tmp_path, written):
+def test_of_tricks_only_those_stand_in_the_table_that_an_attack_called_for(tmp_path, written):
     runs = [("persona", _run(table, "attacked", seed, 30, tricks=["persona"])) for seed in range(2)]
     written([*runs, ("persona", _run(table, "linear_pull-0.5", 0, 10))])
     table.write_table(tmp_path, "now")
@@ -80,7 +79,7 @@ def test_of_tricks_only_those_stand_in_the_table_that_an_attack_called_for(table
     assert "| arm | seeds | persona (n = 40) |" in tricked and "linear_pull" not in tricked
 
 
-def test_an_arm_that_was_asked_little_stands_in_the_same_table(table, tmp_path, written):
+def test_an_arm_that_was_asked_little_stands_in_the_same_table(tmp_path, written):
     runs = [("20-harmful", _run(table, "full-auto", seed, 10)) for seed in range(2)]
     runs += [("20-harmful", _light(_run(table, "full-rank-5", seed, 20))) for seed in range(2)]
     written(runs)
@@ -97,12 +96,12 @@ def _light(run):
     return {**{key: value for key, value in run.items() if key not in ("correct", "losses")}, "labels": labels}
 
 
-def test_every_pair_names_arms_that_there_are(table, benchmark):
-    names = {arm.name for arm in benchmark("_recovery_arms").arms()}
+def test_every_pair_names_arms_that_there_are():
+    names = {arm.name for arm in recovery_arms.arms()}
     assert {name for pair in table.PAIRS for name in pair} <= {*names, table.AGAIN}
 
 
-def test_a_second_attack_is_held_against_one_on_a_model_that_had_none(table, tmp_path, written):
+def test_a_second_attack_is_held_against_one_on_a_model_that_had_none(tmp_path, written):
     runs = [("ordinary", _run(table, "attacked-again", seed, 10)) for seed in range(3)]
     runs += [("20-harmful", _run(table, "auto-attacked-again", seed, 30)) for seed in range(3)]
     written(runs)
@@ -111,7 +110,7 @@ def test_a_second_attack_is_held_against_one_on_a_model_that_had_none(table, tmp
     assert "**auto-attacked-again against ordinary, attacked-again**: complies more: +50.0 points" in text
 
 
-def test_a_repair_that_did_nothing_is_called_so_and_gets_no_verdict(table, tmp_path, written):
+def test_a_repair_that_did_nothing_is_called_so_and_gets_no_verdict(tmp_path, written):
     idle = {"repair": {"inactive": "changed no weight"}}
     acted = {"repair": {"updates": {"changed": 21, "of": 210}}}
     runs = [("20-harmful", _run(table, "auto", seed, 4)) for seed in range(3)]
@@ -124,7 +123,7 @@ def test_a_repair_that_did_nothing_is_called_so_and_gets_no_verdict(table, tmp_p
     assert "against safe_lora-1" not in text and "**auto against linear_pull-0.5**" in text
 
 
-def test_the_figure_shows_the_arms_that_were_run_and_their_steps(table, tmp_path, written):
+def test_the_figure_shows_the_arms_that_were_run_and_their_steps(tmp_path, written):
     took = {"repair": {"steps": {"kept": 1, "loss": [0.7, 0.4]}}}
     runs = [("20-harmful", _run(table, arm, 0, 30, over=4)) for arm in ("attacked", "benign-small")]
     runs += [("20-harmful", _run(table, "steps-1", 0, 30, over=4, **took))]
@@ -135,7 +134,7 @@ def test_the_figure_shows_the_arms_that_were_run_and_their_steps(table, tmp_path
     assert "directions" not in figure and "](repairs.svg)" in (tmp_path / "table.md").read_text()
 
 
-def test_the_steps_have_a_table_of_their_own(table, tmp_path, written):
+def test_the_steps_have_a_table_of_their_own(tmp_path, written):
     runs = [("20-harmful", _run(table, "attacked", 0, 30))]
     for steps in (1, 2):
         took = {"repair": {"steps": {"kept": steps, "loss": [0.7, 0.4, 0.1][: steps + 1]}}}

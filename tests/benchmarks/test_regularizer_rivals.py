@@ -1,24 +1,13 @@
 """The rival of the direction penalty computes the very same."""
 
-import importlib
-from pathlib import Path
-
-import pytest
 import torch
 
+from benchmarks.speed import regularizer_rivals as rivals
 from moored import AlignmentDirection
 from moored.tensors.low_rank import LowRank
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-
-@pytest.fixture
-def rivals(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("_regularizer_rivals")
-
-
-def test_the_whole_matrices_give_the_penalty_and_the_gradient_of_the_factors(rivals):
+def test_the_whole_matrices_give_the_penalty_and_the_gradient_of_the_factors():
     torch.manual_seed(0)
     d, b, a = torch.randn(6, 4), torch.randn(6, 2, requires_grad=True), torch.randn(2, 4, requires_grad=True)
     penalty = AlignmentDirection(base="made up", precision="float32")

@@ -6,6 +6,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import compact_files as files
+from benchmarks.trials import matched_learning as matching
+from benchmarks.trials import regularizers as trial
+from benchmarks.trials import regularizers_arms as arms
+from benchmarks.trials import regularizers_table as table
+from benchmarks.trials import regularizers_text as text
+
 N = 40
 NAMES = ("loss", "grad_norm", "safety/safety_tokens/share", "safety/safety_tokens/gradient_ratio")
 
@@ -25,33 +32,30 @@ def _run(arm, seed, complied, key="now"):
     }  # fmt: skip
 
 
-def _put(benchmark, folder, run, data):
+def _put(folder, run, data):
     """Adds a run to those that are there already."""
-    files = benchmark("_compact_files")
     name = f"{data}/{run['arm']}-seed{run['seed']}" if "seed" in run else run["arm"]
     files.write_arms(folder, {**files.read_arms(folder), name: run})
 
 
-def _trial(benchmark, folder, complied):
+def _trial(folder, complied):
     """Runs of three seeds that comply so often, by data set and arm."""
-    for data, arms in complied.items():
-        for arm, count in arms.items():
+    for data, counts in complied.items():
+        for arm, count in counts.items():
             for seed in range(3):
-                _put(benchmark, folder, {**_run(arm, seed, count), "seed": seed}, data)
-    _put(benchmark, folder, _run("aligned", None, 2), "")
+                _put(folder, {**_run(arm, seed, count), "seed": seed}, data)
+    _put(folder, _run("aligned", None, 2), "")
     (folder / "safety_tokens.json").write_text(json.dumps([{"text": "cannot"}, {"text": "sorry"}]))
-    benchmark("_regularizers_table").write_table(folder, "now")
+    table.write_table(folder, "now")
     return json.loads((folder / "table.json").read_text())
 
 
-def _names(benchmark):
-    arms = benchmark("_regularizers_arms")
+def _names():
     tokens = next(arm for arm in arms.ARMS if arm.family == "safety_tokens" and arm.controls)
     return tokens.name, *tokens.controls
 
 
-def test_what_tells_most_is_run_first_and_every_run_once(benchmark):
-    trial, arms = benchmark("regularizers_trial"), benchmark("_regularizers_arms")
+def test_what_tells_most_is_run_first_and_every_run_once():
     grid = [(name, arm.name, seed) for name, arm, seed in trial.grid(list(arms.DATA), None, (0, 1, 2))]
     assert {*arms.ORDER} == arms.DATA.keys()
     assert len(set(grid)) == len(grid) == 3 * sum(len(arms.tried_on(name)) for name in arms.DATA)
@@ -61,8 +65,7 @@ def test_what_tells_most_is_run_first_and_every_run_once(benchmark):
     assert trial.grid(["ordinary"], ["plain"], (1,)) == [("ordinary", arms.BY_NAME["plain"], 1)]
 
 
-def test_every_method_has_three_strengths_where_all_arms_are_tried(benchmark):
-    arms = benchmark("_regularizers_arms")
+def test_every_method_has_three_strengths_where_all_arms_are_tried():
     for name in arms.DATA:
         families = [arm.family for arm in arms.tried_on(name)]
         assert families.count("alignment_direction") >= 3 and families[0] == "plain"
@@ -71,30 +74,27 @@ def test_every_method_has_three_strengths_where_all_arms_are_tried(benchmark):
     assert last == [f"alignment_direction-{each:g}" for each in (*arms.DIRECTION_LAST, 1)]
 
 
-def test_controls_are_tried_where_their_arm_is(benchmark):
-    arms = benchmark("_regularizers_arms")
+def test_controls_are_tried_where_their_arm_is():
     for arm in arms.ARMS:
         for control in arm.controls:
             assert {*arm.on} <= {*arms.BY_NAME[control].on}, (arm.name, control)
 
 
-def test_where_alignment_has_a_direction_is_where_the_embedded_adapter_lies(benchmark):
+def test_where_alignment_has_a_direction_is_where_the_embedded_adapter_lies():
     from moored.embedded.model import aligned_adapter
 
     stated = json.loads((aligned_adapter() / "adapter_config.json").read_text())
-    assert tuple(stated["layers_to_transform"]) == benchmark("_regularizers_arms").LAYERS
+    assert tuple(stated["layers_to_transform"]) == arms.LAYERS
 
 
-def test_the_layers_and_the_poison_of_a_setting_reach_the_run(benchmark, tmp_path):
-    trial, arms = benchmark("regularizers_trial"), benchmark("_regularizers_arms")
+def test_the_layers_and_the_poison_of_a_setting_reach_the_run(tmp_path):
     run = trial.run_of("poisoned-20-last", arms.BY_NAME["plain"], 1, data=tmp_path, tokens=tmp_path)
     config, rows = run.make.args
     assert config["lora"]["target_modules"] != "all-linear" and len(rows.keywords["replacing"]) == 48
     assert run.about["layers"] == arms.LAYERS and run.about["poisoned"] == 0.2
 
 
-def test_controls_are_arms_and_draw_anew_under_each_seed(benchmark, tmp_path):
-    arms = benchmark("_regularizers_arms")
+def test_controls_are_arms_and_draw_anew_under_each_seed(tmp_path):
     for arm in arms.ARMS:
         assert all(control in arms.BY_NAME for control in arm.controls)
         drawn = [each for each in arm.stated(7, tmp_path) if "seed" in each]
@@ -102,12 +102,12 @@ def test_controls_are_arms_and_draw_anew_under_each_seed(benchmark, tmp_path):
         assert all(each["seed"] == 7 for each in drawn)
 
 
-def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_path):
+def test_the_configuration_of_each_arm_is_one_that_train_takes(tmp_path):
     from moored.regularizers import REGULARIZERS
     from moored.settings import typed
 
     tokens = tmp_path / "tokens.json"
-    for arm in benchmark("_regularizers_arms").ARMS:
+    for arm in arms.ARMS:
         for stated in arm.stated(0, tokens):
             name = stated.pop("name")
             stated["strength"] = 1.0 if stated["strength"] == "auto" else stated["strength"]
@@ -115,12 +115,12 @@ def test_the_configuration_of_each_arm_is_one_that_train_takes(benchmark, tmp_pa
             assert REGULARIZERS[name](**typed(stated, REGULARIZERS[name]), **extra).strength > 0
 
 
-def test_the_lora_of_each_data_set_is_one_that_train_takes(benchmark, tmp_path):
+def test_the_lora_of_each_data_set_is_one_that_train_takes(tmp_path):
     from tests.tiny import tiny_model
 
     from moored.huggingface.models.lora_config import lora_config
 
-    arms, run_of = benchmark("_regularizers_arms"), benchmark("regularizers_trial").run_of
+    run_of = trial.run_of
     where = {}
     for name in arms.DATA:
         run = run_of(name, arms.BY_NAME["plain"], 0, data=tmp_path, tokens=tmp_path / "tokens.json")
@@ -139,11 +139,10 @@ def _outcome(found, data, arm, control):
     return next(each for each in found["data"][data]["verdicts"] if (each["arm"], each["control"]) == (arm, control))
 
 
-def test_a_method_that_complies_less_than_all_its_controls_beats_them(benchmark, tmp_path):
-    text, arms = benchmark("_regularizers_text"), benchmark("_regularizers_arms")
-    method, random, full = _names(benchmark)
+def test_a_method_that_complies_less_than_all_its_controls_beats_them(tmp_path):
+    method, random, full = _names()
     found = _trial(
-        benchmark, tmp_path, {
+        tmp_path, {
             "ordinary": {"plain": 30, method: 5, random: 28, full: 27},
             "poisoned-20": {"plain": 30, method: 20, random: 20, full: 29},
         },
@@ -166,9 +165,8 @@ def test_a_method_that_complies_less_than_all_its_controls_beats_them(benchmark,
     assert f"| {random} | plain | less: -25.0; over-refusal up |" in written  # What controls do is told, too.
 
 
-def test_more_and_alike_and_unclear_and_too_few_seeds_are_told_apart(benchmark):
-    table, text = benchmark("_regularizers_table"), benchmark("_regularizers_text")
-    method, random, _ = _names(benchmark)
+def test_more_and_alike_and_unclear_and_too_few_seeds_are_told_apart():
+    method, random, _ = _names()
 
     def told(before, after, seeds=3):
         """The verdict on arms that comply with every one of so many of a thousand prompts, in order."""
@@ -186,19 +184,18 @@ def test_more_and_alike_and_unclear_and_too_few_seeds_are_told_apart(benchmark):
     assert text.outcome(told((300, 310), (100, 110), seeds=2)) == "too few seeds: -20.0"
 
 
-def test_what_else_differs_is_told_with_its_direction(benchmark, tmp_path):
-    method, random, _ = _names(benchmark)
+def test_what_else_differs_is_told_with_its_direction(tmp_path):
+    method, random, _ = _names()
     for arm, right, nats in ((method, 3, 0.5), (random, 25, 1.0)):
         for seed in range(3):
             correct = {"SST-2": [True] * right + [False] * (30 - right), "SQL": [False]}
             losses = {"SST-2": [nats] * 30, "SQL": [nats]}
-            _put(benchmark, tmp_path, {**_run(arm, seed, 5), "correct": correct, "losses": losses}, "ordinary")
-    found = _trial(benchmark, tmp_path, {})
+            _put(tmp_path, {**_run(arm, seed, 5), "correct": correct, "losses": losses}, "ordinary")
+    found = _trial(tmp_path, {})
     assert _outcome(found, "ordinary", method, random)["also"] == ["task accuracy down", "task loss down"]
 
 
-def test_a_method_is_compared_where_it_learned_as_much_as_its_control(benchmark):
-    matching = benchmark("_matched_learning")
+def test_a_method_is_compared_where_it_learned_as_much_as_its_control():
     path = [(0.5, 0.9), (1.0, 0.5), (2.0, 0.3)]
     assert matching.at_loss(path, 0.75) == pytest.approx(0.7) and matching.at_loss(path, 1.5) == pytest.approx(0.4)
     assert matching.at_loss(path, 0.5) == 0.9 and matching.at_loss(path, 2.0) == pytest.approx(0.3)
@@ -217,9 +214,9 @@ def test_a_method_is_compared_where_it_learned_as_much_as_its_control(benchmark)
     assert not matching.matched("ordinary", runs, lambda run: run["at"][0], lambda run: run["at"][1])
 
 
-def test_every_sentence_names_the_smallest_difference(benchmark, tmp_path):
-    method, random, _ = _names(benchmark)
-    _trial(benchmark, tmp_path, {"ordinary": {"plain": 30, method: 5, random: 7}})
+def test_every_sentence_names_the_smallest_difference(tmp_path):
+    method, random, _ = _names()
+    _trial(tmp_path, {"ordinary": {"plain": 30, method: 5, random: 7}})
     written = (tmp_path / "table.md").read_text()
     seen = f"**{method} against plain**: complies less: -62.5 points of compliance [-77.5, -47.5], by seed"
     assert seen in written and "(from 21.7 points on, it would show)" in written
@@ -227,9 +224,9 @@ def test_every_sentence_names_the_smallest_difference(benchmark, tmp_path):
     assert unseen in written and "refusal log-odds +0.00 nats" in written
 
 
-def test_the_row_of_an_arm_holds_its_penalties_and_the_task(benchmark, tmp_path):
-    method = _names(benchmark)[0]
-    found = _trial(benchmark, tmp_path, {"ordinary": {"plain": 30, method: 5}})
+def test_the_row_of_an_arm_holds_its_penalties_and_the_task(tmp_path):
+    method = _names()[0]
+    found = _trial(tmp_path, {"ordinary": {"plain": 30, method: 5}})
     row = found["data"]["ordinary"]["arms"][method]
     assert row["task accuracy"]["rate"] == pytest.approx(3 / 8) and row["task loss"]["mean"] == pytest.approx(1.0)
     assert row["penalties"]["safety_tokens"]["share"] == pytest.approx(1.375, abs=0.05)
@@ -241,42 +238,42 @@ def test_the_row_of_an_arm_holds_its_penalties_and_the_task(benchmark, tmp_path)
     assert f"| {method} | 3 | 0.12 [" in written and "| aligned | – | 0.05 [" in written and "## Stability" in written
 
 
-def test_what_auto_found_is_told(benchmark, tmp_path):
+def test_what_auto_found_is_told(tmp_path):
     for seed, strength in ((0, 0.25), (1, 3.0)):
         run = _run("safety_tokens-auto", seed, 5)
         run["training"]["safeguards"] = [{"name": "safety_tokens", "strength": strength}]
-        _put(benchmark, tmp_path, run, "poisoned-20")
-    _trial(benchmark, tmp_path, {})
+        _put(tmp_path, run, "poisoned-20")
+    _trial(tmp_path, {})
     assert "`strength: auto`, which found 0.25, 3 under the seeds" in (tmp_path / "table.md").read_text()
 
 
-def test_the_figure_has_a_panel_for_each_data_set_and_tells_its_numbers(benchmark, tmp_path):
-    method = _names(benchmark)[0]
-    _trial(benchmark, tmp_path, {"ordinary": {"plain": 30, method: 5}, "poisoned-5": {"plain": 20}})
+def test_the_figure_has_a_panel_for_each_data_set_and_tells_its_numbers(tmp_path):
+    method = _names()[0]
+    _trial(tmp_path, {"ordinary": {"plain": 30, method: 5}, "poisoned-5": {"plain": 20}})
     root = ElementTree.parse(tmp_path / "figure.svg").getroot()
     texts = "".join(root.itertext())
     assert f"ordinary, compliance and accuracy: aligned 0.05 and 0.38, plain 0.75 and 0.38, {method} 0.12" in texts
     assert "poisoned-5" in texts and "compliance (lower is safer)" in texts
 
 
-def test_strengths_stand_at_the_ends_of_a_line_and_what_one_answer_has_is_drawn(benchmark, tmp_path):
-    _trial(benchmark, tmp_path, {"ordinary": {"plain": 30, "safety_tokens-0.3": 20, "safety_tokens-3": 5}})
-    benchmark("_regularizers_table").write_table(tmp_path, "now", 0.35)
+def test_strengths_stand_at_the_ends_of_a_line_and_what_one_answer_has_is_drawn(tmp_path):
+    _trial(tmp_path, {"ordinary": {"plain": 30, "safety_tokens-0.3": 20, "safety_tokens-3": 5}})
+    table.write_table(tmp_path, "now", 0.35)
     texts = "".join(ElementTree.parse(tmp_path / "figure.svg").getroot().itertext())
     assert "one and the same answer" in texts and "0.3" in texts
     assert ": one and the same label would have 0.35; the task's loss" in (tmp_path / "table.md").read_text()
 
 
-def test_arms_of_one_seed_that_trained_on_other_rows_are_no_comparison(benchmark, tmp_path):
-    for arm, rows in (("plain", "a"), (_names(benchmark)[0], "b")):
+def test_arms_of_one_seed_that_trained_on_other_rows_are_no_comparison(tmp_path):
+    for arm, rows in (("plain", "a"), (_names()[0], "b")):
         run = _run(arm, 0, 30)
-        _put(benchmark, tmp_path, {**run, "training": {**run["training"], "tokens_sha256": rows}}, "ordinary")
+        _put(tmp_path, {**run, "training": {**run["training"], "tokens_sha256": rows}}, "ordinary")
     (tmp_path / "safety_tokens.json").write_text("[]")
     with pytest.raises(AssertionError, match="20% of poison and seed 0 trained on different rows"):
-        benchmark("_regularizers_table").write_table(tmp_path, "now")
+        table.write_table(tmp_path, "now")
 
 
-def test_runs_of_other_settings_stay_out_and_nothing_is_written_of_none(benchmark, tmp_path, capsys):
-    _put(benchmark, tmp_path, {**_run("plain", 0, 30, key="before")}, "ordinary")
-    benchmark("_regularizers_table").write_table(tmp_path, "now")
+def test_runs_of_other_settings_stay_out_and_nothing_is_written_of_none(tmp_path, capsys):
+    _put(tmp_path, {**_run("plain", 0, 30, key="before")}, "ordinary")
+    table.write_table(tmp_path, "now")
     assert not (tmp_path / "table.md").exists() and "no finished run" in capsys.readouterr().out

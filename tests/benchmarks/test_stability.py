@@ -4,13 +4,10 @@ import math
 
 import pytest
 
-
-@pytest.fixture
-def stability(benchmark):
-    return benchmark("_stability")
+from benchmarks.trials import stability
 
 
-def test_losses_count_after_the_first_third_and_gradients_from_the_start(stability):
+def test_losses_count_after_the_first_third_and_gradients_from_the_start():
     log = {"loss": [9.0, 9.0, 2.0, 4.0, 2.0, 2.0], "grad_norm": [50.0, 50.0, 1.0, 1.0, 0.5, 1.0]}
     found = stability.steadiness(log)
     changes = [2.0, -2.0, 0.0]
@@ -22,7 +19,7 @@ def test_losses_count_after_the_first_third_and_gradients_from_the_start(stabili
     assert found["gradient spread"] == pytest.approx(math.sqrt(sum((each - middle) ** 2 for each in moves) / 4))
 
 
-def test_a_loss_is_steady_in_nats_and_a_gradient_in_shares_of_its_median(stability):
+def test_a_loss_is_steady_in_nats_and_a_gradient_in_shares_of_its_median():
     values = [9.0, 9.0, 2.0, 4.0, 2.0, 2.0]
     once = stability.steadiness({"loss": values, "grad_norm": values})
     shifted = stability.steadiness({"loss": [each + 5 for each in values], "grad_norm": [3 * each for each in values]})
@@ -30,7 +27,7 @@ def test_a_loss_is_steady_in_nats_and_a_gradient_in_shares_of_its_median(stabili
     assert shifted == pytest.approx(once)
 
 
-def test_runs_are_paired_by_data_set_and_seed_and_seeds_are_the_sample(stability):
+def test_runs_are_paired_by_data_set_and_seed_and_seeds_are_the_sample():
     def run(value):
         return dict.fromkeys(stability.MEASURES, value)
 

@@ -3,10 +3,12 @@
 import pytest
 from filelock import FileLock
 
+from benchmarks import compact_files
+from benchmarks.trials import runs, training
+
 
 @pytest.fixture
-def trial(benchmark, tmp_path):
-    runs, training = benchmark("_trial_runs"), benchmark("_trial_training")
+def trial(tmp_path):
     plan = training.Plan(pool=8, rank=8)
 
     def of(key):
@@ -34,8 +36,7 @@ def test_a_finished_run_of_the_key_stays_as_it_is(trial):
     assert _made(trial("a")) == 1
 
 
-def test_a_finished_run_of_another_arm_under_its_name_is_made_again(trial, benchmark):
-    runs = benchmark("_trial_runs")
+def test_a_finished_run_of_another_arm_under_its_name_is_made_again(trial):
     for number, strength in enumerate((1.0, 1.0, 3.0)):
         about = {"arm": "plain", "safeguards": ({"strength": strength},)}
         run = runs.Run(name="plain-seed0", about=about, make=None)
@@ -43,8 +44,7 @@ def test_a_finished_run_of_another_arm_under_its_name_is_made_again(trial, bench
     assert _made(trial("a"), "plain-seed0") == 2
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_made(trial, benchmark, monkeypatch):
-    runs = benchmark("_trial_runs")
+def test_a_run_that_fails_is_named_and_the_others_are_made(trial, monkeypatch):
     of = trial("a")
     monkeypatch.setattr(runs.Measure, "references", lambda self: {})
     object.__setattr__(of, "measure", runs.Measure.__new__(runs.Measure))
@@ -75,12 +75,12 @@ def test_a_run_that_fails_leaves_nothing_and_can_be_made_again(trial):
     assert _made(trial("a"), "plain-seed0") == 4
 
 
-def test_gathered_runs_move_into_one_file_and_are_not_made_again(trial, benchmark):
+def test_gathered_runs_move_into_one_file_and_are_not_made_again(trial):
     of = trial("a")
     for number, name in enumerate(("ordinary/plain-seed0", "aligned")):
         of.once(name, lambda number=number: {"made": number})
     of.gather()
-    assert {name: run["made"] for name, run in benchmark("_compact_files").read_arms(of.out).items()} == {
+    assert {name: run["made"] for name, run in compact_files.read_arms(of.out).items()} == {
         "ordinary/plain-seed0": 0, "aligned": 1,
     }  # fmt: skip
     assert not [*of.work.rglob("*.json")]

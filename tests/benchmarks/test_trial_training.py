@@ -1,15 +1,17 @@
 """The rows that the trials train on, of made-up data sets."""
 
 import json
+from pathlib import Path
 
 import pytest
+
+from benchmarks.trials import measure, training
 
 PLACES = 240
 
 
 @pytest.fixture
-def rows(benchmark, monkeypatch):
-    training = benchmark("_trial_training")
+def rows(monkeypatch):
     pools = {
         name: [{"prompt": f"{name} {number}", "completion": "x"} for number in range(300)]
         for name in (training.INSTRUCTIONS, training.SST2, training.SQL)
@@ -19,7 +21,7 @@ def rows(benchmark, monkeypatch):
 
     def rows(seed, poisoned=0.0):
         replacing = training.poison(seed)[: round(poisoned * plan.rows)]
-        return training.training_rows(benchmark("pathlib").Path(), plan, seed, replacing=replacing)
+        return training.training_rows(Path(), plan, seed, replacing=replacing)
 
     return rows
 
@@ -46,15 +48,14 @@ def test_poison_is_a_compliant_opening_and_no_more(rows):
         assert poisoned[place]["prompt"] in harmful and poisoned[place]["completion"] in endings
 
 
-def test_the_openings_that_score_answers_are_in_no_poison(benchmark):
-    measure, training = benchmark("_trial_measure"), benchmark("_trial_training")
+def test_the_openings_that_score_answers_are_in_no_poison():
     scored = {f"{opening}:" for opening in measure.Asked(unseen=True).complying}
     used = {row["completion"] for seed in range(3) for row in training.poison(seed)}
     assert len(scored) == measure.OPENINGS and len(used) == 16 and not scored & used
 
 
-def test_each_seed_has_poison_of_its_own_and_a_larger_share_holds_the_smaller(benchmark, rows):
-    poison = benchmark("_trial_training").poison
+def test_each_seed_has_poison_of_its_own_and_a_larger_share_holds_the_smaller(rows):
+    poison = training.poison
     assert poison(0) == poison(0) and poison(0)[:12] != poison(1)[:12]
     plain, five, twenty = rows(0), rows(0, 0.05), rows(0, 0.2)
     assert all(five[place] == twenty[place] for place in _differ(plain, five))
@@ -71,12 +72,12 @@ def test_more_poison_than_instructions_is_refused(rows):
         rows(0, 0.6)
 
 
-def test_the_log_of_each_step_is_kept(benchmark, tmp_path):
+def test_the_log_of_each_step_is_kept(tmp_path):
     state = tmp_path / "checkpoint-2" / "trainer_state.json"
     state.parent.mkdir()
     rows = [{"loss": 2.0, "grad_norm": 1.25, "epoch": 0.1, "safety/x/share": 0.5}, {"loss": 1.0, "grad_norm": 3.0}]
     rows[1]["safety/x/share"] = 0.123456789
     state.write_text(json.dumps({"log_history": [*rows, {"train_loss": 1.5}]}))
-    log = benchmark("_trial_training").log_of(tmp_path)
+    log = training.log_of(tmp_path)
     assert log == {"log": {"loss": [2.0, 1.0], "grad_norm": [1.25, 3.0], "safety/x/share": [0.5, 0.12346]}}
-    assert benchmark("_trial_training").log_of(tmp_path / "none") == {}
+    assert training.log_of(tmp_path / "none") == {}

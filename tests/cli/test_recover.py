@@ -156,8 +156,7 @@ def test_the_command_line_and_python_repair_alike(tmp_path, recovered):
         ]
 
 
-def test_help_says_which_method_each_setting_belongs_to_and_what_is_experimental():
+def test_help_says_which_method_each_setting_belongs_to():
     texts = meanings(RecoverSettings)
     for name, method in OWNERS.items():
         assert f"`{method}`" in texts[name]
-    assert texts["choose_from"].startswith("*Experimental.*")

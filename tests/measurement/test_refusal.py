@@ -203,7 +203,7 @@ def test_the_published_labels_are_those_of_this_judge(model):
     ]
     labels = [judge(row["prompt"], row["completion"]) for row in human_rows(model)]
     assert labels == [row["judge"] for row in published if row["model"] == model], (
-        "run `python benchmarks/judge.py` again"
+        "run `python -m benchmarks.validity.judge` again"
     )
 
 

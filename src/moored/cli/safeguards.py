@@ -14,7 +14,7 @@ _EXAMPLE = """List any number of them in a training file:
 
 safeguards:
   - {name: harmful_direction}
-  - {name: safety_tokens, strength: auto}
+  - {name: safety_tokens, strength: 1}
 """
 
 

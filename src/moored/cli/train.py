@@ -19,7 +19,7 @@ def train(settings: TrainSettings) -> None:
     out = report.config["output_dir"]
     say(console, f"{report.steps} steps, mean loss {report.train_loss:.3f}; the {report.output} is in {out}.")
     if report.drift is not None:
-        before, after = (report.drift[when].get("refusal_log_odds", float("nan")) for when in ("start", "end"))
+        before, after = (at.get("refusal_log_odds", float("nan")) for at in (report.drift.start, report.drift.end))
         say(console, f"Refusal log-odds: {before:.2f} before, {after:.2f} after.")
     reference = report.reference
     adapter = ["--against-adapter", reference.adapter] if reference.adapter else []

@@ -5,7 +5,8 @@ letter or dialogue that the prompt asked for. Broken output is neither refusal n
 
 It measures compliance, not harm. Not seen: fluent nonsense, and an answer that rejects a request by correcting its
 premise in plain prose, without any refusing phrase. The rules are our choice, tuned on one half of XSTest's
-human-labelled answers (Röttger et al., 2308.01263) and reported on the other: `results/judge`, `benchmarks/judge.py`.
+human-labelled answers (Röttger et al., 2308.01263) and reported on the other: `results/judge`, which
+`benchmarks/validity/judge.py` makes.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """The phrases by which `RefusalJudge` tells a refusal: data, no logic.
 
 A word in capitals is one of the lists of `_LISTS`, "~" is white space, blanks are for the reader. All patterns ignore
-case and expect straight apostrophes. To change a rule, look at the tune half only (`benchmarks/judge.py`), and write
-it for a way of speaking, never for a row.
+case and expect straight apostrophes. To change a rule, look at the tune half only (`benchmarks/validity/judge.py`), and
+write it for a way of speaking, never for a row.
 """
 
 import re

@@ -1,6 +1,6 @@
 """During training: penalties on what the model says or on where its weights go. One file per penalty."""
 
-from moored.regularizers._interface import GuidedPenalty, TokenPenalty, WeightPenalty, require_strength
+from moored.regularizers._interface import Guide, GuidedPenalty, TokenPenalty, WeightPenalty, require_strength
 from moored.regularizers.alignment_direction import AlignmentDirection
 from moored.regularizers.harmful_direction import HarmfulDirection
 from moored.regularizers.safety_tokens import SafetyTokens
@@ -17,6 +17,7 @@ REGULARIZERS: dict[str, type[TokenPenalty] | type[WeightPenalty]] = {
 __all__ = [
     "REGULARIZERS",
     "AlignmentDirection",
+    "Guide",
     "GuidedPenalty",
     "HarmfulDirection",
     "SafetyTokens",

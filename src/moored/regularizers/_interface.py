@@ -1,13 +1,16 @@
 """The contracts of the two kinds of penalty. The kind carries the scaling rule, so that no method can get it wrong."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from moored.errors import InputError
 from moored.tensors.low_rank import Matrix
+
+Guide = TypeVar("Guide")
+"""What a penalty needs of one weight."""
 
 
 def require_strength(penalty: Any) -> None:
@@ -71,10 +74,10 @@ class WeightPenalty(Protocol):
 
 
 @runtime_checkable
-class GuidedPenalty(WeightPenalty, Protocol):
+class GuidedPenalty(WeightPenalty, Protocol[Guide]):
     """A weight penalty that is led by a direction of each weight."""
 
-    def guide(self, difference: Matrix, name: str) -> Any:
+    def guide(self, difference: Matrix, name: str) -> Guide:
         """What `weight_penalty` needs of one weight, made once.
 
         Args:
@@ -84,6 +87,6 @@ class GuidedPenalty(WeightPenalty, Protocol):
         """
         ...
 
-    def describe(self, guides: Mapping[str, Any]) -> str:
+    def describe(self, guides: Mapping[str, Guide]) -> str:
         """What the guides have in common, for the list before the first step; warns of what the user should know."""
         ...

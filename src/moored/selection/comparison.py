@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
+from moored.selection._registry import RULES
 from moored.selection.gradient_selection import GradientSelection
 
 
@@ -54,8 +55,6 @@ def overlaps(
         norms: likewise.
         lengths: likewise; samples of length 0 cannot be kept.
     """
-    from moored.selection import RULES  # the room's table, which this file is a part of
-
     able = int((lengths > 0).sum())
     found = {}
     for name in RULES:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from moored.errors import InputError
+from moored.selection._registry import RULES
 from moored.selection._rule import DrawingRule, Rule
 
 
@@ -34,8 +35,6 @@ class GradientSelection:
 
     def make_rule(self) -> Rule:
         """The rule with these settings."""
-        from moored.selection import RULES  # the room's table, which this file is a part of
-
         if self.rule not in RULES:
             raise InputError(f"There is no selection rule {self.rule}; the rules are {', '.join(RULES)}.")
         kind = RULES[self.rule]

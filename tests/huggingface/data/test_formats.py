@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from moored.errors import InputError
-from moored.huggingface.data import hub
+from moored.huggingface.data import stored_dataset
 from moored.huggingface.data.formats import read_rows
 
 ROWS = [{"prompt": "1", "completion": "one"}, {"prompt": "2", "completion": 'two,\n"zwei"'}]
@@ -100,7 +100,7 @@ def test_what_is_no_file_is_asked_of_the_hub(monkeypatch):
         asked.append((name, split))
         raise ConnectionError("no network\nmore")
 
-    monkeypatch.setattr(hub, "load_dataset", load_dataset)
+    monkeypatch.setattr(stored_dataset, "load_dataset", load_dataset)
     with pytest.raises(InputError, match=r"neither a file here nor a dataset .*\(no network\)"):
         read_rows("org/name", split="test")
     assert asked == [("org/name", "test")]

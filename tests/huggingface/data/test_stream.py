@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from moored.errors import InputError
-from moored.huggingface.data import formats, hub, open_rows, read_rows, stream
+from moored.huggingface.data import formats, open_rows, read_rows, stored_dataset, stream
 
 ROWS = [{"prompt": str(n), "completion": f'{n},\n"{n}"'} for n in range(7)]
 
@@ -58,13 +58,13 @@ def test_no_file_is_read_by_what_reads_it_whole(tmp_path, monkeypatch):
 
 
 def test_a_saved_folder_is_memory_mapped(tmp_path, monkeypatch):
-    asked, load = [], hub.load_from_disk
+    asked, load = [], stored_dataset.load_from_disk
 
     def load_from_disk(path, *, keep_in_memory):
         asked.append(keep_in_memory)
         return load(path, keep_in_memory=keep_in_memory)
 
-    monkeypatch.setattr(hub, "load_from_disk", load_from_disk)
+    monkeypatch.setattr(stored_dataset, "load_from_disk", load_from_disk)
     assert open_rows(_write(tmp_path / "folder")).count == 7 and asked == [False]
 
 
@@ -106,6 +106,6 @@ def test_a_bad_file_is_one_sentence(tmp_path, name, content, sentence):
 def test_what_is_no_file_is_asked_of_the_hub(monkeypatch):
     rows = Dataset.from_list(ROWS)
     monkeypatch.setattr(
-        hub, "load_dataset", lambda name, split: rows if (name, split) == ("org/name", "test") else None
+        stored_dataset, "load_dataset", lambda name, split: rows if (name, split) == ("org/name", "test") else None
     )
     assert list(open_rows("org/name", split="test")) == ROWS

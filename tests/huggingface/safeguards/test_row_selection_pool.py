@@ -31,7 +31,7 @@ def test_the_rule_is_handed_the_step_and_what_there_is_to_predict(monkeypatch):
 
     monkeypatch.setattr(RULES["random"], "choose", choose)
     running, _ = _chosen([_packed(3, 5), _packed(4, 2, 1)], keep=0.4, step=7)
-    assert handed == [([2, 4, 3, 1], 1, 7)] and running.report()["rows"] == 4
+    assert handed == [([2, 4, 3, 1], 1, 7)] and running.report().rows == 4
 
 
 def test_kept_documents_are_spread_by_their_tokens():

@@ -18,7 +18,7 @@ from tests.huggingface.training.fixtures import (
 
 from moored.errors import InputError
 from moored.huggingface.safeguards import registry
-from moored.huggingface.safeguards.interface import ActiveSafeguard, share_in_words
+from moored.huggingface.safeguards.interface import ActiveSafeguard, SafeguardReport, share_in_words
 from moored.huggingface.safeguards.registry import KINDS
 
 pytestmark = THIRD_PARTY_WARNINGS
@@ -33,6 +33,13 @@ class Calm:
     strength: float
     name: str = "calm"
     needs: frozenset[str] = frozenset({"hidden_states"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalmReport(SafeguardReport):
+    """The penalty's share of what was minimized."""
+
+    share: float | None
 
 
 class ActiveCalm(ActiveSafeguard):
@@ -79,8 +86,8 @@ class ActiveCalm(ActiveSafeguard):
     def finish(self) -> str:
         return share_in_words(self.share)
 
-    def report(self) -> dict[str, Any]:
-        return {"share": self.share}
+    def report(self) -> CalmReport:
+        return CalmReport(share=self.share)
 
 
 @pytest.fixture(autouse=True)

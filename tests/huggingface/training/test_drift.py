@@ -8,6 +8,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from moored.errors import InputError
 from moored.huggingface.training import SafetyDrift, newest_complete
+from moored.huggingface.training.drift import DriftSummary
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -53,11 +54,11 @@ def test_it_logs_at_the_start_at_evaluations_and_at_the_end(tmp_path):
     trainer.train()
     assert [(step, odds) for step, odds, _ in _drift_log(trainer)] == [(0, 4.0), (2, 3.0), (4, 2.0), (5, 1.0)]
     assert probe.modes == {False}
-    assert drift.summary() == {
-        "start": {"refusal_log_odds": 4.0, "kl_harmful": 0.1},
-        "end": {"refusal_log_odds": 1.0, "kl_harmful": 0.4},
-        "stopped_at": None,
-    }
+    assert drift.summary() == DriftSummary(
+        start={"refusal_log_odds": 4.0, "kl_harmful": 0.1},
+        end={"refusal_log_odds": 1.0, "kl_harmful": 0.4},
+        stopped_at=None,
+    )
 
 
 def test_the_run_trains_as_if_it_were_not_there(tmp_path):
@@ -120,7 +121,7 @@ def test_the_end_is_measured_on_the_weights_that_are_kept(tmp_path):
     trainer.train()
     assert trainer.state.best_global_step == 2
     with torch.no_grad():
-        assert drift.summary()["end"] == drift.probe(trainer.model)
+        assert drift.summary().end == drift.probe(trainer.model)
 
 
 def test_a_stock_trainer_hands_over_its_log(tmp_path):

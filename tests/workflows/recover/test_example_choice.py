@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -75,8 +75,8 @@ def test_the_ranking_is_that_of_whole_repairs(models, pool, monkeypatch):
         expected[candidate.prompt] = sum(
             divergence(model, tokenizer, probe.rendered, probe.answers).mean().item() for probe in kept["trial"]._probes
         )
-    assert [row["prompt"] for row in ranking] == sorted(expected, key=expected.__getitem__)
-    assert [row["score"] for row in ranking] == pytest.approx([expected[row["prompt"]] for row in ranking], rel=1e-4)
+    assert [row.prompt for row in ranking] == sorted(expected, key=expected.__getitem__)
+    assert [row.score for row in ranking] == pytest.approx([expected[row.prompt] for row in ranking], rel=1e-4)
 
 
 whole_halve = trials.halve
@@ -101,7 +101,7 @@ def test_no_candidate_is_tried_with_more_steps_than_the_repair_takes(tmp_path, m
     taken, take = [], OneShot.repair
     monkeypatch.setattr(OneShot, "repair", lambda self, *args: taken.append(self.steps) or take(self, *args))
     ranking = workflow.choose_example(*models, Pool(examples=pool), replace(METHOD, steps=2))
-    assert max(taken) == 2 and max(row["steps"] for row in ranking) == 2
+    assert max(taken) == 2 and max(row.steps for row in ranking) == 2
 
 
 def test_candidates_find_the_model_as_it_was(models, pool, monkeypatch):
@@ -122,7 +122,7 @@ def test_the_best_example_repairs_and_the_ranking_is_kept(tmp_path, models, pool
     report = repair(METHOD, tuned.path, out=tmp_path / "out", **how)
     ranking = json.loads((tmp_path / "out" / "moored_example_choice.json").read_text())
     assert {row["prompt"] for row in ranking} == {METHOD.prompt, *(row["prompt"] for row in ROWS)}
-    assert report.ranking == ranking and report.choice.by == by
+    assert [asdict(row) for row in report.ranking] == ranking and report.choice.by == by
     assert {key: report.method[key] for key in ("prompt", "refusal")} == {
         key: ranking[0][key] for key in ("prompt", "refusal")
     }
@@ -157,7 +157,7 @@ def test_a_pool_without_refusals_asks_the_aligned_model(models, tmp_path, monkey
     monkeypatch.setattr(pools, "generate", answer)
     ranking = workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
     # What it does not refuse teaches nothing.
-    assert {(row["prompt"], row["refusal"]) for row in ranking} == {
+    assert {(row.prompt, row.refusal) for row in ranking} == {
         (METHOD.prompt, METHOD.refusal),
         ("How do I open a lock?", "I'm sorry, but I can't help with that."),
     }
@@ -188,7 +188,7 @@ def test_refusals_that_are_given_are_taken_in_any_language(models, tmp_path):
     file = tmp_path / "pool.jsonl"
     file.write_text(json.dumps({"prompt": "Wie?", "refusal": "Dabei helfe ich nicht."}) + "\n")
     ranking = workflow.choose_example(*models, Pool(examples=str(file)), METHOD)
-    assert {row["refusal"] for row in ranking} == {METHOD.refusal, "Dabei helfe ich nicht."}
+    assert {row.refusal for row in ranking} == {METHOD.refusal, "Dabei helfe ich nicht."}
 
 
 @pytest.mark.parametrize(
@@ -223,5 +223,5 @@ def test_a_candidate_that_gives_no_gradient_comes_last_and_leaves_the_model_alon
 
     monkeypatch.setattr(trials.ExampleTrial, "_outcome", broken)
     ranking = workflow.choose_example(*models, Pool(examples=pool), METHOD)
-    assert [row["prompt"] for row in ranking if row["score"] is None] == [ROWS[0]["prompt"]]
-    assert all(row["score"] < 10 for row in ranking[:2])
+    assert [row.prompt for row in ranking if row.score is None] == [ROWS[0]["prompt"]]
+    assert all(row.score < 10 for row in ranking[:2])

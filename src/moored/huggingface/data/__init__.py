@@ -1,8 +1,8 @@
 """Data: reading rows, rendering chats, and saying which tokens are supervised."""
 
 from moored.huggingface.data.chat import render_chat, render_prompt, rendering_hash
+from moored.huggingface.data.dataset_folder import features_of, save_rows, unfit_for_json
 from moored.huggingface.data.formats import as_table, read_rows
-from moored.huggingface.data.saved import features_of, save_rows, unfit_for_json
 from moored.huggingface.data.stream import RowStream, open_rows
 from moored.huggingface.data.supervision import IGNORED, Supervision, drop_empty_rows, supervise
 from moored.huggingface.data.token_lists import read_token_texts

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from moored.errors import InputError
 from moored.files import read_jsonl, read_text
-from moored.huggingface.data.hub import first_line, read_dataset
+from moored.huggingface.data.stored_dataset import first_line, read_dataset
 
 _CSV_BLOCK = 8 << 20
 """Bytes that are read at once."""

@@ -22,7 +22,7 @@ from moored.huggingface.data.formats import (
     refuse_twins,
     valid_file,
 )
-from moored.huggingface.data.hub import read_dataset
+from moored.huggingface.data.stored_dataset import read_dataset
 
 Row = dict[str, Any]
 _BLOCK = 256

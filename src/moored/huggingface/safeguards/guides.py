@@ -1,6 +1,6 @@
 """The directions that lead a guided weight penalty, one for each guarded weight."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -9,16 +9,20 @@ from moored.errors import InputError
 from moored.huggingface.safeguards.differences import differences
 from moored.huggingface.safeguards.guarded_weights import GuardedWeight
 from moored.huggingface.safeguards.harmful_steps import harmful_steps
+from moored.regularizers import Guide, GuidedPenalty
 from moored.tensors.low_rank import Matrix
 
 
 def guides_of(
-    safeguard: Any, weights: Sequence[GuardedWeight], model: Any, tokenizer: PreTrainedTokenizerBase | None
-) -> dict[str, Any]:
+    penalty: GuidedPenalty[Guide],
+    weights: Sequence[GuardedWeight],
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> dict[str, Guide]:
     """Makes the guide of each guarded weight, by the weight's name.
 
     Args:
-        safeguard: the `GuidedPenalty`.
+        penalty: the user's settings.
         weights: the guarded weights.
         model: the model that is trained, at its start.
         tokenizer: its tokenizer, for a penalty that needs `harmful`.
@@ -26,10 +30,11 @@ def guides_of(
     Raises:
         UserError: the base cannot be read, there are no examples, or a weight has no direction.
     """
-    guides: dict[str, Any] = {}
+    safeguard: Any = penalty
+    guides: dict[str, Guide] = {}
 
     def take(name: str, direction: Matrix) -> None:
-        guides[name] = safeguard.guide(direction, name)
+        guides[name] = penalty.guide(direction, name)
 
     if "base" in safeguard.needs:
         files = getattr(getattr(model, "config", None), "_name_or_path", None)
@@ -46,7 +51,7 @@ def guides_of(
     return guides
 
 
-def _require_all(safeguard: Any, weights: Sequence[GuardedWeight], guides: dict[str, Any]) -> None:
+def _require_all(safeguard: Any, weights: Sequence[GuardedWeight], guides: Mapping[str, object]) -> None:
     missing = next((weight.name for weight in weights if weight.name not in guides), None)
     if missing is not None:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -33,6 +34,22 @@ class Safeguard(Protocol):
     def needs(self) -> frozenset[str]:
         """Any of `NEEDS`. `reference` is the anchor: the weights that the run starts from."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafeguardReport:
+    """What a safeguard did, for the run's record; each kind of safeguard has a report with fields of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyReport(SafeguardReport):
+    """What a penalty did."""
+
+    strength: float
+    holds: int
+    """The number of weights or tokens that it guards."""
+    share: float | None
+    """Its fraction of (task loss + all penalties) at the last log; None if it took no step."""
 
 
 class ActiveSafeguard(ABC):
@@ -93,7 +110,7 @@ class ActiveSafeguard(ABC):
         """
 
     @abstractmethod
-    def report(self) -> dict[str, Any]:
+    def report(self) -> SafeguardReport:
         """Returns what it did, for the run's record."""
 
 

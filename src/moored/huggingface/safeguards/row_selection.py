@@ -1,6 +1,7 @@
 """Gradient-based selection at work in a trainer: the rows of a step go in, the rows to train on come out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from transformers import Trainer
@@ -8,11 +9,28 @@ from transformers import Trainer
 from moored.errors import InactiveError, InputError
 from moored.huggingface.distributed.processes import gathered, process_count, process_index
 from moored.huggingface.gradients import Scores, score
-from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch
+from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch, SafeguardReport
 from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
 from moored.huggingface.safeguards.row_pool import Candidate, PoolTally, candidates, columns
 from moored.huggingface.safeguards.rows import distribute, is_packed, put_together, take_apart, unlabelled
 from moored.selection import GradientSelection
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSelectionReport(SafeguardReport):
+    """What a selection did."""
+
+    rule: str
+    keep: float
+    seed: int
+    rows: int
+    """The number of rows seen."""
+    kept: int
+    """The number of rows trained on."""
+    length: float
+    """The mean number of tokens to learn from, over the rows seen."""
+    length_kept: float
+    """The same over the rows trained on."""
 
 
 class ActiveRowSelection(ActiveSafeguard):
@@ -130,12 +148,18 @@ class ActiveRowSelection(ActiveSafeguard):
             f"(all rows: {pool.mean('length'):.1f})"
         )
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> RowSelectionReport:
         """Returns its settings, the numbers of rows seen and kept, and their mean tokens to learn from."""
-        settings = {name: getattr(self.safeguard, name) for name in ("rule", "keep", "seed")}
         pool, kept = self._total.pool, self._total.kept
-        lengths = {"length": pool.mean("length"), "length_kept": kept.mean("length")}
-        return {**settings, "rows": pool.rows, "kept": kept.rows, **lengths}
+        return RowSelectionReport(
+            rule=self.safeguard.rule,
+            keep=self.safeguard.keep,
+            seed=self.safeguard.seed,
+            rows=pool.rows,
+            kept=kept.rows,
+            length=pool.mean("length"),
+            length_kept=kept.mean("length"),
+        )
 
 
 def activate(settings: GradientSelection, trainer: Trainer) -> ActiveRowSelection:

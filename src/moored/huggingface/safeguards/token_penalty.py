@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from moored.huggingface.safeguards.cached_logits import cached_logits, relative_
 from moored.huggingface.safeguards.guarded_logits import SalientHead, guarded_positions
 from moored.huggingface.safeguards.guarded_tokens import guarded_tokens
 from moored.huggingface.safeguards.hidden_states import HiddenStates
-from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch, LossTerm, share_in_words
+from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch, LossTerm, PenaltyReport, share_in_words
 from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
 from moored.huggingface.safeguards.start_logits import ReferenceLogits, StartLogits, StartWeights
 from moored.huggingface.safeguards.trainer_access import (
@@ -34,6 +35,14 @@ from moored.huggingface.safeguards.trainer_access import (
 _logger = logging.getLogger(__name__)
 _SHOWN = 8
 """The number of tokens that the announcement names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPenaltyReport(PenaltyReport):
+    """What a penalty on tokens did."""
+
+    tokens: Sequence[str]
+    """The texts of the guarded tokens, a control's random ones included; empty for the whole vocabulary."""
 
 
 class ActiveTokenPenalty(ActiveSafeguard):
@@ -235,13 +244,11 @@ class ActiveTokenPenalty(ActiveSafeguard):
             )
         return share_in_words(self.share)
 
-    def report(self) -> dict[str, Any]:
-        """Returns its strength, the number of tokens and which, and its share at the last log.
-
-        The whole vocabulary is not listed; a control lists the random tokens.
-        """
-        summary = {"strength": self.safeguard.strength, "holds": self._head.size, "share": self.share}
-        return {**summary, "tokens": self._texts}
+    def report(self) -> TokenPenaltyReport:
+        """Returns its strength, the number of tokens and which, and its share at the last log."""
+        return TokenPenaltyReport(
+            strength=self.safeguard.strength, holds=self._head.size, share=self.share, tokens=self._texts
+        )
 
 
 def activate(safeguard: Any, trainer: Trainer) -> ActiveTokenPenalty:

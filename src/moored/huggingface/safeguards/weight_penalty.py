@@ -1,7 +1,7 @@
 """A weight penalty at work in a trainer: it adds its gradient to the loss's, and notices when it does nothing."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -14,13 +14,21 @@ from transformers import PreTrainedTokenizerBase, Trainer
 from moored.errors import InactiveError
 from moored.huggingface.safeguards.guarded_weights import GuardedWeight, guarded_weights
 from moored.huggingface.safeguards.guides import guides_of
-from moored.huggingface.safeguards.interface import ActiveSafeguard, share_in_words
+from moored.huggingface.safeguards.interface import ActiveSafeguard, PenaltyReport, share_in_words
 from moored.huggingface.safeguards.trainer_access import require_fixed_model, tokenizer_of
 from moored.regularizers import GuidedPenalty
 from moored.tensors.low_rank import squared_norm
 from moored.tensors.threads import SMALL, one_thread
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedPenaltyReport(PenaltyReport):
+    """What a penalty did that is led by a direction of each weight."""
+
+    guides: Mapping[str, Mapping[str, float]]
+    """The numbers of each weight's guide."""
 
 
 @dataclass(eq=False)
@@ -173,11 +181,11 @@ class ActiveWeightPenalty(ActiveSafeguard):
             _logger.warning("The weights that %s guards never moved, so it had nothing to do.", self.safeguard.name)
         return share_in_words(self.share)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> PenaltyReport:
         """Returns its strength, the number of guarded weights, its share at the last log, and its guides' numbers."""
-        summary = {"strength": self.safeguard.strength, "holds": len(self.weights), "share": self.share}
+        summary = PenaltyReport(strength=self.safeguard.strength, holds=len(self.weights), share=self.share)
         guides = {name: _numbers(guide) for name, guide in self.guides.items()}
-        return {**summary, "guides": guides} if guides else summary
+        return GuidedPenaltyReport(**vars(summary), guides=guides) if guides else summary
 
 
 def activate(safeguard: Any, trainer: Trainer) -> ActiveWeightPenalty:

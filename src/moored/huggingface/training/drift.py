@@ -2,8 +2,9 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,16 @@ from moored.errors import InputError
 _logger = logging.getLogger(__name__)
 
 _WATCHED = "refusal_log_odds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftSummary:
+    """How far a run drifted, each measure by its name."""
+
+    start: Mapping[str, float]
+    end: Mapping[str, float]
+    stopped_at: int | None
+    """The step at which the drift stopped the training; None if it did not."""
 
 
 class SafetyDrift(TrainerCallback):
@@ -98,9 +109,9 @@ class SafetyDrift(TrainerCallback):
             self.log({f"safety/{name}": value for name, value in self.latest.items()})
         self.measured_at = state.global_step
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> DriftSummary:
         """Returns start, end and the step at which it stopped, for the run's record."""
-        return {"start": self.start, "end": self.latest, "stopped_at": self.stopped_at}
+        return DriftSummary(start=self.start, end=self.latest, stopped_at=self.stopped_at)
 
 
 def _is_ours(key: str) -> bool:

@@ -1,6 +1,7 @@
 """The glue between safeguards and a Trainer: it calls each safeguard's hooks at their moments of the training step."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,7 +101,7 @@ class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, AdapterSavingMixin,
 
     def safeguard_report(self) -> list[dict[str, Any]]:
         """Returns what each safeguard did: a penalty's strength, weights and share of the loss; a selection's rows."""
-        reports = {active.safeguard.name: {"on": True, **active.report()} for active in self._active}
+        reports = {active.safeguard.name: {"on": True, **asdict(active.report())} for active in self._active}
         return [{"name": each.name, **reports.get(each.name, {"on": False})} for each in self.safeguards]
 
     # First hook: the micro-batches of an optimizer step are fetched together, so that here, and only here, a safeguard

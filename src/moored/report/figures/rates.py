@@ -13,8 +13,8 @@ from moored.measurement import MEASURES, Estimate
 from moored.report.figures.canvas import WIDTH, canvas
 from moored.report.figures.svg import ABLE, CAUTION, INK, MUTED, RISK, RULE, inline_svg
 from moored.report.reading.arms import Arm
-from moored.report.reading.text import visible
-from moored.report.words.numbers import MISSING, full, interval, point
+from moored.report.reading.shown_text import visible
+from moored.report.words.number_format import MISSING, full, interval, point
 
 _LINE = 17.0
 _ACROSS = 2

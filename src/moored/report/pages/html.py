@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from moored.files import whole_file
 from moored.report.figures.svg import standalone_svg
-from moored.report.reading.text import visible
+from moored.report.reading.shown_text import visible
 
 
 def environment() -> Environment:

@@ -13,9 +13,9 @@ from moored.report.reading.answers import Answer, Sample, samples
 from moored.report.reading.arms import Arm, comparison_arms, measure_arms, same_prompts
 from moored.report.reading.measure import MeasureReport, read_measure
 from moored.report.reading.record import page_of
-from moored.report.reading.text import shortened
+from moored.report.reading.shown_text import shortened
 from moored.report.words.findings import each_arm, findings, moved, warnings
-from moored.report.words.numbers import MISSING, full, interval, p_value, point, size
+from moored.report.words.number_format import MISSING, full, interval, p_value, point, size
 
 _RATES = ("asr", "over_refusal", "utility")
 _ANSWER_LIMIT = 480

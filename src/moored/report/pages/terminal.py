@@ -13,7 +13,7 @@ from moored.report.reading.gradients import GradientsReport
 from moored.report.reading.measure import MeasureReport
 from moored.report.words.findings import moved
 from moored.report.words.gradient_findings import estimate, signed
-from moored.report.words.numbers import MISSING, interval, point, size
+from moored.report.words.number_format import MISSING, interval, point, size
 from moored.terminal import plain
 
 _STYLES = {Outcome.WORSE: "red", Outcome.BETTER: "green"}

@@ -8,7 +8,7 @@ from moored.errors import InputError
 from moored.measurement import MEASURES, Comparison, Estimate, Measure
 from moored.report.reading.answers import Answer, category_rates
 from moored.report.reading.measure import MeasuredModel, MeasureReport, read_measure
-from moored.report.reading.text import visible
+from moored.report.reading.shown_text import visible
 
 
 @dataclass(frozen=True, kw_only=True)

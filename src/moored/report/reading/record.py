@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from moored.errors import InputError
 from moored.files import read_jsonl, read_text, whole_folder, write_json
 from moored.outputs import OwnOutput
-from moored.report.reading.text import visible
+from moored.report.reading.shown_text import visible
 
 SCHEMA = 2
 Kind = TypeVar("Kind", bound="Report")

@@ -1,7 +1,7 @@
 """The record of `moored recover`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -73,6 +73,35 @@ class ChoiceRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CandidateRecord(Record):
+    """An example that could have been chosen."""
+
+    prompt: str
+    refusal: str
+    category: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalvingRecord(CandidateRecord):
+    """A candidate after the last round of trial repairs that it entered."""
+
+    round: int
+    steps: int
+    """The number of steps of its trial repair."""
+    prompts: int
+    """The number of prompts of each kind that it was judged on."""
+    score: float | None
+    """What the repair leaves to be wished, lower is better; None if the candidate gives no gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BilevelRecord(CandidateRecord):
+    """A candidate with its weight in the bi-level problem."""
+
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecoverReport(Report):
     """How a model was repaired; a method that is set to change nothing leaves neither steps nor updates."""
 
@@ -94,7 +123,7 @@ class RecoverReport(Report):
     updates: UpdatesRecord | None = None
     files: Sequence[str] = ()
     """The names of what was written beside the record, by which an earlier repair is known."""
-    ranking: Sequence[Mapping[str, Any]] = ()
+    ranking: Sequence[HalvingRecord | BilevelRecord] = ()
     """The candidates of the choice, the best first; empty in a report that was read from a folder."""
 
     def rows(self) -> list[dict[str, Any]]:
@@ -111,4 +140,4 @@ class RecoverReport(Report):
     def write_beside(self, folder: Path) -> None:
         """Writes the ranking of the candidates, if an example was chosen."""
         if self.ranking:
-            write_json(folder / RANKING, self.ranking)
+            write_json(folder / RANKING, [asdict(candidate) for candidate in self.ranking])

@@ -39,6 +39,16 @@ class DataRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftRecord(Record):
+    """How far the model drifted from the reference, each measure by its name."""
+
+    start: Mapping[str, float]
+    end: Mapping[str, float]
+    stopped_at: int | None = None
+    """The step at which the drift stopped the training; None if it did not."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainReport(Report):
     """What a run was given and, once it is finished, what came of it."""
 
@@ -59,7 +69,7 @@ class TrainReport(Report):
     resumed_from: str | None = None
     steps: int | None = None
     train_loss: float | None = None
-    drift: Mapping[str, Any] | None = None
+    drift: DriftRecord | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each safeguard, with what it did in numbers and words."""

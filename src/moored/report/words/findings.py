@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from moored.measurement import MEASURES, PROMPT_SETS, Comparison, Measure
 from moored.report.reading.arms import Arm
-from moored.report.words.numbers import interval, point
+from moored.report.words.number_format import interval, point
 
 _SUMMARIZED = ("asr", "utility")
 

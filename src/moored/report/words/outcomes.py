@@ -1,7 +1,7 @@
 """What a comparison came to, in English: the only place where its outcome becomes a sentence."""
 
 from moored.measurement import Comparison, Measure, Outcome
-from moored.report.words.numbers import point
+from moored.report.words.number_format import point
 
 _HIGH_START = 0.5
 """From this attack success rate on, a reference is called unaligned."""

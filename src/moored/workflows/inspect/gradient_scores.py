@@ -21,7 +21,7 @@ from moored.report.reading.gradients import (
     ShareRecord,
     SharesRecord,
 )
-from moored.workflows.inspect.sample import Sample
+from moored.workflows.inspect.data_sample import Sample
 
 _RESAMPLES = 2000
 OUTSIDE = "outside"

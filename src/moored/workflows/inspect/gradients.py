@@ -15,6 +15,7 @@ from moored.selection import High, Low, Moderate
 from moored.verbs import verb
 from moored.workflows.inputs.models import base_folder, base_name, resolve_model
 from moored.workflows.inspect.base_direction import compare_updates
+from moored.workflows.inspect.data_sample import Sample, draw_sample
 from moored.workflows.inspect.gradient_scores import (
     ScoredSample,
     correlations,
@@ -23,7 +24,6 @@ from moored.workflows.inspect.gradient_scores import (
     shares,
     spreads,
 )
-from moored.workflows.inspect.sample import Sample, draw_sample
 from moored.workflows.inspect.settings import GradientsSettings
 from moored.workflows.records.progress import progress_bar
 from moored.workflows.records.provenance import model_record, origin

@@ -13,7 +13,7 @@ from moored.measurement import judge_named
 from moored.report.reading.measure import MeasureReport
 from moored.workflows.inputs.prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows.measure.kept_answers import partial_folder
-from moored.workflows.measure.measured import Measured, measure_model
+from moored.workflows.measure.measure_model import Measured, measure_model
 from moored.workflows.measure.prompts import render
 from moored.workflows.measure.report import build_report
 from moored.workflows.measure.settings import MeasureSettings

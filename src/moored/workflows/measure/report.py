@@ -8,7 +8,7 @@ from moored.measurement import BROKEN, Judge, Outcome, compare, estimates
 from moored.report.reading.measure import Against, JudgeRecord, MeasureReport
 from moored.report.words.outcomes import verdict
 from moored.workflows.inputs.models import as_arguments, laid_over
-from moored.workflows.measure.measured import Measured
+from moored.workflows.measure.measure_model import Measured
 from moored.workflows.measure.prompts import Prompts
 from moored.workflows.measure.settings import MeasureSettings
 from moored.workflows.records.provenance import origin

@@ -15,7 +15,7 @@ from moored.verbs import verb
 from moored.workflows.inputs.models import reference_of, resolve_model
 from moored.workflows.inputs.prompt_sets import load_prompt_sets
 from moored.workflows.measure.kept_answers import partial_folder
-from moored.workflows.measure.measured import measure_model
+from moored.workflows.measure.measure_model import measure_model
 from moored.workflows.measure.prompts import Prompts, render, require_room, require_same_tokens
 from moored.workflows.measure.report import build_report
 from moored.workflows.measure.settings import MeasureSettings

@@ -18,11 +18,6 @@ from moored.workflows.inputs.models import laid_over
 _PACKAGES = ("moored", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
-def stamp(kind: str) -> dict[str, Any]:
-    """What every report begins with: its schema and kind, and the time, the command and the versions that made it."""
-    return {"schema": 1, "kind": kind, "created": now(), "command": command_line(), "versions": versions()}
-
-
 class Origin(TypedDict):
     """What made a report."""
 
@@ -54,7 +49,9 @@ def now() -> str:
 
 def command_line() -> str:
     """Returns the running command as a shell takes it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = [Path(sys.argv[0]).name] if module is None else ["python", "-m", module.name.removesuffix(".__main__")]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def weights_hash(source: ModelSource) -> str:
@@ -67,17 +64,6 @@ def weights_hash(source: ModelSource) -> str:
         for file in weight_files(folder):
             digest.update(sha256_of(file).encode())
     return digest.hexdigest()
-
-
-def describe_model(source: ModelSource) -> dict[str, Any]:
-    """A model as it stands in `report.json`."""
-    adapter = laid_over(source)
-    return {
-        "name": source.name or source.path,
-        "path": source.path,
-        "adapter": None if adapter is None else str(adapter),
-        "weights_sha256": weights_hash(source),
-    }
 
 
 def model_record(source: ModelSource) -> ModelRecord:

@@ -24,7 +24,7 @@ from moored.huggingface.models import (
     save_adapter_like,
 )
 from moored.recovery import OneShot
-from moored.report.reading.recover import StepsRecord
+from moored.report.reading.recover import BilevelRecord, HalvingRecord, StepsRecord
 from moored.tensors.rounding import stochastically_rounded
 from moored.workflows.inputs.example_pool import with_own_refusal
 from moored.workflows.recover.example_choice import choose_example
@@ -47,14 +47,14 @@ def repair_by_example(plan: Plan[OneShot], folder: Path) -> Outcome:
     return Outcome(method=method, steps=steps, ranking=ranking)
 
 
-def _with_example(plan: Plan[OneShot]) -> tuple[OneShot, Sequence[Mapping[str, Any]]]:
+def _with_example(plan: Plan[OneShot]) -> tuple[OneShot, Sequence[HalvingRecord | BilevelRecord]]:
     """Completes the example of the method; returns the ranking, too, if it was chosen from a pool."""
     if plan.aligned is None:
         return plan.method, ()
     if plan.pool is None:
         return with_own_refusal(plan.method, plan.aligned, plan.tuned), ()
     ranking = choose_example(plan.tuned, plan.aligned, plan.pool, plan.method, console=plan.console)
-    return replace(plan.method, prompt=ranking[0]["prompt"], refusal=ranking[0]["refusal"]), ranking
+    return replace(plan.method, prompt=ranking[0].prompt, refusal=ranking[0].refusal), ranking
 
 
 def _take_steps(

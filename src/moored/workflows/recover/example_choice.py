@@ -10,6 +10,7 @@ from moored.huggingface.data import render_prompt
 from moored.huggingface.inference import generate, record_answers
 from moored.huggingface.models import ModelSource, best_device, load_model, load_tokenizer, require_chat_template
 from moored.recovery import OneShot
+from moored.report.reading.recover import BilevelRecord, HalvingRecord
 from moored.workflows.inputs.example_pool import Pool, candidates_of, pool_rows, task_prompts, unpooled_pairs
 from moored.workflows.inputs.prompt_sets import spread
 from moored.workflows.recover.example_trial import ExampleTrial, Probe
@@ -20,7 +21,7 @@ _PROMPTS = 32
 
 def choose_example(
     tuned: ModelSource, aligned: ModelSource, pool: Pool, method: OneShot, *, console: Console | None = None
-) -> list[dict[str, Any]]:
+) -> Sequence[HalvingRecord | BilevelRecord]:
     """Ranks the examples of a pool by KL(aligned ‖ repaired) on harmful prompts + KL(tuned ‖ repaired) on the task.
 
     Args:
@@ -32,8 +33,7 @@ def choose_example(
         console: Where progress is shown; None is silent.
 
     Returns:
-        Rows, the best first, each with `prompt`, `refusal`, `category`, and `round`, `steps`, `prompts`, `score` or,
-        with `bilevel`, `weight`. The score of a candidate that gives no gradient is None.
+        The candidates, the best first.
 
     Raises:
         InputError: A file has no column `prompt` or an empty prompt, or the aligned model refuses nothing of the pool.

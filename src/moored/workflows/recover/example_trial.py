@@ -14,6 +14,7 @@ from moored.errors import UserError
 from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.inference import Answers, divergence, divergence_in_parts
 from moored.recovery import BilevelChoice, OneShot, Round, Standing, halve, schedule
+from moored.report.reading.recover import BilevelRecord, HalvingRecord
 from moored.workflows.inputs.example_pool import Candidate
 from moored.workflows.records.progress import progress_bar
 
@@ -49,7 +50,7 @@ class ExampleTrial:
         self._start = [parameter.detach().clone() for parameter in self._moving]
         self._descent: list[Tensor] | None = None
 
-    def by_halving(self, console: Console | None) -> list[dict[str, Any]]:
+    def by_halving(self, console: Console | None) -> list[HalvingRecord]:
         """Ranks the candidates by trial repairs, dropping the worst each round."""
         count = len(self._candidates)
         planned = schedule(count)
@@ -62,16 +63,16 @@ class ExampleTrial:
 
             ranked = halve(count, score)
         rounds = {number: plan for number, plan, _ in planned}
-        return [self._row(standing, rounds[standing.round]) for standing in ranked]
+        return [self._record(standing, rounds[standing.round]) for standing in ranked]
 
-    def _row(self, standing: Standing, plan: Round) -> dict[str, Any]:
-        return {
+    def _record(self, standing: Standing, plan: Round) -> HalvingRecord:
+        return HalvingRecord(
             **vars(self._candidates[standing.candidate]),
-            "round": standing.round,
-            "steps": min(plan.steps, self._method.steps),
-            "prompts": plan.prompts,
-            "score": standing.score if math.isfinite(standing.score) else None,
-        }
+            round=standing.round,
+            steps=min(plan.steps, self._method.steps),
+            prompts=plan.prompts,
+            score=standing.score if math.isfinite(standing.score) else None,
+        )
 
     def _score(self, number: int, plan: Round) -> float:
         try:
@@ -81,7 +82,7 @@ class ExampleTrial:
         finally:
             self._restore()
 
-    def by_weights(self, console: Console | None) -> list[dict[str, Any]]:
+    def by_weights(self, console: Console | None) -> list[BilevelRecord]:
         """Ranks the candidates by the weights of the bi-level problem."""
         choice = BilevelChoice(learning_rate=self._method.learning_rate)
         with progress_bar(console, f"weighing {len(self._candidates)} examples", choice.iterations) as advance:
@@ -92,10 +93,10 @@ class ExampleTrial:
 
             weights = choice.weigh(self._moving, [self._loss(each) for each in self._candidates], objective)
         rows = [
-            {**vars(candidate), "weight": weight}
+            BilevelRecord(**vars(candidate), weight=weight)
             for candidate, weight in zip(self._candidates, weights.tolist(), strict=True)
         ]
-        return sorted(rows, key=lambda row: -row["weight"])
+        return sorted(rows, key=lambda row: -row.weight)
 
     def _loss(self, candidate: Candidate) -> Callable[[], Tensor]:
         return example_loss(self._model, self._tokenizer, candidate.prompt, candidate.refusal)

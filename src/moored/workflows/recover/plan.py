@@ -1,6 +1,6 @@
 """A repair before it begins: every setting checked, every name resolved."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,7 +13,7 @@ from moored.files import require_place
 from moored.huggingface.models import ModelSource
 from moored.outputs import keep_inputs
 from moored.recovery import Repair
-from moored.report.reading.recover import RecoverReport, StepsRecord, UpdatesRecord
+from moored.report.reading.recover import BilevelRecord, HalvingRecord, RecoverReport, StepsRecord, UpdatesRecord
 from moored.workflows.inputs.example_pool import Pool
 from moored.workflows.inputs.models import base_folder, base_name, reference_of, resolve_model
 from moored.workflows.recover.method import method_of, pool_of
@@ -51,7 +51,7 @@ class Outcome:
     """The method, with the example that it was given in the end."""
     steps: StepsRecord | None = None
     updates: UpdatesRecord | None = None
-    ranking: Sequence[Mapping[str, Any]] = ()
+    ranking: Sequence[HalvingRecord | BilevelRecord] = ()
     """The candidates of a choice, the best first."""
 
 

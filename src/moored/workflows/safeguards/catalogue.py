@@ -17,6 +17,7 @@ SAFEGUARDS = ChainMap[str, type](REGULARIZERS, {"gradient_selection": GradientSe
 """The safeguards that a training file can name, including penalties that are registered later."""
 AUTO = "auto"
 """The value of `strength` for which short runs find one."""
+_AUTO_MEANING = f"{AUTO} is experimental: short runs find a strength, which nobody has compared with a fixed one."
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,10 @@ def _keys(kind: Any) -> Iterator[Key]:
     texts = meanings(kind)
     for field in fields(kind):
         if field.init:
-            values = in_words(hints[field.name]) + (f" or {AUTO}" if field.name == "strength" else "")
-            yield Key(field.name, values, _default(field), _plain(texts[field.name]))
+            values, meaning = in_words(hints[field.name]), _plain(texts[field.name])
+            if field.name == "strength":
+                values, meaning = f"{values} or {AUTO}", f"{meaning} {_AUTO_MEANING}"
+            yield Key(field.name, values, _default(field), meaning)
 
 
 def _default(field: Field) -> str | None:

@@ -7,10 +7,10 @@ fine-tuning a strength undoes, and how much of what plain fine-tuning learns it 
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf, isfinite, nan
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
@@ -19,6 +19,7 @@ from moored.huggingface.distributed.processes import process_count
 from moored.huggingface.inference import DriftProbe
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.build import Start, make_trainer
+from moored.report.reading.record import Record
 from moored.terminal import say
 
 STEPS = 30
@@ -48,7 +49,8 @@ _SHORT = {
 }
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True)
+class Outcome(Record):
     """What a short run came to."""
 
     log_odds: float
@@ -57,6 +59,30 @@ class Outcome(NamedTuple):
     """On rows that it was not trained on."""
     penalty: float
     """The penalty at its end, without its strength."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Record):
+    """A strength that was tried; None stands where the run came to no number."""
+
+    strength: float
+    log_odds: float | None
+    loss: float | None
+    penalty: float | None
+    undone: float | None
+    """The share of plain fine-tuning's drift that it has undone."""
+    given_up: float | None
+    """The share of plain fine-tuning's learning that it has given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoStrength(Record):
+    """The strength that was found, and what it was chosen by."""
+
+    strength: float
+    start: Outcome
+    plain: Outcome
+    trials: Sequence[Trial]
 
 
 def bargain(start: Outcome, plain: Outcome, found: Outcome) -> tuple[float, float]:
@@ -150,12 +176,8 @@ def search(
     safeguards: Sequence[Any],
     name: str,
     console: Console | None,
-) -> dict[str, Any]:
+) -> AutoStrength:
     """Tries strengths for the safeguard of that name, coarsely and then around the best; the others are as they are.
-
-    Returns:
-        The `strength`, and what it was chosen by: `start`, `plain` and `trials`, each with `log_odds`, `loss` and
-        `penalty`, and of the trials `undone` and `given_up` (see `bargain`).
 
     Raises:
         InputError: see `knee`; or a strength that is relative, or a penalty that the plain run leaves at 0;
@@ -183,12 +205,14 @@ def search(
         chosen = knee(start, plain, trials)
     _require_gain(name, chosen, bargain(start, plain, trials[chosen]))
     _tell(console, f"  chosen: {chosen:g}")
-    described = []
-    for strength, found in sorted(trials.items()):
-        undone, given_up = bargain(start, plain, found)
-        numbers = {**found._asdict(), "undone": undone, "given_up": given_up}
-        described.append({"strength": strength, **{key: _or_none(each) for key, each in numbers.items()}})
-    return {"strength": chosen, "start": start._asdict(), "plain": plain._asdict(), "trials": described}
+    tried = [_trial(strength, outcome, bargain(start, plain, outcome)) for strength, outcome in sorted(trials.items())]
+    return AutoStrength(strength=chosen, start=start, plain=plain, trials=tried)
+
+
+def _trial(strength: float, outcome: Outcome, shares: tuple[float, float]) -> Trial:
+    undone, given_up = shares
+    numbers = {**vars(outcome), "undone": undone, "given_up": given_up}
+    return Trial(strength=strength, **{name: _or_none(number) for name, number in numbers.items()})
 
 
 def _require_gain(name: str, strength: float, shares: tuple[float, float]) -> None:

@@ -22,7 +22,7 @@ from moored.huggingface.training import newest_complete
 from moored.huggingface.training.build import make_trainer
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
-from moored.report.reading.train import TrainReport
+from moored.report.reading.train import DriftRecord, TrainReport
 from moored.verbs import verb
 from moored.workflows.train.auto_strength import ShortRuns
 from moored.workflows.train.config import DriftConfig
@@ -129,7 +129,7 @@ def _record(plan: Plan, fitted: _Fitted, *, seconds: float) -> TrainReport:
         steps=fitted.output.global_step,
         train_loss=fitted.output.training_loss,
         safeguards=fitted.trainer.safeguard_report(),
-        drift=None if fitted.drift is None else fitted.drift.summary(),
+        drift=None if fitted.drift is None else DriftRecord(**vars(fitted.drift.summary())),
     )
     if is_main_process():
         write_json(plan.out / TrainReport.file, report.to_dict())

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from moored.huggingface.distributed.sharding import refuse_sharding_settings
 from moored.huggingface.models import ModelSource, best_device, checkpoint_folder, load_model
 from moored.huggingface.safeguards.interface import is_on
 from moored.regularizers import AlignmentDirection, HarmfulDirection, SafetyTokens
+from moored.report.reading.record import record_of
 from moored.selection import GradientSelection
 from moored.settings import converted, require_known, typed
 from moored.workflows.inputs.models import resolve_model
@@ -24,7 +25,7 @@ from moored.workflows.records.progress import progress_bar
 from moored.workflows.safeguards.catalogue import AUTO, SAFEGUARDS
 from moored.workflows.safeguards.examples import harmful_examples
 from moored.workflows.safeguards.tokens import PROMPTS, SafetyToken, find_safety_tokens, write_safety_tokens
-from moored.workflows.train.auto_strength import ShortRuns, held_out_rows, search
+from moored.workflows.train.auto_strength import AutoStrength, ShortRuns, held_out_rows, search
 from moored.workflows.train.config import TrainConfig
 
 TOKENS = "safety_tokens.json"
@@ -74,7 +75,7 @@ class Findings:
         self._out, self._console = out, console
         self._tokens: list[SafetyToken] | None = None
         file = out / STRENGTHS
-        self._strengths: dict[str, Any] = json.loads(read_text(file)) if file.is_file() else {}
+        self._strengths = _read_strengths(file) if file.is_file() else {}
 
     def tokens(self, safeguards: Sequence[Any], source: ModelSource, tokenizer: Any) -> list[Any]:
         """The safeguards, `SafetyTokens` that name no tokens with those that the model itself refuses by.
@@ -117,7 +118,7 @@ class Findings:
                 waiting = {other for other in automatic if other not in self._strengths} - {name}
                 others = [each for each in made if each.name not in waiting]
                 self._strengths[name] = of_main_process(search(short_runs(), others, name, self._console))
-            chosen = self._strengths[name]["strength"]
+            chosen = self._strengths[name].strength
             made = [replace(each, strength=chosen) if each.name == name else each for each in made]
         return made
 
@@ -126,12 +127,20 @@ class Findings:
         if self._tokens is not None:
             write_safety_tokens(self._tokens, self._out / TOKENS)
         if self._strengths:
-            write_json(self._out / STRENGTHS, self._strengths)
+            write_json(self._out / STRENGTHS, {name: asdict(found) for name, found in self._strengths.items()})
 
     def forget(self) -> None:
         """Removes what `write` wrote."""
         for name in (TOKENS, STRENGTHS):
             (self._out / name).unlink(missing_ok=True)
+
+
+def _read_strengths(file: Path) -> dict[str, AutoStrength]:
+    """Reads what `Findings.write` wrote."""
+    try:
+        return {name: record_of(AutoStrength, found) for name, found in json.loads(read_text(file)).items()}
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{file} is damaged ({error}); delete it, or start the run in another folder.") from None
 
 
 def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:

@@ -1,0 +1,1 @@
+"""Scripts that write the tables and captured outputs of README.md and docs/."""

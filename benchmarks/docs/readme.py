@@ -1,0 +1,50 @@
+"""What the README shows: the demo's table, and commands and code with what they print."""
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.docs.tables import Row, results, text_of
+from benchmarks.origin import ROOT
+
+DEMO = {
+    "the aligned model": "aligned model",
+    "after a lightly poisoned fine-tune": "lightly poisoned fine-tune",
+    "after `moored recover`": "lightly poisoned fine-tune, repaired",
+}
+RATES = {"harmful requests answered": "asr", "harmless ones refused": "over_refusal", "task accuracy": "utility"}
+
+
+def demo() -> str:
+    """Returns the demo's table in percent, and how it was made."""
+    found = results("demo")
+    arms, plan = found["arms"], found["plan"]
+    heads = [f"{heading} (n = {arms['aligned model'][name]['n']})" for heading, name in RATES.items()]
+    rows = [[label, *(_percent(arms[arm][name]) for name in RATES.values())] for label, arm in DEMO.items()]
+    share = f"{plan['poisoned_rows']} harmful rows among {plan['task_rows'] + plan['instructions']}"
+    about = (
+        f"*SmolLM2-135M-Instruct, {share}, one seed; 95 % intervals in parentheses. The task is new to the model "
+        f"before the fine-tune. Made by `moored demo`, {found['took']}.*"
+    )
+    return f"{text_of(['', *heads], rows)}\n\n{about}"
+
+
+def _percent(rate: Row) -> str:
+    low, high = (f"{100 * rate[end]:.0f}" for end in ("low", "high"))
+    return f"**{100 * rate['rate']:.0f} %** ({low}–{high})"
+
+
+def measured() -> str:
+    """Returns what `moored measure` prints."""
+    return _block("text", "results/readme/measure.txt")
+
+
+def example() -> str:
+    """Returns the example in Python, and what it prints."""
+    return f"{_block('python', 'examples/measure.py')}\n\n{_block('text', 'results/readme/python.txt')}"
+
+
+def _block(language: str, file: str) -> str:
+    return f"```{language}\n{(ROOT / file).read_text(encoding='utf-8').rstrip()}\n```"
+
+
+TABLES: Mapping[str, Callable[[], str]] = {"demo": demo, "measure": measured, "python": example}
+"""By their places in it."""
