@@ -1,6 +1,7 @@
 """Loading a model, its adapter and its tokenizer, with one sentence for whatever does not fit."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
 from moored.huggingface.models.fold import fold
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.stored_files import named_files, weight_files
-from moored.huggingface.models.weights import refuse_non_finite, require_finite
+from moored.huggingface.models.quantized import quantization, require_readable_codes, unreadable_codes
+from moored.huggingface.models.stored_files import named_files, refuse_gguf, weight_files
+from moored.huggingface.models.weights import refuse_non_finite, refuse_wrapped, require_finite
+
+_NUMBER = re.compile(r"\.(\d+)(?=\.)")
+"""The number of a layer, or of an expert in it."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,13 @@ def load_model(
         read_adapter_config(source.adapter)
         require_finite(source.adapter)
     model = _load_checkpoint(source.path, dtype)
-    is_plain_bf16 = model.dtype == torch.bfloat16 and not getattr(model, "is_quantized", False)
+    is_quantized = quantization(model.config) is not None
+    is_plain_bf16 = model.dtype == torch.bfloat16 and not is_quantized
     if dtype == "auto" and is_plain_bf16 and not bf16_is_native():
         model.float()
     if source.adapter is not None:
-        check_fits(source.adapter, model)
+        # Quantized weights have shapes of their own.
+        check_fits(source.adapter, skeleton(source.path) if is_quantized else model)
         model = lay_over(model, source.adapter, trainable=trainable and not merge)
         if merge:
             model = fold(model, source.adapter)
@@ -108,11 +115,14 @@ def load_model(
 
 
 def require_fit(source: ModelSource) -> None:
-    """Checks an adapter against its checkpoint before long work, without reading the checkpoint's weights.
+    """Checks a checkpoint, and an adapter against it, before long work and without reading the checkpoint's weights.
 
     Raises:
-        ModelError: a broken adapter, or one made for another base (names the shapes).
+        ModelError: a quantized checkpoint that cannot be read here, a broken adapter, or one made for another base
+            (names the shapes).
     """
+    _require_loadable_names(source.path)
+    require_readable_codes(configuration(source.path), source.path)
     if source.adapter is None:
         return
     read_adapter_config(source.adapter)
@@ -128,16 +138,20 @@ def transposed_weights(path: str) -> set[str]:
 
 def skeleton(path: str) -> PreTrainedModel:
     """The model of a checkpoint without its numbers."""
+    config = configuration(path)
     with torch.device("meta"), _one_sentence(path):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def configuration(path: str) -> Any:
+    """The configuration of a checkpoint."""
+    with _one_sentence(path):
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
 
 
 def context_length(source: ModelSource) -> int | None:
     """The positions that a checkpoint was made for, or None where its configuration does not say."""
-    with _one_sentence(source.path):
-        config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return getattr(configuration(source.path).get_text_config(), "max_position_embeddings", None)
 
 
 def checkpoint_folder(path: str) -> Path:
@@ -185,26 +199,52 @@ def _refuse_own_code(error: Exception, path: str) -> None:
 
 def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     _require_loadable_names(path)
+    config = configuration(path)
+    require_readable_codes(config, path)
     try:
         with _one_sentence(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
         model, found = loaded
+    except ImportError as error:
+        raise unreadable_codes(error, path) from error
     except RuntimeError as error:
         if "mismatched" not in str(error):
             raise
         raise ModelError(f"The weights in {path} do not fit its config.json; fetch both again.") from error
     if found["missing_keys"]:
         # They would be random numbers.
+        refuse_wrapped(checkpoint_folder(path))
         some = sorted(found["missing_keys"])[0]
         raise ModelError(f"{path} lacks {len(found['missing_keys'])} weights ({some}, say); fetch it again.")
+    _refuse_more_layers(model, found["unexpected_keys"], path)
     refuse_non_finite(model.named_parameters(), path)
     return model
 
 
+def _refuse_more_layers(model: PreTrainedModel, unread: set[str], path: str) -> None:
+    """Raises ModelError where files hold more layers, or experts, than config.json says and transformers builds.
+
+    Layers for multi-token prediction come after the others, too; those config.json names.
+    """
+    kinds = {_without_numbers(name) for name in model.state_dict()}
+    left = sorted(name for name in unread if _without_numbers(name) in kinds)
+    layers = {_NUMBER.findall(name)[0] for name in left}
+    if len(layers) > (getattr(model.config.get_text_config(), "num_nextn_predict_layers", None) or 0):
+        raise ModelError(
+            f"{path} holds {left[0]}, which belongs to a layer that its config.json does not name; fetch config.json "
+            "again."
+        )
+
+
+def _without_numbers(name: str) -> str:
+    return _NUMBER.sub(".#", name)
+
+
 def _require_loadable_names(path: str) -> None:
     """Raises ModelError where transformers would read other files than those that are checked, an adapter's even."""
+    refuse_gguf(path)
     if os.path.isdir(path):
         weight_files(path)
         folder = Path(path)

@@ -93,6 +93,14 @@ class StoredWeights:
         """The plain names of all tensors."""
         return list(self._places)
 
+    def stored_names(self) -> list[str]:
+        """The names of all tensors as the files have them, with the prefixes of wrappers."""
+        return [stored for _, stored in self._places.values()]
+
+    def stored_name(self, name: str) -> str:
+        """The name that the tensor of a plain name has in the files."""
+        return self._places[name][1]
+
     def holds(self, name: str) -> bool:
         """Whether there is a tensor of a plain name."""
         return name in self._places
@@ -105,7 +113,13 @@ class StoredWeights:
     def read(self, name: str) -> Tensor:
         """The tensor of a plain name; raises ModelError where there is none."""
         self.require(name)
-        file, stored = self._places[name]
+        return self._tensor(*self._places[name])
+
+    def read_stored(self, stored: str) -> Tensor:
+        """The tensor of a name as the files have it."""
+        return self._tensor(*self._places[plain_name(stored)])
+
+    def _tensor(self, file: Path, stored: str) -> Tensor:
         with _open(file) as tensors:
             return tensors.get_tensor(stored)
 
@@ -121,6 +135,16 @@ def refuse_non_finite(weights: Iterable[tuple[str, Tensor]], where: Path | str) 
         # The 8-bit formats of quantized checkpoints have no such test.
         if tensor.is_floating_point() and tensor.dtype.itemsize > 1 and not torch.isfinite(tensor).all():
             raise ModelError(f"{name} in {where} holds NaN or infinity; the weights are broken, use others.")
+
+
+def refuse_wrapped(folder: Path | str) -> None:
+    """Raises ModelError for a checkpoint that was saved inside a wrapper, whose names transformers does not read."""
+    for name in stored_tensors(folder):
+        if plain_name(name) != name:
+            raise ModelError(
+                f"The names in {folder} carry the prefix of a wrapper such as torch.compile or FSDP ({name}, for "
+                f"{plain_name(name)}), and no library reads them so; save the model again without the wrapper."
+            )
 
 
 def stored_dtypes(
