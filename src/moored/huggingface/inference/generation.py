@@ -9,8 +9,9 @@ from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from moored.errors import ModelError
-from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
+from moored.huggingface.inference.batches import Ids, by_length, evaluating, of_one_length, token_ids
 from moored.huggingface.inference.decoding import can_decode, decode
+from moored.huggingface.inference.padding import passes_over_padding
 from moored.huggingface.inference.shared_start import SharedStart, encode_shared_start
 
 LOOK = 2
@@ -32,7 +33,8 @@ def generate(
     """The greedy answer to each rendered prompt, in the order of the prompts.
 
     What all prompts begin with is encoded once. An answer that ends makes room for a waiting prompt; where the model's
-    state allows that only as a whole, prompts of similar length share a batch from beginning to end.
+    state allows that only as a whole, prompts of similar length share a batch from beginning to end, and prompts of
+    one length where the model would read the padding.
 
     Args:
         model: a causal language model; it is left in the mode it came in.
@@ -130,9 +132,12 @@ def _texts(
     check: _FiniteLogits,
 ) -> Iterator[tuple[int, str]]:
     """Yields the answers as they are complete."""
+    if not prompts:
+        return
     order = by_length(prompts, batch_size)
-    if not (prompts and can_decode(model, prompts[0][0])):
-        for rows in order:
+    can_pad = passes_over_padding(model, prompts[0])
+    if not (can_pad and can_decode(model, prompts[0][0])):
+        for rows in order if can_pad else of_one_length(prompts, batch_size):
             texts = _whole_batch(model, tokenizer, [prompts[row] for row in rows], shared, check)
             yield from zip(rows, texts, strict=True)
         return

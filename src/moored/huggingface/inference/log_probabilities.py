@@ -1,14 +1,13 @@
 """Log-probabilities of given continuations, and the logits that predict given answers."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, PreTrainedTokenizerBase
 
-from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
+from moored.huggingface.inference.batches import Ids, by_length, evaluating, of_one_length, token_ids
 from moored.huggingface.inference.shared_start import (
     NOTHING,
     SharedStart,
@@ -49,7 +48,7 @@ def continuation_log_probs(
     columns_of = by_length([" " * len(ending) for ending in endings], min(ENDINGS, batch_size))
     with evaluating(model):
         shared = encode_shared_start(model, starts)
-        for rows in _of_one_length(starts, max(1, batch_size // ENDINGS)):
+        for rows in of_one_length(starts, max(1, batch_size // ENDINGS)):
             group = [starts[row] for row in rows]
             encoded = _encode(model, group, shared)
             for columns in columns_of:
@@ -127,24 +126,15 @@ def answer_logits_in_parts(
         yield rows, _logits_of(model, [pairs[row] for row in rows], shared)
 
 
-def _of_one_length(starts: list[Ids], most: int) -> Iterator[list[int]]:
-    """Rows whose prompts are equally long: those can be encoded together without any padding."""
-    order = sorted(range(len(starts)), key=lambda row: -len(starts[row]))
-    for _, equal in groupby(order, key=lambda row: len(starts[row])):
-        rows = list(equal)
-        yield from (rows[at : at + most] for at in range(0, len(rows), most))
-
-
 def _encode(
     model: torch.nn.Module, starts: list[Ids], shared: SharedStart
 ) -> tuple[Float[Tensor, "prompt 1 vocab"], Cache] | None:
     """The logits after each prompt and the prompts' cache; None where that is not one of plain keys and values."""
     ids = _padded([start[shared.length :] for start in starts], model)
-    output = model(
-        input_ids=ids, use_cache=True, logits_to_keep=last_position(ids), **shared.repeated(model, len(starts))
-    )
+    last = last_position(ids)
+    output = model(input_ids=ids, use_cache=True, logits_to_keep=last, **shared.repeated(model, len(starts)))
     cache = plain_state(output)
-    return None if cache is None else (output.logits, cache)
+    return None if cache is None else (_only(output.logits, last), cache)
 
 
 def _log_probs(
@@ -194,9 +184,14 @@ def _logits_of(
     skipped = min(len(start) for start, _ in pairs) - 1
     kept = torch.arange(skipped - shared.length, ids.shape[1], device=ids.device)
     state = shared.repeated(model, len(pairs))
-    logits = model(input_ids=ids, use_cache=bool(state), logits_to_keep=kept, **state).logits
+    logits = _only(model(input_ids=ids, use_cache=bool(state), logits_to_keep=kept, **state).logits, kept)
     begins = [len(start) - 1 - skipped for start, _ in pairs]
     return [logits[i, begin : begin + len(pairs[i][1])] for i, begin in enumerate(begins)]
+
+
+def _only(logits: Float[Tensor, "row _ vocab"], kept: Int[Tensor, " kept"]) -> Float[Tensor, "row kept vocab"]:
+    """The logits at some positions; a model that does not know `logits_to_keep` gives those of all."""
+    return logits if logits.shape[1] == len(kept) else logits[:, kept]
 
 
 def _padded(sequences: list[Ids], model: torch.nn.Module) -> Int[Tensor, "sequence position"]:
