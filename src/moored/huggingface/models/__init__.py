@@ -44,6 +44,7 @@ from moored.huggingface.models.merged_weights import FoldedWeights, difference
 from moored.huggingface.models.model_weights import ModelWeights
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.parameter_location import Place, is_stack, place_of, places, refuse_stacked
+from moored.huggingface.models.quantized import is_code
 from moored.huggingface.models.stored_files import refuse_gguf, weight_files
 from moored.huggingface.models.weights import (
     StoredWeights,
@@ -78,6 +79,7 @@ __all__ = [
     "dtypes_as_stored",
     "find_base_direction",
     "folded_adapter",
+    "is_code",
     "is_stack",
     "iterate_weights",
     "lies_over_transposed",

@@ -21,7 +21,7 @@ from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
 from moored.huggingface.models.fold import fold
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.quantized import quantization, require_readable_codes, unreadable_codes
+from moored.huggingface.models.quantized import holds_codes, quantization, require_readable_codes, unreadable_codes
 from moored.huggingface.models.stored_files import named_files, refuse_gguf, weight_files
 from moored.huggingface.models.weights import refuse_non_finite, refuse_wrapped, require_finite
 
@@ -89,29 +89,41 @@ def load_model(
         dtype: precision of the weights in memory; `auto` is the checkpoint's own, but fp32 for bf16 where
             `bf16_is_native` says that this processor would have to emulate it.
         trainable: whether the adapter's factors (or, without adapter, all parameters) require gradients.
-        merge: fold the adapter into the weights in memory and return a plain model.
+        merge: fold the adapter into the weights in memory and return a plain model. Over quantized weights, which
+            folding would round once more, the adapter stays beside them.
 
     Raises:
-        ModelError: pickled or non-finite weights, an adapter made for another base (names the shapes), or one that
-            folding would change.
+        ModelError: pickled, non-finite or (to be trained) quantized weights, an adapter made for another base (names
+            the shapes), or one that folding would change.
     """
     if source.adapter is not None:
         read_adapter_config(source.adapter)
         require_finite(source.adapter)
     model = _load_checkpoint(source.path, dtype)
-    is_quantized = quantization(model.config) is not None
-    is_plain_bf16 = model.dtype == torch.bfloat16 and not is_quantized
-    if dtype == "auto" and is_plain_bf16 and not bf16_is_native():
-        model.float()
+    is_quantized = holds_codes(model)
+    if not is_quantized:
+        model = _in_precision(model, dtype)
+    elif trainable and (merge or source.adapter is None):
+        raise ModelError(
+            f"{source.describe()} is quantized, so its weights have no gradient; use an adapter over it, or a "
+            "checkpoint in bf16."
+        )
     if source.adapter is not None:
-        # Quantized weights have shapes of their own.
+        # Codes have shapes of their own.
         check_fits(source.adapter, skeleton(source.path) if is_quantized else model)
         model = lay_over(model, source.adapter, trainable=trainable and not merge)
-        if merge:
+        if merge and not is_quantized:
             model = fold(model, source.adapter)
-    if source.adapter is None or merge:
+    if source.adapter is None or (merge and not is_quantized):
         model.requires_grad_(trainable)
     return model.train(trainable)
+
+
+def _in_precision(model: PreTrainedModel, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+    """Puts a model in a precision where loading has not: weights that were quantized come out in bf16."""
+    if dtype == "auto":
+        return model.float() if model.dtype == torch.bfloat16 and not bf16_is_native() else model
+    return model.to(dtype) if any(p.dtype != dtype for p in model.parameters()) else model
 
 
 def require_fit(source: ModelSource) -> None:
@@ -145,7 +157,8 @@ def skeleton(path: str) -> PreTrainedModel:
 
 def configuration(path: str) -> Any:
     """The configuration of a checkpoint."""
-    with _one_sentence(path):
+    # Entries of a wrong type end in errors of any kind.
+    with _one_sentence(path, AttributeError, TypeError, KeyError):
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
 
 
@@ -167,11 +180,11 @@ def checkpoint_folder(path: str) -> Path:
 
 
 @contextmanager
-def _one_sentence(path: str) -> Iterator[None]:
+def _one_sentence(path: str, *more: type[Exception]) -> Iterator[None]:
     """Turns what transformers says of a checkpoint that it cannot load into ModelError."""
     try:
         yield
-    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, SafetensorError, StrictDataclassError, *more) as error:
         _refuse_own_code(error, path)
         hint = "see its files" if os.path.isdir(path) else _not_here(path)
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
@@ -210,6 +223,8 @@ def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrai
     except ImportError as error:
         raise unreadable_codes(error, path) from error
     except RuntimeError as error:
+        if "mismatched" not in str(error) and quantization(config) is not None:
+            raise unreadable_codes(error, path) from error
         if "mismatched" not in str(error):
             raise
         raise ModelError(f"The weights in {path} do not fit its config.json; fetch both again.") from error

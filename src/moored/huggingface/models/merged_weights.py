@@ -7,6 +7,7 @@ from moored.errors import ModelError
 from moored.huggingface.models.adapter_updates import adapter_updates, lies_over_transposed
 from moored.huggingface.models.load import ModelSource, checkpoint_folder
 from moored.huggingface.models.model_weights import ModelWeights
+from moored.huggingface.models.quantized import is_code
 from moored.huggingface.models.weights import refuse_non_finite, require_finite
 
 
@@ -69,7 +70,7 @@ class FoldedWeights:
         return self._moved(stored, place or stored, self._stored.read_stored(self._stored.stored_name(stored)))
 
     def _moved(self, name: str, place: str, weight: Tensor) -> Float[Tensor, "*shape"]:
-        if not weight.is_floating_point() or weight.dtype.itemsize < 2:
+        if is_code(weight):
             raise ModelError(f"{name} is quantized in {self.source.path}; name a checkpoint that holds it whole.")
         refuse_non_finite([(name, weight)], self.source.path)
         whole, update = weight.float(), self._updates.get(place.removesuffix(".weight"))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from torch import Tensor, nn
 from transformers.quantizers.auto import get_hf_quantizer
 
 from moored.errors import ModelError
@@ -11,6 +12,17 @@ def quantization(config: Any) -> Any:
     """Returns what a configuration says of the quantization of its checkpoint; None where there is none."""
     stated = getattr(config, "quantization_config", None)
     return stated or getattr(config.get_text_config(decoder=True), "quantization_config", None)
+
+
+def holds_codes(model: nn.Module) -> bool:
+    """Whether some weights in memory are codes rather than numbers."""
+    return any(is_code(parameter) for parameter in model.parameters())
+
+
+def is_code(weight: Tensor) -> bool:
+    """Whether a tensor holds codes instead of numbers; 8-bit floats have their scales elsewhere, too."""
+    is_plain = type(weight.data) is Tensor
+    return not is_plain or not weight.is_floating_point() or weight.dtype.itemsize == 1
 
 
 def require_readable_codes(config: Any, path: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from moored.errors import ModelError
 from moored.huggingface.models.names import plain_name
+from moored.huggingface.models.quantized import is_code
 from moored.huggingface.models.stored_files import INDEX, PICKLES, WEIGHTS, weight_files
 
 
@@ -132,8 +133,8 @@ def require_finite(folder: Path | str) -> None:
 def refuse_non_finite(weights: Iterable[tuple[str, Tensor]], where: Path | str) -> None:
     """Raises ModelError naming the first of `weights`, those of `where`, that holds NaN or infinity."""
     for name, tensor in weights:
-        # The 8-bit formats of quantized checkpoints have no such test.
-        if tensor.is_floating_point() and tensor.dtype.itemsize > 1 and not torch.isfinite(tensor).all():
+        # The codes of quantized checkpoints have no such test.
+        if not is_code(tensor) and not torch.isfinite(tensor).all():
             raise ModelError(f"{name} in {where} holds NaN or infinity; the weights are broken, use others.")
 
 

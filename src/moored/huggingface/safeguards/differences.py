@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from moored.errors import InputError, ModelError
-from moored.huggingface.models import ModelWeights, adapter_updates, checkpoint_folder
-from moored.huggingface.safeguards.guarded_weights import GuardedWeight, is_quantized
+from moored.huggingface.models import ModelWeights, adapter_updates, checkpoint_folder, is_code
+from moored.huggingface.safeguards.guarded_weights import GuardedWeight
 from moored.tensors.low_rank import LowRank, Matrix, whole, zero
 
 
@@ -80,6 +80,6 @@ def _from_files(weight: GuardedWeight, files: str | None) -> Tensor:
 
 
 def _whole(stored: Tensor, name: str, where: str) -> Tensor:
-    if is_quantized(stored):
+    if is_code(stored):
         raise ModelError(f"{name} is quantized in the files of {where}; name a checkpoint that holds its values.")
     return stored

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from moored.errors import InputError
-from moored.huggingface.models import is_stack, place_of, plain_name
+from moored.huggingface.models import is_code, is_stack, place_of, plain_name
 from moored.tensors.low_rank import LowRank
 
 
@@ -82,7 +82,7 @@ class LoraWeight:
     def below(self) -> Float[Tensor, "out in"] | None:
         """Returns the weight without its adapters, in fp32, or None where it is quantized."""
         weight = self.below_adapters
-        if weight is None or is_quantized(weight) or weight.ndim != 2:
+        if weight is None or is_code(weight) or weight.ndim != 2:
             return None
         return self.as_matrix(weight.detach()).float()
 
@@ -138,11 +138,6 @@ class WholeWeight:
 
 
 GuardedWeight = LoraWeight | WholeWeight
-
-
-def is_quantized(weight: Tensor) -> bool:
-    """Whether the tensor holds codes instead of the weight's values; 8-bit floats have their scales elsewhere, too."""
-    return not weight.is_floating_point() or weight.dtype.itemsize == 1
 
 
 def guarded_weights(model: nn.Module) -> Sequence[GuardedWeight]:

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from moored.errors import InputError
 from moored.huggingface.data import IGNORED, Supervision, supervise
 from moored.huggingface.gradients.causal_model import known_head, split
-from moored.huggingface.safeguards.guarded_weights import GuardedWeight, is_quantized
+from moored.huggingface.models import is_code
+from moored.huggingface.safeguards.guarded_weights import GuardedWeight
 from moored.huggingface.safeguards.start_logits import at_rest
 
 
@@ -95,7 +96,7 @@ def _watched(model: nn.Module, weights: Sequence[GuardedWeight], take: Callable[
 
 def _parameter(weight: GuardedWeight) -> Any:
     parameter = weight.below_adapters
-    if parameter is None or is_quantized(parameter):
+    if parameter is None or is_code(parameter):
         raise InputError(
             f"{weight.stored} is quantized and has no gradient; train an unquantized model, or remove "
             "harmful_direction."
