@@ -16,6 +16,7 @@ from moored.huggingface.inference.shared_start import (
     plain_state,
     repeated,
 )
+from moored.huggingface.inference.trials import continues_states, require_causal_answers
 
 ENDINGS = 8
 """Continuations a batch; they are sorted by length, and each batch is as wide as its longest."""
@@ -47,10 +48,12 @@ def continuation_log_probs(
     scores = torch.zeros(len(starts), len(endings))
     columns_of = by_length([" " * len(ending) for ending in endings], min(ENDINGS, batch_size))
     with evaluating(model):
-        shared = encode_shared_start(model, starts)
+        require_causal_answers(model, starts)
+        uses_state = not starts or continues_states(model, starts[0])
+        shared = _shared_start(model, starts)
         for rows in of_one_length(starts, max(1, batch_size // ENDINGS)):
             group = [starts[row] for row in rows]
-            encoded = _encode(model, group, shared)
+            encoded = _encode(model, group, shared) if uses_state else None
             for columns in columns_of:
                 found = _log_probs(model, group, [endings[column] for column in columns], encoded)
                 scores[torch.tensor(rows)[:, None], torch.tensor(columns)] = found
@@ -85,8 +88,10 @@ def answer_token_log_probs(
     """The log-probability of each token of a given answer to a given prompt, in nats, in fp32 on the CPU."""
     pairs = list(zip(token_ids(tokenizer, rendered), token_ids(tokenizer, answers), strict=True))
     found: list[Tensor] = [torch.empty(0)] * len(pairs)
+    starts = [start for start, _ in pairs]
     with evaluating(model):
-        shared = encode_shared_start(model, [start for start, _ in pairs])
+        require_causal_answers(model, starts)
+        shared = _shared_start(model, starts)
         for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
             for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows], shared), strict=True):
                 found[row] = _log_probs_of(logits.float().cpu(), pairs[row][1])
@@ -121,9 +126,16 @@ def answer_logits_in_parts(
 ) -> Iterator[tuple[list[int], list[Float[Tensor, "position vocab"]]]]:
     """Yields rows and their logits a batch at a time, with their graph if gradients are on, in the model's mode."""
     pairs = list(zip(token_ids(tokenizer, rendered), token_ids(tokenizer, answers), strict=True))
-    shared = encode_shared_start(model, [start for start, _ in pairs])
+    shared = _shared_start(model, [start for start, _ in pairs])
     for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
         yield rows, _logits_of(model, [pairs[row] for row in rows], shared)
+
+
+def _shared_start(model: torch.nn.Module, starts: list[Ids]) -> SharedStart:
+    # In training mode or with gradients nothing is shared.
+    if not starts or model.training or torch.is_grad_enabled() or not continues_states(model, starts[0]):
+        return NOTHING
+    return encode_shared_start(model, starts)
 
 
 def _encode(

@@ -186,6 +186,10 @@ def _one_sentence(path: str, *more: type[Exception]) -> Iterator[None]:
         yield
     except (OSError, ValueError, SafetensorError, StrictDataclassError, *more) as error:
         _refuse_own_code(error, path)
+        if "Unrecognized configuration class" in str(error):
+            raise ModelError(
+                f"{path} has no causal language model that transformers knows; name one that continues texts."
+            ) from error
         hint = "see its files" if os.path.isdir(path) else _not_here(path)
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
 
