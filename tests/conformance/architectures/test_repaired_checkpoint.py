@@ -14,6 +14,8 @@ from moored.workflows.recover.run import repair
 pytestmark = pytest.mark.filterwarnings("ignore")  # Of the libraries: odd models, and configurations made small.
 RENAMED = ("deepseek_v4", "gemma3", "inkling2_text", "kimi_linear", "mixtral", "nemotron_h", "phimoe")
 """Those whose files name or stack tensors otherwise than memory."""
+ZEROED_PADDING = ("youtu",)
+"""transformers 5.23 sets the embedding of the padding token to zero whenever it loads them."""
 
 
 @pytest.mark.parametrize(("architecture", "sentence"), cases(TEXT_PART_ALONE, fast=RENAMED))
@@ -25,6 +27,8 @@ def test_a_checkpoint_repaired_by_steps(tmp_path, monkeypatch, architecture, sen
         return
     memory = repaired(monkeypatch, STEP, model, out=out)
     plain, ids = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval(), ids_of(PROMPTS[1])
+    if architecture in ZEROED_PADDING:
+        memory.get_input_embeddings().weight.data[0] = 0.0
     state = plain.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in memory.state_dict().items())
     torch.testing.assert_close(logits_of(plain, ids), logits_of(memory, ids), rtol=1e-4, atol=1e-4)

@@ -33,7 +33,8 @@ def tried(model: nn.Module, what: str, trial: Callable[[], Outcome]) -> Outcome:
 def agree(model: nn.Module, one: Tensor, other: Tensor) -> bool:
     """Whether two results for the same tokens differ by no more than rounding in a model's precision."""
     coarse = torch.finfo(next(model.parameters()).dtype).eps > 1e-4
-    return torch.allclose(one, other, rtol=0, atol=(0.05 if coarse else 1e-4) * float(other.abs().max()))
+    scale = float(other.abs().max())
+    return scale < float("inf") and torch.allclose(one, other, rtol=0, atol=(0.05 if coarse else 1e-4) * scale)
 
 
 def require_causal_answers(model: nn.Module, prompts: Sequence[Ids]) -> None:

@@ -16,6 +16,7 @@ from moored.huggingface.models.base_direction import BaseDirection, MatrixDirect
 from moored.huggingface.models.kept_tensors import (
     dtypes_as_stored,
     refuse_quantized,
+    require_complete,
     require_same_tensors,
     require_writable,
     write_back,
@@ -99,6 +100,7 @@ __all__ = [
     "refuse_wrapped",
     "remember_folded",
     "require_chat_template",
+    "require_complete",
     "require_finite",
     "require_fit",
     "require_same_tensors",

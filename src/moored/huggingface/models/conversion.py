@@ -4,6 +4,7 @@ Most families keep one name. Others are renamed when they are loaded (Gemma 3, K
 the files hold one by one, are stacked in memory (Mixtral).
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
@@ -37,12 +38,16 @@ class Conversion:
         }
         self.places: dict[str, str] = {}
         """The name in memory of each stored tensor that the model reads; all parts of a stack have the stack's name."""
+        self.unread: dict[str, str] = {}
+        """The name that each stored tensor would have in memory which the model does not read."""
         self._sources: dict[str, list[tuple[str, str | None]]] = {}
         self._reverted: dict[str, Mapping[str, Tensor]] = {}
         # In the order of transformers: some rules hold only after an earlier name has matched.
         for name in sorted(stored, key=dot_natural_key):
             place, pattern = self._place(name, rules)
-            if place in self._state:
+            if place not in self._state:
+                self.unread[name] = place
+            else:
                 self.places[name] = place
                 self._sources.setdefault(place, []).append((name, pattern))
         self._first = {target: place for place in self._sources for target in self._targets(place)}
@@ -66,6 +71,15 @@ class Conversion:
             return [place]
         first, *others = self._converters[pattern].target_patterns
         return [place, *(place.replace(first, other) for other in others)]
+
+    def missing(self) -> list[str]:
+        """Lists the parameters that the files do not hold, neither themselves nor one that they are tied to."""
+        ties: Any = self._model.all_tied_weights_keys
+        ignored = [re.compile(pattern) for pattern in self._model._keys_to_ignore_on_load_missing or ()]
+        held = {*self._first, *(one for one, other in ties.items() if other in self._first)}
+        held |= {other for one, other in ties.items() if one in held}
+        names = [name for name, _ in self._model.named_parameters() if name not in held]
+        return [name for name in names if not any(pattern.search(name) for pattern in ignored)]
 
     def holds(self, name: str) -> bool:
         """Whether the files hold a tensor of a name in memory."""

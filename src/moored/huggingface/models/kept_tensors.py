@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from moored.errors import ModelError
 from moored.huggingface.models.conversion import Conversion
-from moored.huggingface.models.load import configuration, skeleton
+from moored.huggingface.models.load import configuration, lacking, misfitting, refuse_more_layers, skeleton
 from moored.huggingface.models.quantized import quantization
 from moored.huggingface.models.weights import rewrite_weights, stored_dtypes, stored_tensors
 
@@ -23,12 +23,11 @@ def require_writable(path: str) -> None:
     """Finds out from the headers alone whether a changed model can be written as the checkpoint that it was.
 
     Raises:
-        ModelError: the checkpoint is quantized, or transformers would write a tensor under a name or in a shape that
-            the checkpoint does not have.
+        ModelError: the checkpoint is quantized or incomplete, or transformers would write a tensor under a name or in a
+            shape that the checkpoint does not have.
     """
-    refuse_quantized(path)
     model, stored = skeleton(path), stored_tensors(path)
-    conversion = Conversion(model, stored)
+    conversion = require_complete(path)
     for name in conversion.places:
         written = conversion.as_stored(name)
         if written is None or list(written.shape) != stored[name][0]:
@@ -36,6 +35,25 @@ def require_writable(path: str) -> None:
                 f"{name} of {path} would be written otherwise by transformers' {type(model).__name__}; repair an "
                 "adapter over it, or use --method linear_pull."
             )
+
+
+def require_complete(path: str) -> Conversion:
+    """Finds out from the headers alone whether the files of a checkpoint hold what its configuration says.
+
+    Raises:
+        ModelError: they are quantized or carry names of a wrapper, lack a weight, hold more layers, or do not fit.
+    """
+    refuse_quantized(path)
+    model, stored = skeleton(path), stored_tensors(path)
+    conversion = Conversion(model, stored)
+    missing, state = conversion.missing(), model.state_dict()
+    if missing:
+        raise lacking(path, missing)
+    refuse_more_layers(model, {*conversion.unread.values()}, path)
+    for name, place in conversion.places.items():
+        if not conversion.is_converted(name) and list(state[place].shape) != stored[name][0]:
+            raise misfitting(path)
+    return conversion
 
 
 def refuse_quantized(path: str) -> None:

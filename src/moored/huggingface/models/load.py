@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,24 +231,36 @@ def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrai
             raise unreadable_codes(error, path) from error
         if "mismatched" not in str(error):
             raise
-        raise ModelError(f"The weights in {path} do not fit its config.json; fetch both again.") from error
+        raise misfitting(path) from error
     if found["missing_keys"]:
         # They would be random numbers.
-        refuse_wrapped(checkpoint_folder(path))
-        some = sorted(found["missing_keys"])[0]
-        raise ModelError(f"{path} lacks {len(found['missing_keys'])} weights ({some}, say); fetch it again.")
-    _refuse_more_layers(model, found["unexpected_keys"], path)
+        raise lacking(path, found["missing_keys"])
+    refuse_more_layers(model, found["unexpected_keys"], path)
     refuse_non_finite(model.named_parameters(), path)
     return model
 
 
-def _refuse_more_layers(model: PreTrainedModel, unread: set[str], path: str) -> None:
+def lacking(path: str, names: Iterable[str]) -> ModelError:
+    """Makes one sentence of the weights that a checkpoint does not hold."""
+    refuse_wrapped(checkpoint_folder(path))
+    missing = sorted(names)
+    return ModelError(f"{path} lacks {len(missing)} weights ({missing[0]}, say); fetch it again.")
+
+
+def misfitting(path: str) -> ModelError:
+    """Makes one sentence of weights that have other shapes than the configuration says."""
+    return ModelError(f"The weights in {path} do not fit its config.json; fetch both again.")
+
+
+def refuse_more_layers(model: PreTrainedModel, unread: Iterable[str], path: str) -> None:
     """Raises ModelError where files hold more layers, or experts, than config.json says and transformers builds.
 
     Layers for multi-token prediction come after the others, too; those config.json names.
     """
     kinds = {_without_numbers(name) for name in model.state_dict()}
-    left = sorted(name for name in unread if _without_numbers(name) in kinds)
+    ignored = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
+    known = {name for name in unread if any(pattern.search(name) for pattern in ignored)}
+    left = sorted(name for name in {*unread} - known if _without_numbers(name) in kinds)
     layers = {_NUMBER.findall(name)[0] for name in left}
     if len(layers) > (getattr(model.config.get_text_config(), "num_nextn_predict_layers", None) or 0):
         raise ModelError(

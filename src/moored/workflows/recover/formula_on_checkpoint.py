@@ -15,9 +15,9 @@ from moored.huggingface.models import (
     place_of,
     plain_name,
     refuse_non_finite,
-    refuse_quantized,
     refuse_stacked,
     refuse_wrapped,
+    require_complete,
     require_same_tensors,
     rewrite_weights,
     transposed_weights,
@@ -39,11 +39,11 @@ def repair_checkpoint(folder: Path, lineage: Lineage, log: UpdateLog, *, only_ma
         only_matrices: Whether to repair only the matrices inside the layers.
 
     Raises:
-        ModelError: The checkpoint is quantized, the models do not belong together, or a weight is not finite.
+        ModelError: The checkpoint is quantized or incomplete, the models do not belong together, or a weight is not finite.
     """
     start = Path(lineage.tuned.path)
-    refuse_quantized(lineage.tuned.path)
     refuse_wrapped(start)
+    require_complete(lineage.tuned.path)
     rewriter = _Rewriter(lineage, log, only_matrices=only_matrices)
     copy_companions(start, folder)
     rewrite_weights(start, folder, rewriter.rewritten)
