@@ -39,7 +39,7 @@ def repair_checkpoint(folder: Path, lineage: Lineage, log: UpdateLog, *, only_ma
         only_matrices: Whether to repair only the matrices inside the layers.
 
     Raises:
-        ModelError: The checkpoint is quantized or incomplete, the models do not belong together, or a weight is not finite.
+        ModelError: The checkpoint is quantized or incomplete, the models do not belong together, or a weight is broken.
     """
     start = Path(lineage.tuned.path)
     refuse_wrapped(start)
