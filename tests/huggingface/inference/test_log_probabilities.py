@@ -73,6 +73,7 @@ def test_prompts_differ_in_length_and_some_are_equally_long():
 
 def test_a_prompt_is_encoded_once_for_all_its_continuations_and_what_all_begin_with_once(monkeypatch):
     model = tiny_model()
+    continuation_log_probs(model, TOKENIZER, RENDERED[:1], ENDINGS[:1])  # The model is tried first.
     seen = []
     forward = model.forward
     noting = wraps(forward)(lambda *a, **k: (seen.append(k["input_ids"].shape), forward(*a, **k))[1])

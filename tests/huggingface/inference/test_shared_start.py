@@ -46,6 +46,7 @@ def test_a_state_is_shared_where_it_can_be_repeated(kind, gaps, shares):
 
 def test_the_start_of_all_prompts_is_encoded_once_for_all_answers(monkeypatch):
     model, seen = tiny_model(), []
+    generate(model, TOKENIZER, RENDERED[:1], max_new_tokens=2)  # The model is tried first.
     forward = model.forward
     noting = wraps(forward)(lambda *a, **k: (seen.append(k["input_ids"].shape), forward(*a, **k))[1])
     monkeypatch.setattr(model, "forward", noting)

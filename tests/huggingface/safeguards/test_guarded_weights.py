@@ -5,7 +5,7 @@ import torch
 from peft import AdaLoraConfig, LoraConfig, get_peft_model
 from tests.huggingface.training.fixtures import THIRD_PARTY_WARNINGS
 from tests.tiny import KINDS, SIZES, tiny_model
-from transformers import MixtralConfig, MixtralForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from moored.errors import InputError
 from moored.huggingface.safeguards.guarded_weights import guarded_weights
@@ -56,6 +56,26 @@ def test_without_lora_every_trained_linear_layer_is_held_but_the_head():
         weight += 0.5
     (update,) = [_update(each) for each in weights if each.name == "model.layers.1.mlp.up_proj"]
     torch.testing.assert_close(update, torch.full_like(weight, 0.5))
+
+
+@pytest.mark.parametrize("kind", ["stacked experts", "in x out"])
+def test_without_lora_every_matrix_inside_the_layers_is_held_as_out_by_in(kind):
+    sizes = {**SIZES, "num_local_experts": 4, "num_experts_per_tok": 2}
+    if kind == "in x out":
+        model, out, into = GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=16, n_layer=2, n_head=2)), 48, 16
+        name, rows = "transformer.h.0.attn.c_attn.weight", lambda tensor: tensor.T
+    else:
+        model, out, into = MixtralForCausalLM(MixtralConfig(**sizes)), 4 * 64, 16
+        name, rows = "model.layers.0.mlp.experts.gate_up_proj", lambda tensor: tensor.flatten(0, 1)
+    weights = guarded_weights(model)
+    inside = {n for n, p in model.named_parameters() if ".0." in n and p.ndim > 1}
+    assert {weight.stored for weight in weights if ".0." in weight.stored} == inside
+    (weight,) = [each for each in weights if each.stored == name]
+    before = weight.parameter.detach().clone()
+    with torch.no_grad():
+        weight.parameter.add_(torch.randn_like(weight.parameter))
+    assert weight.below().shape == (out, into)
+    torch.testing.assert_close(weight.update(scaled=False), rows(weight.parameter - before), rtol=1e-4, atol=1e-5)
 
 
 def test_a_frozen_adapter_is_not_held():

@@ -14,7 +14,15 @@ from tests.workflows.files import digests
 from moored.errors import DivergedError, InactiveError, InputError, ModelError
 from moored.files import write_json
 from moored.huggingface.gradients.example_loss import example_loss
-from moored.huggingface.models import ModelSource, iterate_weights, load_model, load_tokenizer
+from moored.huggingface.models import (
+    ModelSource,
+    iterate_weights,
+    kept_tensors,
+    load_model,
+    load_tokenizer,
+    rewrite_weights,
+)
+from moored.huggingface.models.conversion import Conversion
 from moored.outputs import keep_inputs
 from moored.recovery import LinearPull, OneShot
 from moored.report.reading import record as records
@@ -381,30 +389,36 @@ def _with_a_value_head(folder):
     return str(folder)
 
 
-def test_a_checkpoint_that_would_lose_a_tensor_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
-    model = _with_a_value_head(tmp_path / "model")
+def test_what_cannot_be_written_back_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    model = save_tiny(tmp_path / "model")
+    monkeypatch.setattr(Conversion, "as_stored", lambda *_: None)
     monkeypatch.setattr(by_example, "load_model", None)
     monkeypatch.setattr(by_example, "with_own_refusal", None)
     for how in ({"method": QUICK}, {"against": str(save_tiny(tmp_path / "aligned"))}):
-        with pytest.raises(ModelError, match=r"1 tensors of .*model \(v_head\.summary\.weight\) would be left out"):
-            _repaired(model, out=tmp_path / "out", **how)
+        with pytest.raises(ModelError, match=r" of .*model would be written otherwise by transformers' LlamaFor"):
+            _repaired(str(model), out=tmp_path / "out", **how)
     assert not (tmp_path / "out").exists()
 
 
-def test_repairs_that_load_nothing_keep_every_tensor(tmp_path):
+def test_every_repair_keeps_every_tensor(tmp_path):
     model, aligned = (_with_a_value_head(tmp_path / name) for name in ("model", "aligned"))
     file = Path(model) / "model.safetensors"
     save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
     repair(OneShot(learning_rate=0.02, steps=0), model, out=tmp_path / "off")
     repair(LinearPull(share=0.5), model, out=tmp_path / "pulled", against=aligned)
-    for out in ("off", "pulled"):
+    repair(QUICK, model, out=tmp_path / "trained")
+    for out in ("off", "pulled", "trained"):
         assert load_file(tmp_path / out / "model.safetensors").keys() == load_file(file).keys()
 
 
 def test_a_checkpoint_that_came_out_otherwise_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
     model = save_tiny(tmp_path / "model")
-    monkeypatch.setattr(by_example, "dtypes_as_stored", lambda start, model, names: dict.fromkeys(names, torch.float16))
-    with pytest.raises(ModelError, match=r"would not be written as it was \(.* F32 and .* F16\)"):
+
+    def rewritten(start, folder, change):
+        rewrite_weights(start, folder, lambda name, tensor: change(name, tensor).half())
+
+    monkeypatch.setattr(kept_tensors, "rewrite_weights", rewritten)
+    with pytest.raises(ModelError, match=r"was not written as it was \(.* F32 and .* F16\)"):
         repair(QUICK, str(model), out=tmp_path / "out")
     assert {each.name for each in tmp_path.iterdir()} == {"model"}
 

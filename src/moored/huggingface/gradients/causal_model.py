@@ -177,13 +177,32 @@ def require_causal(model: nn.Module, input_ids: Tensor, after_forward: Callable[
     after_forward()
     if not logits.isfinite().all():
         raise ModelError(f"The logits of {type(whole).__name__} are not finite; check its weights.")
-    start = _logits(whole, few[:, : (few.shape[1] + 1) // 2])
-    if not _close(start, logits[: len(start)], next(whole.parameters()).dtype):
+    if not _is_causal(whole, few, logits):
         raise ModelError(
             f"In {type(whole).__name__} a token sees those after it, and {_READERS} work with causal language models; "
             "leave them out."
         )
     known.add("causal")
+
+
+@torch.no_grad()
+def require_next_tokens(model: nn.Module, input_ids: Tensor) -> None:
+    """Raises ModelError, checked once per model, for one whose logits depend on later tokens."""
+    whole: Any = _unwrapped(model)
+    known = _checked.setdefault(whole, set())
+    few = input_ids[:1, :_FEW]
+    if not known & {"causal", "next tokens"} and not _is_causal(whole, few, _logits(whole, few)):
+        raise ModelError(
+            f"In {type(whole).__name__} a token sees those after it, so it has no answers of its own; name a causal "
+            "language model."
+        )
+    known.add("next tokens")
+
+
+def _is_causal(whole: Any, few: Tensor, logits: Tensor) -> bool:
+    start = _logits(whole, few[:, : (few.shape[1] + 1) // 2])
+    # What is not finite is refused elsewhere.
+    return not logits.isfinite().all() or _close(start, logits[: len(start)], next(whole.parameters()).dtype)
 
 
 def _logits(whole: Any, input_ids: Tensor) -> Tensor:

@@ -38,10 +38,10 @@ class Scores:
 def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = False) -> Scores:
     """Scores the samples of a batch, exactly (Algorithm 1 of arXiv 2604.17215, lines 1 and 3, for all samples).
 
-    A sample is a row of the batch; where there are `position_ids` and no `attention_mask`, it is a document, which
-    starts wherever the positions start again from 0. Its loss is the mean over its own labels, dropout is off, and
-    auxiliary losses (a router's balance) do not count. The computation runs in the precision of the weights, or of
-    the surrounding autocast, and accumulates in fp32.
+    A sample is a row of the batch, whose padding may stand on either side; where there are `position_ids` and no
+    `attention_mask`, it is a document, which starts wherever the positions start again from 0. Its loss is the mean
+    over its own labels, dropout is off, and auxiliary losses (a router's balance) do not count. The computation runs in
+    the precision of the weights, or of the surrounding autocast, and accumulates in fp32.
 
     The model stays as it was: no parameter gets a gradient or a hook call, and random state, buffers, modes and
     requires_grad flags do not change, even after an exception.
@@ -61,7 +61,7 @@ def score(model: nn.Module, batch: Mapping[str, Any], *, by_parameter: bool = Fa
     names = {p: plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
     _require_whole(names)
     _require_plain_lora(model)
-    parts = split(model)
+    parts, batch = split(model), right_padded(batch)
     device = batch["input_ids"].device
     samples = samples_of(batch)
     accumulator = NormAccumulator(samples, tuple(batch["input_ids"].shape), by_parameter=by_parameter)
@@ -97,6 +97,17 @@ def _require_plain_lora(model: nn.Module) -> None:
                 f"{plain_name(name)} computes by {kind}, a variant of LoRA that cannot be scored exactly; train plain "
                 "LoRA, or leave gradient selection out."
             )
+
+
+def right_padded(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Moves the padding at the beginning of each row to its end: some models read what comes first as text."""
+    mask = batch.get("attention_mask")
+    if mask is None or mask.ndim != 2 or mask[:, 0].all():
+        return batch
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    places = (columns + mask.bool().int().argmax(1, keepdim=True)) % mask.shape[1]
+    is_by_token = {key: getattr(value, "shape", None) == mask.shape for key, value in batch.items()}
+    return {key: value.gather(1, places) if is_by_token[key] else value for key, value in batch.items()}
 
 
 def samples_of(batch: Mapping[str, Any]) -> Samples:

@@ -6,13 +6,23 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from moored.errors import ModelError
-from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
+from moored.huggingface.inference.batches import Ids, by_length, evaluating, of_one_length, token_ids
 from moored.huggingface.inference.decoding import can_decode, decode
-from moored.huggingface.inference.shared_start import SharedStart, encode_shared_start
+from moored.huggingface.inference.shared_start import NOTHING, SharedStart, encode_shared_start
+from moored.huggingface.inference.trials import agree, passes_over_padding, plain_logits, require_causal_answers, tried
 
+Check = Callable[[Tensor], object]
+"""Called with the largest logit of each row before its token is taken; NaN where one of them is NaN."""
+IsOver = Callable[[int, Ids], bool]
+"""Tells by the number of a prompt and the tokens of its answer so far whether that ends with its last token."""
+Way = Callable[..., Iterator[tuple[int, Ids]]]
+"""Yields the number of each prompt and the tokens of its answer."""
+_BEGINNING, _TRIED = 10, 2
+"""The number of tokens of a prompt, and of its answer, on which a way to answer is tried."""
 LOOK = 2
 """Tokens between two looks whether an answer is final."""
 
@@ -32,7 +42,8 @@ def generate(
     """The greedy answer to each rendered prompt, in the order of the prompts.
 
     What all prompts begin with is encoded once. An answer that ends makes room for a waiting prompt; where the model's
-    state allows that only as a whole, prompts of similar length share a batch from beginning to end.
+    state allows that only as a whole, prompts of similar length share a batch from beginning to end, and prompts of
+    one length where the model would read the padding.
 
     Args:
         model: a causal language model; it is left in the mode it came in.
@@ -46,11 +57,12 @@ def generate(
         name: the model's name in an error message.
 
     Raises:
-        ModelError: the model's logits are NaN or infinite.
+        ModelError: the model's logits are NaN or infinite, or depend on later tokens.
     """
-    check = _FiniteLogits(name)
+    check = _finite_logits(name)
     answers, prompts = [""] * len(rendered), token_ids(tokenizer, rendered)
     with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
+        require_causal_answers(model, prompts)
         shared = encode_shared_start(model, prompts, gaps=True)
         for row, text in _texts(model, tokenizer, prompts, shared, batch_size, max_new_tokens, is_final, check):
             answers[row] = text
@@ -59,42 +71,49 @@ def generate(
     return answers
 
 
-class _FiniteLogits(LogitsProcessor):
+def _finite_logits(name: str) -> Check:
     """Stops a generation whose logits choose nothing; its answers would look like those of a model that is silent."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Returns the logits as they are."""
-        self.check(scores.amax(dim=-1))
-        return scores
-
-    def check(self, largest: torch.Tensor) -> None:
-        """Raises ModelError for NaN and infinity. A model may rule tokens out by -inf; a NaN makes the maximum NaN."""
+    def check(largest: Tensor) -> None:
+        # A model may rule tokens out by -inf; a NaN makes the maximum NaN.
         if not largest.isfinite().all():
             raise ModelError(
-                f"The logits of {self._name} are NaN or infinite, so its answers would mean nothing; load it in "
+                f"The logits of {name} are NaN or infinite, so its answers would mean nothing; load it in "
                 "float32 (`moored measure --dtype float32`), or check its weights."
             )
 
+    return check
+
 
 @contextmanager
-def _plainly_greedy(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> Iterator[None]:
-    """A checkpoint's own settings may sample or punish repetition; what is measured is the bare argmax."""
+def _plainly_greedy(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, *, ends: list[int] | None = None
+) -> Iterator[None]:
+    """A checkpoint's own settings may sample or punish repetition; what is measured is the bare argmax.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        max_new_tokens: at which an answer is cut.
+        ends: the tokens that end an answer; None for the model's own.
+    """
     causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     own = causal.generation_config
     causal.generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
-        # A chat model may end its turn with one token and a text with another; its own settings list both.
-        eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,
+        eos_token_id=_own_ends(own, tokenizer) if ends is None else ends or None,
     )
     try:
         yield
     finally:
         causal.generation_config = own
+
+
+def _own_ends(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
+    # A chat model may end its turn with one token and a text with another; its own settings list both.
+    return tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id
 
 
 @contextmanager
@@ -127,31 +146,57 @@ def _texts(
     batch_size: int,
     max_new_tokens: int,
     is_final: Callable[[int, str], bool] | None,
-    check: _FiniteLogits,
+    check: Check,
 ) -> Iterator[tuple[int, str]]:
     """Yields the answers as they are complete."""
-    order = by_length(prompts, batch_size)
-    if not (prompts and can_decode(model, prompts[0][0])):
-        for rows in order:
-            texts = _whole_batch(model, tokenizer, [prompts[row] for row in rows], shared, check)
-            yield from zip(rows, texts, strict=True)
-        return
-    ends = _ends(model)
 
     def text(answer: Ids) -> str:
         return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
+
+    if not prompts:
+        return
+    ends = _ends(model)
 
     def is_over(row: int, answer: Ids) -> bool:
         if answer[-1] in ends or len(answer) == max_new_tokens:
             return True
         return is_final is not None and len(answer) % LOOK == 0 and is_final(row, text(answer))
 
-    waiting = {row: prompts[row] for rows in order for row in rows}
-    filler: Any = tokenizer.pad_token_id
-    for row, answer in decode(
-        model, waiting, shared, places=batch_size, filler=filler, is_over=is_over, check=check.check
-    ):
+    answers = _way(model, tokenizer, prompts)
+    for row, answer in answers(model, prompts, shared, batch_size, tokenizer.pad_token_id, is_over, check):
         yield row, text(answer)
+
+
+def _way(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids]) -> Way:
+    """Chooses the fastest way to answer that gets the logits of a model right.
+
+    Each is tried on two beginnings of a prompt, which share a start and are of different lengths.
+    """
+    start = prompts[0][:_BEGINNING]
+    one, other = start[0], start[-1] if start[-1] != start[0] else 0
+    rows = [[*start, one], [*start, other, one, other]]
+
+    def largest_logits(way: Way, shared: SharedStart) -> Tensor:
+        seen: list[Tensor] = []
+        with _plainly_greedy(model, tokenizer, _TRIED, ends=[]):
+            list(way(model, rows, shared, len(rows), tokenizer.pad_token_id, _is_tried, seen.append))
+        return torch.cat(seen).float().sort().values
+
+    def is_right(way: Way) -> bool:
+        expected = tried(model, "read whole", lambda: largest_logits(_read_whole, NOTHING))
+        found = largest_logits(way, encode_shared_start(model, rows, gaps=True))
+        return len(found) == len(expected) and agree(model, found, expected)
+
+    can_pad = passes_over_padding(model, prompts[0])
+    if can_pad and can_decode(model, prompts[0][0]) and tried(model, "decoding", lambda: is_right(_decoded)):
+        return _decoded
+    if can_pad and tried(model, "padded batches", lambda: is_right(_padded_batches)):
+        return _padded_batches
+    return _batches_of_one_length if tried(model, "batches", lambda: is_right(_batches_of_one_length)) else _read_whole
+
+
+def _is_tried(row: int, answer: Ids) -> bool:
+    return len(answer) == _TRIED
 
 
 def _ends(model: Any) -> Container[int]:
@@ -161,20 +206,67 @@ def _ends(model: Any) -> Container[int]:
     return ends if isinstance(ends, list) else [ends]
 
 
-def _whole_batch(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], shared: SharedStart, check: _FiniteLogits
-) -> list[str]:
+def _decoded(
+    model: Any, prompts: Sequence[Ids], shared: SharedStart, places: int, filler: int, is_over: IsOver, check: Check
+) -> Iterator[tuple[int, Ids]]:
+    """A row leaves its batch as soon as its answer is over."""
+    waiting = {row: prompts[row] for rows in by_length(prompts, places) for row in rows}
+    yield from decode(model, waiting, shared, places=places, filler=filler, is_over=is_over, check=check)
+
+
+def _padded_batches(
+    model: Any, prompts: Sequence[Ids], shared: SharedStart, places: int, filler: int, is_over: IsOver, check: Check
+) -> Iterator[tuple[int, Ids]]:
+    """Prompts of similar length share a batch until the last answer is over."""
+    for rows in by_length(prompts, places):
+        yield from zip(rows, _whole_batch(model, [prompts[row] for row in rows], shared, filler, check), strict=True)
+
+
+def _batches_of_one_length(
+    model: Any, prompts: Sequence[Ids], shared: SharedStart, places: int, filler: int, is_over: IsOver, check: Check
+) -> Iterator[tuple[int, Ids]]:
+    """The same without any padding before a prompt."""
+    for rows in of_one_length(prompts, places):
+        yield from zip(rows, _whole_batch(model, [prompts[row] for row in rows], shared, filler, check), strict=True)
+
+
+def _read_whole(
+    model: Any, prompts: Sequence[Ids], shared: SharedStart, places: int, filler: int, is_over: IsOver, check: Check
+) -> Iterator[tuple[int, Ids]]:
+    """All is read again for every token, without state or padding: slow, and right for any causal model."""
+    for rows in of_one_length(prompts, places):
+        answers: dict[int, Ids] = {row: [] for row in rows}
+        while answers:
+            largest = plain_logits(model, [prompts[row] + answer for row, answer in answers.items()])[:, -1].max(-1)
+            check(largest.values)
+            for row, token in zip([*answers], largest.indices.tolist(), strict=True):
+                answers[row].append(token)
+                if is_over(row, answers[row]):
+                    yield row, answers.pop(row)
+
+
+class _Seen(LogitsProcessor):
+    """Shows the largest logits of a generation."""
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Returns the logits as they are."""
+        self._check(scores.amax(dim=-1))
+        return scores
+
+
+def _whole_batch(model: Any, prompts: Sequence[Ids], shared: SharedStart, filler: int, check: Check) -> list[Ids]:
     """Padding stands after what is shared, and before what is not."""
     rests = [prompt[shared.length :] for prompt in prompts]
     width = max(map(len, rests))
-    pads = [width - len(rest) for rest in rests]
-    start, pad = prompts[0][: shared.length], tokenizer.pad_token_id
-    ids = [start + [pad] * missing + rest for missing, rest in zip(pads, rests, strict=True)]
-    seen = [[1] * len(start) + [0] * missing + [1] * (width - missing) for missing in pads]
+    gaps = [width - len(rest) for rest in rests]
+    start = prompts[0][: shared.length]
+    ids = [start + [filler] * gap + rest for gap, rest in zip(gaps, rests, strict=True)]
+    seen = [[1] * len(start) + [0] * gap + [1] * (width - gap) for gap in gaps]
     device = next(model.parameters()).device
     inputs = {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(seen, device=device)}
-    output = model.generate(
-        **inputs, **shared.repeated(model, len(prompts)), logits_processor=LogitsProcessorList([check])
-    )
-    texts = tokenizer.batch_decode(output[:, shared.length + width :], skip_special_tokens=True)
-    return [text.strip() for text in texts]
+    state = shared.repeated(model, len(prompts))
+    output = model.generate(**inputs, **state, logits_processor=LogitsProcessorList([_Seen(check)]))
+    return output[:, shared.length + width :].tolist()

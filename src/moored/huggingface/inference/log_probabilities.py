@@ -1,14 +1,13 @@
 """Log-probabilities of given continuations, and the logits that predict given answers."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, PreTrainedTokenizerBase
 
-from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
+from moored.huggingface.inference.batches import Ids, by_length, evaluating, of_one_length, token_ids
 from moored.huggingface.inference.shared_start import (
     NOTHING,
     SharedStart,
@@ -17,6 +16,7 @@ from moored.huggingface.inference.shared_start import (
     plain_state,
     repeated,
 )
+from moored.huggingface.inference.trials import continues_states, require_causal_answers
 
 ENDINGS = 8
 """Continuations a batch; they are sorted by length, and each batch is as wide as its longest."""
@@ -48,10 +48,12 @@ def continuation_log_probs(
     scores = torch.zeros(len(starts), len(endings))
     columns_of = by_length([" " * len(ending) for ending in endings], min(ENDINGS, batch_size))
     with evaluating(model):
-        shared = encode_shared_start(model, starts)
-        for rows in _of_one_length(starts, max(1, batch_size // ENDINGS)):
+        require_causal_answers(model, starts)
+        uses_state = not starts or continues_states(model, starts[0])
+        shared = _shared_start(model, starts)
+        for rows in of_one_length(starts, max(1, batch_size // ENDINGS)):
             group = [starts[row] for row in rows]
-            encoded = _encode(model, group, shared)
+            encoded = _encode(model, group, shared) if uses_state else None
             for columns in columns_of:
                 found = _log_probs(model, group, [endings[column] for column in columns], encoded)
                 scores[torch.tensor(rows)[:, None], torch.tensor(columns)] = found
@@ -86,8 +88,10 @@ def answer_token_log_probs(
     """The log-probability of each token of a given answer to a given prompt, in nats, in fp32 on the CPU."""
     pairs = list(zip(token_ids(tokenizer, rendered), token_ids(tokenizer, answers), strict=True))
     found: list[Tensor] = [torch.empty(0)] * len(pairs)
+    starts = [start for start, _ in pairs]
     with evaluating(model):
-        shared = encode_shared_start(model, [start for start, _ in pairs])
+        require_causal_answers(model, starts)
+        shared = _shared_start(model, starts)
         for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
             for row, logits in zip(rows, _logits_of(model, [pairs[row] for row in rows], shared), strict=True):
                 found[row] = _log_probs_of(logits.float().cpu(), pairs[row][1])
@@ -122,17 +126,16 @@ def answer_logits_in_parts(
 ) -> Iterator[tuple[list[int], list[Float[Tensor, "position vocab"]]]]:
     """Yields rows and their logits a batch at a time, with their graph if gradients are on, in the model's mode."""
     pairs = list(zip(token_ids(tokenizer, rendered), token_ids(tokenizer, answers), strict=True))
-    shared = encode_shared_start(model, [start for start, _ in pairs])
+    shared = _shared_start(model, [start for start, _ in pairs])
     for rows in by_length([" " * len(start + ending) for start, ending in pairs], batch_size):
         yield rows, _logits_of(model, [pairs[row] for row in rows], shared)
 
 
-def _of_one_length(starts: list[Ids], most: int) -> Iterator[list[int]]:
-    """Rows whose prompts are equally long: those can be encoded together without any padding."""
-    order = sorted(range(len(starts)), key=lambda row: -len(starts[row]))
-    for _, equal in groupby(order, key=lambda row: len(starts[row])):
-        rows = list(equal)
-        yield from (rows[at : at + most] for at in range(0, len(rows), most))
+def _shared_start(model: torch.nn.Module, starts: list[Ids]) -> SharedStart:
+    # In training mode or with gradients nothing is shared.
+    if not starts or model.training or torch.is_grad_enabled() or not continues_states(model, starts[0]):
+        return NOTHING
+    return encode_shared_start(model, starts)
 
 
 def _encode(
@@ -140,11 +143,10 @@ def _encode(
 ) -> tuple[Float[Tensor, "prompt 1 vocab"], Cache] | None:
     """The logits after each prompt and the prompts' cache; None where that is not one of plain keys and values."""
     ids = _padded([start[shared.length :] for start in starts], model)
-    output = model(
-        input_ids=ids, use_cache=True, logits_to_keep=last_position(ids), **shared.repeated(model, len(starts))
-    )
+    last = last_position(ids)
+    output = model(input_ids=ids, use_cache=True, logits_to_keep=last, **shared.repeated(model, len(starts)))
     cache = plain_state(output)
-    return None if cache is None else (output.logits, cache)
+    return None if cache is None else (_only(output.logits, last), cache)
 
 
 def _log_probs(
@@ -194,9 +196,14 @@ def _logits_of(
     skipped = min(len(start) for start, _ in pairs) - 1
     kept = torch.arange(skipped - shared.length, ids.shape[1], device=ids.device)
     state = shared.repeated(model, len(pairs))
-    logits = model(input_ids=ids, use_cache=bool(state), logits_to_keep=kept, **state).logits
+    logits = _only(model(input_ids=ids, use_cache=bool(state), logits_to_keep=kept, **state).logits, kept)
     begins = [len(start) - 1 - skipped for start, _ in pairs]
     return [logits[i, begin : begin + len(pairs[i][1])] for i, begin in enumerate(begins)]
+
+
+def _only(logits: Float[Tensor, "row _ vocab"], kept: Int[Tensor, " kept"]) -> Float[Tensor, "row kept vocab"]:
+    """The logits at some positions; a model that does not know `logits_to_keep` gives those of all."""
+    return logits if logits.shape[1] == len(kept) else logits[:, kept]
 
 
 def _padded(sequences: list[Ids], model: torch.nn.Module) -> Int[Tensor, "sequence position"]:

@@ -13,7 +13,14 @@ from moored.huggingface.models.adapters import (
     save_adapter_like,
 )
 from moored.huggingface.models.base_direction import BaseDirection, MatrixDirection, find_base_direction
-from moored.huggingface.models.kept_tensors import dtypes_as_stored, require_kept, require_same_tensors
+from moored.huggingface.models.kept_tensors import (
+    dtypes_as_stored,
+    refuse_quantized,
+    require_complete,
+    require_same_tensors,
+    require_writable,
+    write_back,
+)
 from moored.huggingface.models.load import (
     ModelSource,
     adapter_base,
@@ -35,15 +42,18 @@ from moored.huggingface.models.merged_adapter import (
     unstackable,
 )
 from moored.huggingface.models.merged_weights import FoldedWeights, difference
+from moored.huggingface.models.model_weights import ModelWeights
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.parameter_location import Place, place_of, places, refuse_stacked
-from moored.huggingface.models.stored_files import weight_files
+from moored.huggingface.models.parameter_location import Place, is_stack, place_of, places, refuse_stacked
+from moored.huggingface.models.quantized import is_code
+from moored.huggingface.models.stored_files import refuse_gguf, weight_files
 from moored.huggingface.models.weights import (
     StoredWeights,
     copy_companions,
     disk_errors,
     iterate_weights,
     refuse_non_finite,
+    refuse_wrapped,
     require_finite,
     rewrite_weights,
     stored_dtypes,
@@ -54,6 +64,7 @@ __all__ = [
     "FoldedWeights",
     "MatrixDirection",
     "ModelSource",
+    "ModelWeights",
     "Place",
     "StoredWeights",
     "adapter_base",
@@ -69,6 +80,8 @@ __all__ = [
     "dtypes_as_stored",
     "find_base_direction",
     "folded_adapter",
+    "is_code",
+    "is_stack",
     "iterate_weights",
     "lies_over_transposed",
     "load_model",
@@ -78,16 +91,20 @@ __all__ = [
     "places",
     "plain_name",
     "read_adapter_config",
+    "refuse_gguf",
     "refuse_lm_head",
     "refuse_non_finite",
     "refuse_partial",
+    "refuse_quantized",
     "refuse_stacked",
+    "refuse_wrapped",
     "remember_folded",
     "require_chat_template",
+    "require_complete",
     "require_finite",
     "require_fit",
-    "require_kept",
     "require_same_tensors",
+    "require_writable",
     "rewrite_weights",
     "save_adapter_like",
     "stack_adapters",
@@ -95,5 +112,6 @@ __all__ = [
     "transposed_weights",
     "unstackable",
     "weight_files",
+    "write_back",
     "write_updates",
 ]

@@ -1,7 +1,8 @@
 """Loading a model, its adapter and its tokenizer, with one sentence for whatever does not fit."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,12 @@ from moored.errors import ModelError
 from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
 from moored.huggingface.models.fold import fold
 from moored.huggingface.models.names import plain_name
-from moored.huggingface.models.stored_files import named_files, weight_files
-from moored.huggingface.models.weights import refuse_non_finite, require_finite
+from moored.huggingface.models.quantized import holds_codes, quantization, require_readable_codes, unreadable_codes
+from moored.huggingface.models.stored_files import named_files, refuse_gguf, weight_files
+from moored.huggingface.models.weights import refuse_non_finite, refuse_wrapped, require_finite
+
+_NUMBER = re.compile(r"\.(\d+)(?=\.)")
+"""The number of a layer, or of an expert in it."""
 
 
 @dataclass(frozen=True)
@@ -84,35 +89,52 @@ def load_model(
         dtype: precision of the weights in memory; `auto` is the checkpoint's own, but fp32 for bf16 where
             `bf16_is_native` says that this processor would have to emulate it.
         trainable: whether the adapter's factors (or, without adapter, all parameters) require gradients.
-        merge: fold the adapter into the weights in memory and return a plain model.
+        merge: fold the adapter into the weights in memory and return a plain model. Over quantized weights, which
+            folding would round once more, the adapter stays beside them.
 
     Raises:
-        ModelError: pickled or non-finite weights, an adapter made for another base (names the shapes), or one that
-            folding would change.
+        ModelError: pickled, non-finite or (to be trained) quantized weights, an adapter made for another base (names
+            the shapes), or one that folding would change.
     """
     if source.adapter is not None:
         read_adapter_config(source.adapter)
         require_finite(source.adapter)
     model = _load_checkpoint(source.path, dtype)
-    is_plain_bf16 = model.dtype == torch.bfloat16 and not getattr(model, "is_quantized", False)
-    if dtype == "auto" and is_plain_bf16 and not bf16_is_native():
-        model.float()
+    is_quantized = holds_codes(model)
+    if not is_quantized:
+        model = _in_precision(model, dtype)
+    elif trainable and (merge or source.adapter is None):
+        raise ModelError(
+            f"{source.describe()} is quantized, so its weights have no gradient; use an adapter over it, or a "
+            "checkpoint in bf16."
+        )
     if source.adapter is not None:
-        check_fits(source.adapter, model)
+        # Codes have shapes of their own.
+        check_fits(source.adapter, skeleton(source.path) if is_quantized else model)
         model = lay_over(model, source.adapter, trainable=trainable and not merge)
-        if merge:
+        if merge and not is_quantized:
             model = fold(model, source.adapter)
-    if source.adapter is None or merge:
+    if source.adapter is None or (merge and not is_quantized):
         model.requires_grad_(trainable)
     return model.train(trainable)
 
 
+def _in_precision(model: PreTrainedModel, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+    """Puts a model in a precision where loading has not: weights that were quantized come out in bf16."""
+    if dtype == "auto":
+        return model.float() if model.dtype == torch.bfloat16 and not bf16_is_native() else model
+    return model.to(dtype) if any(p.dtype != dtype for p in model.parameters()) else model
+
+
 def require_fit(source: ModelSource) -> None:
-    """Checks an adapter against its checkpoint before long work, without reading the checkpoint's weights.
+    """Checks a checkpoint, and an adapter against it, before long work and without reading the checkpoint's weights.
 
     Raises:
-        ModelError: a broken adapter, or one made for another base (names the shapes).
+        ModelError: a quantized checkpoint that cannot be read here, a broken adapter, or one made for another base
+            (names the shapes).
     """
+    _require_loadable_names(source.path)
+    require_readable_codes(configuration(source.path), source.path)
     if source.adapter is None:
         return
     read_adapter_config(source.adapter)
@@ -128,16 +150,21 @@ def transposed_weights(path: str) -> set[str]:
 
 def skeleton(path: str) -> PreTrainedModel:
     """The model of a checkpoint without its numbers."""
+    config = configuration(path)
     with torch.device("meta"), _one_sentence(path):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def configuration(path: str) -> Any:
+    """The configuration of a checkpoint."""
+    # Entries of a wrong type end in errors of any kind.
+    with _one_sentence(path, AttributeError, TypeError, KeyError):
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
 
 
 def context_length(source: ModelSource) -> int | None:
     """The positions that a checkpoint was made for, or None where its configuration does not say."""
-    with _one_sentence(source.path):
-        config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return getattr(configuration(source.path).get_text_config(), "max_position_embeddings", None)
 
 
 def checkpoint_folder(path: str) -> Path:
@@ -153,12 +180,16 @@ def checkpoint_folder(path: str) -> Path:
 
 
 @contextmanager
-def _one_sentence(path: str) -> Iterator[None]:
+def _one_sentence(path: str, *more: type[Exception]) -> Iterator[None]:
     """Turns what transformers says of a checkpoint that it cannot load into ModelError."""
     try:
         yield
-    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, SafetensorError, StrictDataclassError, *more) as error:
         _refuse_own_code(error, path)
+        if "Unrecognized configuration class" in str(error):
+            raise ModelError(
+                f"{path} has no causal language model that transformers knows; name one that continues texts."
+            ) from error
         hint = "see its files" if os.path.isdir(path) else _not_here(path)
         raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
 
@@ -185,26 +216,66 @@ def _refuse_own_code(error: Exception, path: str) -> None:
 
 def _load_checkpoint(path: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     _require_loadable_names(path)
+    config = configuration(path)
+    require_readable_codes(config, path)
     try:
         with _one_sentence(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
         model, found = loaded
+    except ImportError as error:
+        raise unreadable_codes(error, path) from error
     except RuntimeError as error:
+        if "mismatched" not in str(error) and quantization(config) is not None:
+            raise unreadable_codes(error, path) from error
         if "mismatched" not in str(error):
             raise
-        raise ModelError(f"The weights in {path} do not fit its config.json; fetch both again.") from error
+        raise misfitting(path) from error
     if found["missing_keys"]:
         # They would be random numbers.
-        some = sorted(found["missing_keys"])[0]
-        raise ModelError(f"{path} lacks {len(found['missing_keys'])} weights ({some}, say); fetch it again.")
+        raise lacking(path, found["missing_keys"])
+    refuse_more_layers(model, found["unexpected_keys"], path)
     refuse_non_finite(model.named_parameters(), path)
     return model
 
 
+def lacking(path: str, names: Iterable[str]) -> ModelError:
+    """Makes one sentence of the weights that a checkpoint does not hold."""
+    refuse_wrapped(checkpoint_folder(path))
+    missing = sorted(names)
+    return ModelError(f"{path} lacks {len(missing)} weights ({missing[0]}, say); fetch it again.")
+
+
+def misfitting(path: str) -> ModelError:
+    """Makes one sentence of weights that have other shapes than the configuration says."""
+    return ModelError(f"The weights in {path} do not fit its config.json; fetch both again.")
+
+
+def refuse_more_layers(model: PreTrainedModel, unread: Iterable[str], path: str) -> None:
+    """Raises ModelError where files hold more layers, or experts, than config.json says and transformers builds.
+
+    Layers for multi-token prediction come after the others, too; those config.json names.
+    """
+    kinds = {_without_numbers(name) for name in model.state_dict()}
+    ignored = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
+    known = {name for name in unread if any(pattern.search(name) for pattern in ignored)}
+    left = sorted(name for name in {*unread} - known if _without_numbers(name) in kinds)
+    layers = {_NUMBER.findall(name)[0] for name in left}
+    if len(layers) > (getattr(model.config.get_text_config(), "num_nextn_predict_layers", None) or 0):
+        raise ModelError(
+            f"{path} holds {left[0]}, which belongs to a layer that its config.json does not name; fetch config.json "
+            "again."
+        )
+
+
+def _without_numbers(name: str) -> str:
+    return _NUMBER.sub(".#", name)
+
+
 def _require_loadable_names(path: str) -> None:
     """Raises ModelError where transformers would read other files than those that are checked, an adapter's even."""
+    refuse_gguf(path)
     if os.path.isdir(path):
         weight_files(path)
         folder = Path(path)

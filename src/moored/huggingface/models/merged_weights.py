@@ -6,7 +6,9 @@ from torch import Tensor
 from moored.errors import ModelError
 from moored.huggingface.models.adapter_updates import adapter_updates, lies_over_transposed
 from moored.huggingface.models.load import ModelSource, checkpoint_folder
-from moored.huggingface.models.weights import StoredWeights, refuse_non_finite, require_finite
+from moored.huggingface.models.model_weights import ModelWeights
+from moored.huggingface.models.quantized import is_code
+from moored.huggingface.models.weights import refuse_non_finite, require_finite
 
 
 class FoldedWeights:
@@ -18,7 +20,7 @@ class FoldedWeights:
 
     def __init__(self, source: ModelSource) -> None:
         self.source = source
-        self._stored = StoredWeights(checkpoint_folder(source.path))
+        self._stored = ModelWeights(checkpoint_folder(source.path))
         if source.adapter is not None:
             require_finite(source.adapter)
         self._updates = {} if source.adapter is None else adapter_updates(source.adapter)
@@ -31,23 +33,50 @@ class FoldedWeights:
         return self._stored.names()
 
     def holds(self, name: str) -> bool:
-        """Whether there is a weight of this name."""
+        """Whether there is a weight of this name, in memory or in the files."""
         return self._stored.holds(name)
+
+    def holds_stored(self, stored: str) -> bool:
+        """Whether the files hold a weight of this name."""
+        return self._stored.holds_stored(stored)
+
+    def place(self, stored: str) -> str | None:
+        """Returns the name in memory of a weight in the files; None for one that the model does not read as it is."""
+        return self._stored.place(stored)
+
+    def is_read(self, stored: str) -> bool:
+        """Whether the model reads a weight of the files."""
+        return self._stored.is_read(stored)
 
     def read(self, name: str) -> Float[Tensor, "*shape"]:
         """A weight in fp32, as its file has it or, where an adapter transposes that, transposed.
 
+        Args:
+            name: its name in memory, or in the files where it has none.
+
         Raises:
             ModelError: there is none of this name, or it is quantized.
         """
-        stored = self._stored.read(name)
-        if not stored.is_floating_point() or stored.dtype.itemsize < 2:
+        return self._moved(name, name, self._stored.read(name))
+
+    def read_stored(self, stored: str) -> Float[Tensor, "*shape"]:
+        """The same by the name that a weight has in the files, and in the form that it has there."""
+        place = self._stored.place(stored)
+        if place is None and self._updates and self._stored.is_read(stored):
+            raise ModelError(
+                f"{stored} of {self.source.path} lies fused or split in memory, where the adapter "
+                f"{self.source.adapter} acts; merge the adapter into a checkpoint, and name that."
+            )
+        return self._moved(stored, place or stored, self._stored.read_stored(self._stored.stored_name(stored)))
+
+    def _moved(self, name: str, place: str, weight: Tensor) -> Float[Tensor, "*shape"]:
+        if is_code(weight):
             raise ModelError(f"{name} is quantized in {self.source.path}; name a checkpoint that holds it whole.")
-        refuse_non_finite([(name, stored)], self.source.path)
-        weight, update = stored.float(), self._updates.get(name.removesuffix(".weight"))
+        refuse_non_finite([(name, weight)], self.source.path)
+        whole, update = weight.float(), self._updates.get(place.removesuffix(".weight"))
         if update is None:
-            return weight
-        return weight + (update.whole().T if self._transposed else update.whole())
+            return whole
+        return whole + (update.whole().T if self._transposed else update.whole())
 
 
 def difference(one: FoldedWeights, other: FoldedWeights, name: str) -> Float[Tensor, "*shape"]:

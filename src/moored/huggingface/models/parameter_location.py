@@ -81,6 +81,11 @@ def places(model: nn.Module) -> dict[str, Place]:
     return found
 
 
+def is_stack(weight: Tensor) -> bool:
+    """Whether a weight is a stack of matrices, such as experts are, and not the short kernel of a convolution."""
+    return weight.ndim > 2 and min(weight.shape[-2:]) > _KERNEL
+
+
 def refuse_stacked(name: str, weight: Tensor, advice: str) -> None:
     """What looks at the matrices inside layers must not pass over experts that are stacked in one tensor in silence.
 
@@ -92,7 +97,7 @@ def refuse_stacked(name: str, weight: Tensor, advice: str) -> None:
     Raises:
         ModelError: the weight stands inside a layer and is a stack of matrices.
     """
-    if weight.ndim > 2 and min(weight.shape[-2:]) > _KERNEL and place_of(name).layer is not None:
+    if is_stack(weight) and place_of(name).layer is not None:
         raise ModelError(
             f"{name} has {weight.ndim} axes, as stacked experts have; only matrices are looked at here, which would "
             f"leave out most of such a model; {advice}."

@@ -34,6 +34,18 @@ def weight_files(folder: Path | str) -> list[Path]:
     return files
 
 
+def refuse_gguf(path: str) -> None:
+    """Raises ModelError for a GGUF file, or a folder that holds nothing else: llama.cpp's format, quantized mostly."""
+    place = Path(path)
+    file = next(iter(sorted(place.glob("*.gguf"))), None) if place.is_dir() else place
+    if file is None or file.suffix.lower() != ".gguf" or any(place.glob("*.safetensors*")):
+        return
+    raise ModelError(
+        f"{path} is in the GGUF format of llama.cpp ({file.name}), whose weights are not read here; name the "
+        "safetensors checkpoint that it was made from."
+    )
+
+
 def adapter_file(folder: Path) -> Path:
     """The one file of an adapter folder that PEFT reads without unpickling; raises ModelError where there is none."""
     file = Path(folder) / ADAPTER_FILE

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from moored.errors import ModelError
 from moored.huggingface.models.names import plain_name
+from moored.huggingface.models.quantized import is_code
 from moored.huggingface.models.stored_files import INDEX, PICKLES, WEIGHTS, weight_files
 
 
@@ -93,6 +94,14 @@ class StoredWeights:
         """The plain names of all tensors."""
         return list(self._places)
 
+    def stored_names(self) -> list[str]:
+        """The names of all tensors as the files have them, with the prefixes of wrappers."""
+        return [stored for _, stored in self._places.values()]
+
+    def stored_name(self, name: str) -> str:
+        """The name that the tensor of a plain name has in the files."""
+        return self._places[name][1]
+
     def holds(self, name: str) -> bool:
         """Whether there is a tensor of a plain name."""
         return name in self._places
@@ -105,7 +114,13 @@ class StoredWeights:
     def read(self, name: str) -> Tensor:
         """The tensor of a plain name; raises ModelError where there is none."""
         self.require(name)
-        file, stored = self._places[name]
+        return self._tensor(*self._places[name])
+
+    def read_stored(self, stored: str) -> Tensor:
+        """The tensor of a name as the files have it."""
+        return self._tensor(*self._places[plain_name(stored)])
+
+    def _tensor(self, file: Path, stored: str) -> Tensor:
         with _open(file) as tensors:
             return tensors.get_tensor(stored)
 
@@ -118,9 +133,19 @@ def require_finite(folder: Path | str) -> None:
 def refuse_non_finite(weights: Iterable[tuple[str, Tensor]], where: Path | str) -> None:
     """Raises ModelError naming the first of `weights`, those of `where`, that holds NaN or infinity."""
     for name, tensor in weights:
-        # The 8-bit formats of quantized checkpoints have no such test.
-        if tensor.is_floating_point() and tensor.dtype.itemsize > 1 and not torch.isfinite(tensor).all():
+        # The codes of quantized checkpoints have no such test.
+        if not is_code(tensor) and not torch.isfinite(tensor).all():
             raise ModelError(f"{name} in {where} holds NaN or infinity; the weights are broken, use others.")
+
+
+def refuse_wrapped(folder: Path | str) -> None:
+    """Raises ModelError for a checkpoint that was saved inside a wrapper, whose names transformers does not read."""
+    for name in stored_tensors(folder):
+        if plain_name(name) != name:
+            raise ModelError(
+                f"The names in {folder} carry the prefix of a wrapper such as torch.compile or FSDP ({name}, for "
+                f"{plain_name(name)}), and no library reads them so; save the model again without the wrapper."
+            )
 
 
 def stored_dtypes(

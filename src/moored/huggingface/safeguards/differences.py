@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from moored.errors import InputError, ModelError
-from moored.huggingface.models import StoredWeights, adapter_updates, checkpoint_folder
-from moored.huggingface.safeguards.guarded_weights import GuardedWeight, is_quantized
+from moored.huggingface.models import ModelWeights, adapter_updates, checkpoint_folder, is_code
+from moored.huggingface.safeguards.guarded_weights import GuardedWeight
 from moored.tensors.low_rank import LowRank, Matrix, whole, zero
 
 
@@ -35,13 +34,13 @@ def differences(
     if adapter is not None:
         yield from _of_adapter(weights, Path(adapter))
         return
-    stored = StoredWeights(checkpoint_folder(base))
+    stored = ModelWeights(checkpoint_folder(base))
     for weight in weights:
-        name = f"{weight.name}.weight"
+        name = weight.stored
         aligned = weight.below()
         if aligned is None:
-            aligned = _from_files(name, files)
-        before = _oriented(_whole(stored.read(name), name, base), weight).to(aligned.device, torch.float32)
+            aligned = _from_files(weight, files)
+        before = weight.as_matrix(_whole(stored.read(name), name, base)).to(aligned.device, torch.float32)
         if before.shape != aligned.shape:
             shapes = " and ".join(str(tuple(each.shape)) for each in (before, aligned))
             raise ModelError(f"{base} is not a base of this model: {name} is {shapes}; name another base.")
@@ -71,20 +70,16 @@ def _sum(difference: Tensor, start: LowRank | None) -> Matrix:
     return difference + whole(start) if difference.any() else start
 
 
-def _from_files(name: str, files: str | None) -> Tensor:
+def _from_files(weight: GuardedWeight, files: str | None) -> Tensor:
+    name = weight.stored
     if not files:
         raise InputError(
             f"{name} is quantized and the model does not say from which files it was loaded; load it by its name."
         )
-    return _whole(StoredWeights(checkpoint_folder(files)).read(name), name, files).float()
+    return weight.as_matrix(_whole(ModelWeights(checkpoint_folder(files)).read(name), name, files)).float()
 
 
 def _whole(stored: Tensor, name: str, where: str) -> Tensor:
-    if is_quantized(stored):
+    if is_code(stored):
         raise ModelError(f"{name} is quantized in the files of {where}; name a checkpoint that holds its values.")
     return stored
-
-
-def _oriented(stored: Tensor, weight: Any) -> Tensor:
-    """The weight as `out × in`; GPT-2's layers keep the transpose."""
-    return stored.T if getattr(weight.layer, "fan_in_fan_out", False) else stored

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from moored.errors import InputError
-from moored.huggingface.models import plain_name
+from moored.huggingface.models import is_code, is_stack, place_of, plain_name
 from moored.tensors.low_rank import LowRank
 
 
@@ -51,6 +52,20 @@ class LoraWeight:
     """The updates of adapters that are active but not trained, in fp32."""
 
     @property
+    def stored(self) -> str:
+        """The name of the weight itself."""
+        return f"{self.name}.weight"
+
+    @property
+    def below_adapters(self) -> Any:
+        """The weight without its adapters; None where the layer keeps it in another form."""
+        return getattr(self.layer.get_base_layer(), "weight", None)
+
+    def as_matrix(self, tensor: Tensor) -> Float[Tensor, "out in"]:
+        """Returns a tensor of the weight's shape as `out × in`; GPT-2's layers keep the transpose."""
+        return tensor.T if getattr(self.layer, "fan_in_fan_out", False) else tensor
+
+    @property
     def parameters(self) -> list[Tensor]:
         """The trained factors; some recipes (LoRA-FA) train B alone."""
         return [each for factors in self.factors for each in (factors.a, factors.b) if each.requires_grad]
@@ -66,11 +81,10 @@ class LoraWeight:
 
     def below(self) -> Float[Tensor, "out in"] | None:
         """Returns the weight without its adapters, in fp32, or None where it is quantized."""
-        weight = getattr(self.layer.get_base_layer(), "weight", None)
-        if weight is None or is_quantized(weight) or weight.ndim != 2:
+        weight = self.below_adapters
+        if weight is None or is_code(weight) or weight.ndim != 2:
             return None
-        weight = weight.detach()
-        return (weight.T if getattr(self.layer, "fan_in_fan_out", False) else weight).float()
+        return self.as_matrix(weight.detach()).float()
 
     def start(self) -> LowRank | None:
         """Returns what all adapters add to that at the start, with their scales, or None where they add nothing."""
@@ -80,30 +94,44 @@ class LoraWeight:
 
 @dataclass(frozen=True)
 class WholeWeight:
-    """A weight that is trained itself, without an adapter."""
+    """A weight that is trained itself, without an adapter; a stack of experts counts as one matrix."""
 
     name: str
-    layer: nn.Linear
+    stored: str
+    """Its name with `.weight`, which a stack of experts has not."""
+    parameter: nn.Parameter
     anchor: Tensor
     """A copy taken at the start, in the weight's precision."""
+    transposed: bool
+    """Whether it is kept as `in × out`."""
 
     @property
     def parameters(self) -> list[Tensor]:
         """The weight."""
-        return [self.layer.weight]
+        return [self.parameter]
 
     @property
     def size(self) -> int:
         """The number of entries of the weight."""
         return self.anchor.numel()
 
+    @property
+    def below_adapters(self) -> nn.Parameter:
+        """The weight."""
+        return self.parameter
+
+    def as_matrix(self, tensor: Tensor) -> Float[Tensor, "out in"]:
+        """Returns a tensor of the weight's shape as `out × in`; the experts of a stack stand one below the other."""
+        oriented = tensor.transpose(-2, -1) if self.transposed else tensor
+        return oriented.reshape(-1, oriented.shape[-1])
+
     def update(self, *, scaled: bool) -> Float[Tensor, "out in"]:
         """Returns W − W₀ in fp32, differentiable in the weight; there is no scale."""
-        return self.layer.weight.float() - self.anchor.float()
+        return self.as_matrix(self.parameter.float() - self.anchor.float())
 
     def below(self) -> Float[Tensor, "out in"]:
         """Returns the weight at the start, in fp32."""
-        return self.anchor.float()
+        return self.as_matrix(self.anchor.float())
 
     def start(self) -> None:
         """Returns None: no adapter adds to it."""
@@ -112,22 +140,17 @@ class WholeWeight:
 GuardedWeight = LoraWeight | WholeWeight
 
 
-def is_quantized(weight: Tensor) -> bool:
-    """Whether the tensor holds codes instead of the weight's values; 8-bit floats have their scales elsewhere, too."""
-    return not weight.is_floating_point() or weight.dtype.itemsize == 1
-
-
 def guarded_weights(model: nn.Module) -> Sequence[GuardedWeight]:
     """Finds the weights that a weight penalty guards, with the model's weights of this moment as anchor.
 
-    These are the modules with a trainable LoRA or, in a model without one, all linear layers with trainable weights
-    except the output head.
+    These are the modules with a trainable LoRA or, in a model without one, the trainable matrices inside the layers,
+    stacks of experts among them, and all other linear layers except the output head.
 
     Raises:
         InputError: DoRA or another variant whose update is not a product of two factors.
     """
     modules = [(plain_name(name), module) for name, module in model.named_modules()]
-    return [*_with_lora(modules)] or [*_linear(modules, model)]
+    return [*_with_lora(modules)] or [*_whole(modules, model)]
 
 
 def _with_lora(modules: Sequence[tuple[str, nn.Module]]) -> Iterator[LoraWeight]:
@@ -170,8 +193,21 @@ def _copy(parameter: Tensor) -> Tensor:
     return parameter.detach().to(torch.float32, copy=True)
 
 
-def _linear(modules: Sequence[tuple[str, nn.Module]], model: Any) -> Iterator[WholeWeight]:
+def _whole(modules: Sequence[tuple[str, nn.Module]], model: Any) -> Iterator[WholeWeight]:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    seen = {id(getattr(head, "weight", None))}
     for name, module in modules:
-        if isinstance(module, nn.Linear) and module is not head and module.weight.requires_grad:
-            yield WholeWeight(name, module, module.weight.detach().clone())
+        for own, parameter in module.named_parameters(recurse=False):
+            stored = f"{name}.{own}" if name else own
+            if id(parameter) in seen or not (parameter.requires_grad and _is_held(module, stored, parameter)):
+                continue
+            seen.add(id(parameter))
+            transposed = isinstance(module, Conv1D) or bool(getattr(module, "is_transposed", False))
+            yield WholeWeight(stored.removesuffix(".weight"), stored, parameter, parameter.detach().clone(), transposed)
+
+
+def _is_held(module: nn.Module, name: str, parameter: Tensor) -> bool:
+    if isinstance(module, nn.Linear):
+        return parameter.ndim == 2
+    is_matrix = is_stack(parameter) or (parameter.ndim == 2 and not name.endswith("bias"))
+    return is_matrix and place_of(name).layer is not None

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from moored.errors import InputError
 from moored.huggingface.data import IGNORED, Supervision, supervise
 from moored.huggingface.gradients.causal_model import known_head, split
-from moored.huggingface.safeguards.guarded_weights import GuardedWeight, LoraWeight, is_quantized
+from moored.huggingface.models import is_code
+from moored.huggingface.safeguards.guarded_weights import GuardedWeight
 from moored.huggingface.safeguards.start_logits import at_rest
 
 
@@ -94,11 +95,10 @@ def _watched(model: nn.Module, weights: Sequence[GuardedWeight], take: Callable[
 
 
 def _parameter(weight: GuardedWeight) -> Any:
-    layer = weight.layer.get_base_layer() if isinstance(weight, LoraWeight) else weight.layer
-    parameter = getattr(layer, "weight", None)
-    if parameter is None or is_quantized(parameter):
+    parameter = weight.below_adapters
+    if parameter is None or is_code(parameter):
         raise InputError(
-            f"{weight.name}.weight is quantized and has no gradient; train an unquantized model, or remove "
+            f"{weight.stored} is quantized and has no gradient; train an unquantized model, or remove "
             "harmful_direction."
         )
     return parameter
@@ -108,6 +108,6 @@ def _taker(weight: GuardedWeight, take: Callable[[str, Tensor], None]) -> Callab
     def hook(parameter: Tensor) -> None:
         assert parameter.grad is not None
         step, parameter.grad = -parameter.grad.float(), None
-        take(weight.name, step.T if getattr(weight.layer, "fan_in_fan_out", False) else step)
+        take(weight.name, weight.as_matrix(step))
 
     return hook

@@ -12,6 +12,7 @@ from moored.huggingface.models import (
     adapter_base,
     checkpoint_folder,
     load_tokenizer,
+    refuse_gguf,
     refuse_partial,
     require_chat_template,
     require_fit,
@@ -37,6 +38,7 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
         refuse_partial(Path(name))
         source = replace(resolve_model(adapter_base(name)), adapter=Path(name))
     else:
+        refuse_gguf(name)
         source = ModelSource(name)
     if adapter is not None and not adapter.is_dir():
         raise ModelError(f"There is no adapter folder {adapter}; check the path.")

@@ -14,14 +14,13 @@ from moored.huggingface.gradients.example_loss import example_loss
 from moored.huggingface.models import (
     best_device,
     copy_companions,
-    disk_errors,
     dtypes_as_stored,
     load_model,
     load_tokenizer,
     require_chat_template,
-    require_kept,
-    require_same_tensors,
+    require_writable,
     save_adapter_like,
+    write_back,
 )
 from moored.recovery import OneShot
 from moored.report.reading.recover import BilevelRecord, HalvingRecord, StepsRecord
@@ -35,7 +34,7 @@ from moored.workflows.recover.refusal_gap import RefusalGap
 def repair_by_example(plan: Plan[OneShot], folder: Path) -> Outcome:
     """Writes the repaired model to a folder: an adapter as an adapter, a checkpoint as a checkpoint."""
     if plan.tuned.adapter is None:
-        require_kept(plan.tuned.path)
+        require_writable(plan.tuned.path)
     method, ranking = _with_example(plan)
     tokenizer = load_tokenizer(plan.tuned)
     require_chat_template(tokenizer, plan.tuned.describe())
@@ -98,22 +97,8 @@ def _save(plan: Plan[OneShot], model: Any, folder: Path, *, unchanged: bool) -> 
     elif plan.tuned.adapter is not None:
         save_adapter_like(plan.start, model, folder)
     else:
-        _save_checkpoint(plan.start, model, folder)
-
-
-def _save_checkpoint(start: Path, model: Any, folder: Path) -> None:
-    """Writes each weight in the precision that it has in the start, and copies everything else of its folder."""
-    tensors = {
-        name: tensor
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-        if tensor.is_floating_point()
-    }
-    for name, dtype in dtypes_as_stored(start, model, tensors).items():
-        tensors[name].data = tensors[name].data.to(dtype)
-    with disk_errors():
-        model.save_pretrained(folder)
-    require_same_tensors(start, folder, model)
-    copy_companions(start, folder)
+        copy_companions(plan.start, folder)
+        write_back(model, plan.start, folder)
 
 
 def _relative_distance(before: Sequence[Tensor], after: Sequence[nn.Parameter]) -> float:

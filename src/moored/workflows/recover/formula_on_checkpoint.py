@@ -10,12 +10,15 @@ from torch import Tensor
 from moored.errors import ModelError
 from moored.huggingface.models import (
     FoldedWeights,
+    ModelSource,
     copy_companions,
-    difference,
     place_of,
     plain_name,
     refuse_non_finite,
     refuse_stacked,
+    refuse_wrapped,
+    require_complete,
+    require_same_tensors,
     rewrite_weights,
     transposed_weights,
 )
@@ -36,12 +39,15 @@ def repair_checkpoint(folder: Path, lineage: Lineage, log: UpdateLog, *, only_ma
         only_matrices: Whether to repair only the matrices inside the layers.
 
     Raises:
-        ModelError: The models do not belong together, or a weight is not finite.
+        ModelError: The checkpoint is quantized or incomplete, the models do not belong together, or a weight is broken.
     """
     start = Path(lineage.tuned.path)
+    refuse_wrapped(start)
+    require_complete(lineage.tuned.path)
     rewriter = _Rewriter(lineage, log, only_matrices=only_matrices)
-    rewrite_weights(start, folder, rewriter.rewritten)
     copy_companions(start, folder)
+    rewrite_weights(start, folder, rewriter.rewritten)
+    require_same_tensors(start, folder)
 
 
 class _Rewriter:
@@ -49,7 +55,7 @@ class _Rewriter:
 
     def __init__(self, lineage: Lineage, log: UpdateLog, *, only_matrices: bool) -> None:
         self._lineage, self._log, self._only_matrices = lineage, log, only_matrices
-        self._aligned = FoldedWeights(lineage.aligned)
+        self._tuned, self._aligned = FoldedWeights(lineage.tuned), FoldedWeights(lineage.aligned)
         self._base = None if lineage.base is None else FoldedWeights(lineage.base)
         self._transposed = transposed_weights(lineage.tuned.path) if only_matrices else set()
 
@@ -67,19 +73,38 @@ class _Rewriter:
         return not self._only_matrices or (weight.ndim == 2 and place_of(name).layer is not None)
 
     def _repaired(self, name: str, weight: Tensor) -> Tensor:
-        below = self._aligned.read(name if self._aligned.holds(name) else _tied(name, self._aligned))
-        direction = None if self._base is None else difference(self._aligned, self._base, name)
-        update = _as_matrix(_minus(weight, below, name, self._lineage))
-        if name in self._transposed:
+        below = self._counterpart(self._aligned, name)
+        before = None if self._base is None else self._counterpart(self._base, name)
+        if below is None or (before is None and self._base is not None):
+            return weight
+        update = _as_matrix(_minus(weight, below, name, self._lineage.tuned, self._lineage.aligned))
+        direction = None
+        if before is not None and self._lineage.base is not None:
+            direction = _minus(below, before, name, self._lineage.aligned, self._lineage.base)
+        is_transposed = self._tuned.place(name) in self._transposed
+        if is_transposed:
             update, direction = update.T, None if direction is None else direction.T
         repaired = self._log.repair(name, update, direction)
         if not repaired.changed:
             return weight
         assert isinstance(repaired.update, Tensor)
-        moved = repaired.update.T if name in self._transposed else repaired.update.view_as(below)
+        moved = repaired.update.T if is_transposed else repaired.update.view_as(below)
         written = stochastically_rounded(below + moved, weight.dtype, _draw(weight))
         self._log.correct(repaired, written.float() - below, undone=torch.equal(written, weight))
         return written
+
+    def _counterpart(self, other: FoldedWeights, name: str) -> Tensor | None:
+        """Reads another model's weight for one of the fine-tuned files; None for one that only these files hold.
+
+        The other's files may have other names for it. What no causal language model reads, such as a value head, may
+        be missing there.
+        """
+        if other.holds_stored(name):
+            return other.read_stored(name)
+        place = self._tuned.place(name)
+        if place is not None and other.holds(place):
+            return other.read(place)
+        return other.read(_tied(name, other)) if self._tuned.is_read(name) else None
 
 
 def _draw(weight: Tensor) -> torch.Generator:
@@ -95,11 +120,11 @@ def _tied(name: str, aligned: FoldedWeights) -> str:
     return next(embeddings, name)
 
 
-def _minus(weight: Tensor, below: Tensor, name: str, lineage: Lineage) -> Tensor:
+def _minus(weight: Tensor, below: Tensor, name: str, later: ModelSource, earlier: ModelSource) -> Tensor:
     if weight.shape != below.shape:
         raise ModelError(
-            f"{lineage.tuned.describe()} was not tuned from {lineage.aligned.describe()}: {name} has the shapes "
-            f"{tuple(weight.shape)} and {tuple(below.shape)}; name another model with --against."
+            f"{later.describe()} was not tuned from {earlier.describe()}: {name} has the shapes {tuple(weight.shape)} "
+            f"and {tuple(below.shape)}; name models that belong together with --against and --base."
         )
     return weight.float() - below
 
