@@ -26,7 +26,8 @@ def guarded_positions(batch: Mapping[str, Any], first: int | None = None) -> Boo
     Raises:
         InputError: the batch lacks `input_ids` or `labels`.
     """
-    missing = [name for name in ("input_ids", "labels") if batch.get(name) is None]
+    held = batch if isinstance(batch, Mapping) else {}
+    missing = [name for name in ("input_ids", "labels") if held.get(name) is None]
     if missing:
         raise InputError(
             f"The batches have no {missing[0]}, without which safety tokens cannot find the answers in them."

@@ -120,8 +120,9 @@ def is_quantized(weight: Tensor) -> bool:
 def guarded_weights(model: nn.Module) -> Sequence[GuardedWeight]:
     """Finds the weights that a weight penalty guards, with the model's weights of this moment as anchor.
 
-    These are the modules with a trainable LoRA or, in a model without one, all linear layers with trainable weights
-    except the output head.
+    These are the modules with a trainable LoRA or, in a model without one, all linear layers of the backbone with
+    trainable weights. What comes after the backbone is left free: the output head, and heads that a trainer made at
+    random, such as a reward model's.
 
     Raises:
         InputError: DoRA or another variant whose update is not a product of two factors.
@@ -172,6 +173,16 @@ def _copy(parameter: Tensor) -> Tensor:
 
 def _linear(modules: Sequence[tuple[str, nn.Module]], model: Any) -> Iterator[WholeWeight]:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    backbone = {id(module) for module in _backbone(model).modules()}
     for name, module in modules:
-        if isinstance(module, nn.Linear) and module is not head and module.weight.requires_grad:
+        behind = module is head or id(module) not in backbone
+        if isinstance(module, nn.Linear) and not behind and module.weight.requires_grad:
             yield WholeWeight(name, module, module.weight.detach().clone())
+
+
+def _backbone(model: Any) -> nn.Module:
+    """What transformers calls the base model, if it has linear layers; else the whole model."""
+    base: Any = getattr(model, "base_model", None)
+    if isinstance(base, nn.Module) and any(isinstance(module, nn.Linear) for module in base.modules()):
+        return base
+    return model

@@ -74,7 +74,7 @@ class Findings:
         self._out, self._console = out, console
         self._tokens: list[SafetyToken] | None = None
         file = out / STRENGTHS
-        self._strengths: dict[str, Any] = json.loads(read_text(file)) if file.is_file() else {}
+        self._strengths: dict[str, Any] = _read_strengths(file) if file.is_file() else {}
 
     def tokens(self, safeguards: Sequence[Any], source: ModelSource, tokenizer: Any) -> list[Any]:
         """The safeguards, `SafetyTokens` that name no tokens with those that the model itself refuses by.
@@ -132,6 +132,17 @@ class Findings:
         """Removes what `write` wrote."""
         for name in (TOKENS, STRENGTHS):
             (self._out / name).unlink(missing_ok=True)
+
+
+def _read_strengths(file: Path) -> dict[str, Any]:
+    """Reads what `Findings.write` wrote: by the safeguard's name, the strength and how it was found."""
+    try:
+        strengths = json.loads(read_text(file))
+        for name, entry in strengths.items():
+            converted(entry["strength"], float, f"strength of {name}")
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
+        raise InputError(f"{file} is damaged ({error}); delete it, or start the run in another folder.") from None
+    return strengths
 
 
 def _found(source: ModelSource, tokenizer: Any, console: Console | None) -> list[SafetyToken]:
