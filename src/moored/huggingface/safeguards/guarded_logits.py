@@ -14,7 +14,7 @@ from moored.huggingface.gradients.score import targets_of
 from moored.tensors.output_head import Head
 
 
-def guarded_positions(batch: Mapping[str, Any], first: int | None = None) -> Bool[Tensor, "row column"]:
+def guarded_positions(batch: Any, first: int | None = None) -> Bool[Tensor, "row column"]:
     """Marks the positions whose hidden state predicts a supervised token of the same document.
 
     Args:

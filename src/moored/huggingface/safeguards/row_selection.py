@@ -49,7 +49,7 @@ class ActiveRowSelection(ActiveSafeguard):
         if self._rule.scored:
             require_token_loss(self._trainer, self.safeguard.name)
 
-    def before_step(self, batches: Sequence[Batch]) -> list[Batch]:
+    def before_step(self, batches: Sequence[Any]) -> list[Batch]:
         """Returns the kept rows of this process."""
         trainer = self._trainer
         for batch in batches:  # Before a trainer that generates its rows does so.

@@ -100,7 +100,7 @@ class ActiveTokenPenalty(ActiveSafeguard):
             self._reference = cached_logits(rows.batches, self._start_logits, folder, advance=rows.advance)
         self._start_logits = None
 
-    def before_step(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+    def before_step(self, batches: Sequence[Any]) -> Sequence[Any]:
         """Counts the step's guarded positions, over all its micro-batches and processes; keeps the batches."""
         counts = torch.stack([guarded_positions(batch, self.safeguard.first).sum() for batch in batches])
         device = next(self._model.parameters()).device
