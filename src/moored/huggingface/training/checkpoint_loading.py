@@ -75,7 +75,3 @@ class CheckpointLoadingMixin(_Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with resuming_from(str(checkpoint)):
             super()._load_rng_state(checkpoint)
-
-    def _load_callback_state(self) -> None:
-        with resuming_from(str(self.args.output_dir)):
-            super()._load_callback_state()
