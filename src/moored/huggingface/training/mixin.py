@@ -1,6 +1,6 @@
 """The glue between safeguards and a Trainer: it calls each safeguard's hooks at their moments of the training step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -153,8 +153,7 @@ class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, CheckpointLoadingMi
         """Returns the Trainer's loss and, while training, the terms that safeguards add to it."""
         if not (self._active and model.training):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # A copy, since the Trainer's loss may take entries out of the inputs.
-        batch = dict(inputs) if isinstance(inputs, Mapping) else inputs
+        batch = dict(inputs)  # A copy, since the Trainer's loss may take entries out of the inputs.
         with self.accelerator.autocast():
             terms = [term for active in self._active if (term := active.in_loss(batch)) is not None]
         if not terms:
