@@ -92,6 +92,9 @@ class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, CheckpointLoadingMi
         checkpoint = self.checkpoint_to_resume(resume_from_checkpoint)
         if checkpoint is not None:
             check_safeguards(checkpoint, self.safeguards)
+        if self._active and self.args.torch_compile:
+            # What was compiled for an earlier run would be used again, and leave out the hook for hidden states.
+            torch._dynamo.reset()
         for active in self._active:
             active.before_training()
         if self.safeguards:
