@@ -54,9 +54,9 @@ _T5 = {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1,
 class _Bidirectional(LlamaForCausalLM):
     """Its head is a plain one, and every token sees all others."""
 
-    def forward(self, input_ids: Any = None, **more: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, input_ids: Any = None, labels: Any = None, **more: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         mask = torch.zeros(1, 1, input_ids.shape[1], input_ids.shape[1])
-        return super().forward(input_ids=input_ids, attention_mask=mask, **more)
+        return super().forward(input_ids=input_ids, labels=labels, attention_mask=mask, **more)
 
 
 MODELS = {
@@ -128,7 +128,9 @@ def test_a_trainer_that_generates_its_rows_is_refused_before_it_does(tmp_path, s
         output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", activation_checkpointing=False,
         per_device_train_batch_size=2, num_generations=2, max_completion_length=4,
     )  # fmt: skip
-    with pytest.raises(InputError, match="reads the tokens and labels of the batches, and _Grpo generates its own"):
+    with pytest.raises(
+        InputError, match="reads the tokens and the labels of each row, and the batches of _Grpo hold no tensors"
+    ):
         _Grpo(
             model=tiny_model().train(), args=arguments, train_dataset=Dataset.from_list([{"prompt": "Who?"}] * 4),
             processing_class=tiny_tokenizer(), reward_funcs=lambda completions, **_: [0.0] * len(completions),

@@ -334,7 +334,8 @@ def test_other_data(job, layout):
         ({"trust_remote_code": True}, InputError, "trust_remote_code is not supported"),
         ({"model_init_kwargs": {"device_map": "auto"}}, InputError, "model_init_kwargs.device_map is not supported"),
         ({"resume_from_checkpoint": "out/checkpoint-2"}, InputError, "use --resume"),
-        ({"report_to": "wandb"}, InputError, "needs a package that is not installed: .*wandb"),
+        ({"report_to": "wandb"}, InputError, r"run\.yaml: report_to names wandb, which is not installed"),
+        ({"optim": "lomo"}, InputError, "needs a package that is not installed: .*lomo"),
         (
             {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}},
             InputError,

@@ -1,4 +1,4 @@
-"""Keeps scoring from changing a model: dropout is off meanwhile, and random state and buffers are restored."""
+"""Keeps a pass of ours from changing a model: noise is off meanwhile, and random state and buffers are restored."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,16 +17,17 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[Callable[[],
     Modules other than dropout keep their mode: `model.eval()` would switch gradient checkpointing off.
     """
     with torch.random.fork_rng([device.index or 0] if device.type != "cpu" else [], device_type=_kind(device)):
-        before = _random_state(device)
+        before = random_state(device)
 
         def require_no_draw() -> None:
-            if not all(torch.equal(*pair) for pair in zip(before, _random_state(device), strict=True)):
+            if drawn_since(before, device):
                 raise InputError(
-                    "The model draws random numbers in training mode for something other than dropout, so its "
-                    "gradients cannot be scored; switch that off in its configuration."
+                    "The model draws random numbers in training mode for something other than dropout and NEFTune, and "
+                    "gradient selection and safety tokens need a pass without noise; switch that off in its "
+                    "configuration, or leave them out."
                 )
 
-        with _without_dropout(model), _same_buffers(model):
+        with without_noise(model), _same_buffers(model):
             yield require_no_draw
 
 
@@ -34,14 +35,20 @@ def _kind(device: torch.device) -> str:
     return "cuda" if device.type == "cpu" else device.type
 
 
-def _random_state(device: torch.device) -> list[Tensor]:
+def random_state(device: torch.device) -> list[Tensor]:
+    """The state of the generators that a pass on a device may draw from."""
     states = [torch.get_rng_state()]
     return states if device.type == "cpu" else [*states, torch.get_device_module(device).get_rng_state(device)]
 
 
+def drawn_since(before: list[Tensor], device: torch.device) -> bool:
+    """Whether a random number was drawn since the generators were in a state."""
+    return not all(torch.equal(*pair) for pair in zip(before, random_state(device), strict=True))
+
+
 @contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """Puts dropout modules in eval mode and sets probabilities that a module passes to a function to zero."""
+def without_noise(model: nn.Module) -> Iterator[None]:
+    """Puts what makes noise in eval mode and sets probabilities that a module passes to a function to zero."""
     saved = [(module, key, value) for module in model.modules() for key, value in _chances(module)]
     try:
         for module, key, value in saved:
@@ -56,6 +63,8 @@ def _chances(module: nn.Module) -> list[tuple[str, bool | float]]:
     if isinstance(module, _DropoutNd):
         # Attention reads the probability of a dropout module without calling it.
         return [("training", module.training), ("p", module.p)]
+    if hasattr(module, "neftune_noise_alpha"):
+        return [("training", module.training)]  # Its hook adds noise in training mode.
     return [
         (key, value)
         for key, value in vars(module).items()

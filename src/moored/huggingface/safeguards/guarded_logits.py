@@ -14,7 +14,7 @@ from moored.huggingface.gradients.score import targets_of
 from moored.tensors.output_head import Head
 
 
-def guarded_positions(batch: Mapping[str, Any], first: int | None = None) -> Bool[Tensor, "row column"]:
+def guarded_positions(batch: Any, first: int | None = None) -> Bool[Tensor, "row column"]:
     """Marks the positions whose hidden state predicts a supervised token of the same document.
 
     Args:
@@ -26,7 +26,8 @@ def guarded_positions(batch: Mapping[str, Any], first: int | None = None) -> Boo
     Raises:
         InputError: the batch lacks `input_ids` or `labels`.
     """
-    missing = [name for name in ("input_ids", "labels") if batch.get(name) is None]
+    held = batch if isinstance(batch, Mapping) else {}
+    missing = [name for name in ("input_ids", "labels") if held.get(name) is None]
     if missing:
         raise InputError(
             f"The batches have no {missing[0]}, without which safety tokens cannot find the answers in them."

@@ -143,8 +143,9 @@ GuardedWeight = LoraWeight | WholeWeight
 def guarded_weights(model: nn.Module) -> Sequence[GuardedWeight]:
     """Finds the weights that a weight penalty guards, with the model's weights of this moment as anchor.
 
-    These are the modules with a trainable LoRA or, in a model without one, the trainable matrices inside the layers,
-    stacks of experts among them, and all other linear layers except the output head.
+    These are the modules with a trainable LoRA or, in a model without one, the backbone's trainable matrices inside the
+    layers, stacks of experts among them, and all its other linear layers. What comes after the backbone is left free:
+    the output head, and heads that a trainer made at random, such as a reward model's.
 
     Raises:
         InputError: DoRA or another variant whose update is not a product of two factors.
@@ -196,7 +197,10 @@ def _copy(parameter: Tensor) -> Tensor:
 def _whole(modules: Sequence[tuple[str, nn.Module]], model: Any) -> Iterator[WholeWeight]:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     seen = {id(getattr(head, "weight", None))}
+    backbone = {id(module) for module in _backbone(model).modules()}
     for name, module in modules:
+        if id(module) not in backbone:
+            continue
         for own, parameter in module.named_parameters(recurse=False):
             stored = f"{name}.{own}" if name else own
             if id(parameter) in seen or not (parameter.requires_grad and _is_held(module, stored, parameter)):
@@ -204,6 +208,14 @@ def _whole(modules: Sequence[tuple[str, nn.Module]], model: Any) -> Iterator[Who
             seen.add(id(parameter))
             transposed = isinstance(module, Conv1D) or bool(getattr(module, "is_transposed", False))
             yield WholeWeight(stored.removesuffix(".weight"), stored, parameter, parameter.detach().clone(), transposed)
+
+
+def _backbone(model: Any) -> nn.Module:
+    """What transformers calls the base model, if it has linear layers; else the whole model."""
+    base: Any = getattr(model, "base_model", None)
+    if isinstance(base, nn.Module) and any(isinstance(module, nn.Linear) for module in base.modules()):
+        return base
+    return model
 
 
 def _is_held(module: nn.Module, name: str, parameter: Tensor) -> bool:

@@ -69,8 +69,11 @@ class ActiveSafeguard(ABC):
     def before_training(self) -> None:  # noqa: B027 - optional
         """Reads what it needs of the weights before they move; the last moment before the first step."""
 
-    def before_step(self, batches: Sequence[Batch]) -> Sequence[Batch]:
-        """Returns the micro-batches to train on in the coming optimizer step: the same object, or other rows."""
+    def before_step(self, batches: Sequence[Any]) -> Sequence[Any]:
+        """Returns the micro-batches to train on in the coming optimizer step: the same object, or other rows.
+
+        They are what the trainer collates, mappings of tensors or not (GRPO's are lists of prompts).
+        """
         return batches
 
     def in_loss(self, batch: Batch) -> LossTerm | None:

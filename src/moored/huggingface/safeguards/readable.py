@@ -1,13 +1,15 @@
 """Checks, before the run, that a trainer suits safeguards that read the output head or the labels of rows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from moored.errors import InputError
 from moored.huggingface.gradients.causal_model import known_head, require_causal, split
 from moored.huggingface.safeguards.start_logits import at_rest
+from moored.huggingface.safeguards.trainer_access import first_batch
 
 
 def require_readable(model: nn.Module, *, head: bool) -> None:
@@ -29,15 +31,32 @@ def require_readable(model: nn.Module, *, head: bool) -> None:
 
 
 def require_labelled_rows(trainer: Any, name: str) -> None:
-    """Raises InputError for a trainer that collates no tensors and makes its tokens later, as GRPO and RLOO do."""
-    if getattr(trainer.data_collator, "__name__", None) == "identity":
+    """Raises InputError, before the run, for a trainer whose batches are no rows of tokens with labels."""
+    batch = first_batch(trainer)
+    if batch is not None:
+        require_labels(batch, trainer, name)
+
+
+def require_labels(batch: Any, trainer: Any, name: str) -> None:
+    """Raises InputError for a batch without tokens and their labels, as GRPO (prompts) and DPO (pairs) have them."""
+    problem = _lacking(batch)
+    if problem is not None:
         raise InputError(
-            f"{name} reads the tokens and labels of the batches, and {type(trainer).__name__} generates its own; "
-            f"remove {name}, or use another trainer."
+            f"{name} reads the tokens and the labels of each row, and the batches of {type(trainer).__name__} "
+            f"{problem}; remove {name}, or use a trainer that learns labelled text, such as SFTTrainer."
         )
 
 
+def _lacking(batch: Any) -> str | None:
+    if not isinstance(batch, Mapping):
+        return "hold no tensors"
+    missing = next((key for key in ("input_ids", "labels") if not isinstance(batch.get(key), Tensor)), None)
+    if missing is not None:
+        return f"hold no {missing}"
+    return None if batch["labels"].shape == batch["input_ids"].shape else "hold labels that are not one for each token"
+
+
 def cuts_documents(arguments: Any) -> str | None:
-    """Returns the packing strategy if it splits documents over several rows, else None."""
+    """Returns the packing strategy if it may split documents over several rows, as all but `bfd` do, else None."""
     strategy = getattr(arguments, "packing_strategy", None) if getattr(arguments, "packing", False) else None
-    return strategy if strategy in ("wrapped", "bfd_split") else None
+    return None if strategy == "bfd" else strategy

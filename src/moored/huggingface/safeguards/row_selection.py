@@ -10,9 +10,15 @@ from moored.errors import InactiveError, InputError
 from moored.huggingface.distributed.processes import gathered, process_count, process_index
 from moored.huggingface.gradients import Scores, score
 from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch, SafeguardReport
-from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
+from moored.huggingface.safeguards.readable import (
+    cuts_documents,
+    require_labelled_rows,
+    require_labels,
+    require_readable,
+)
 from moored.huggingface.safeguards.row_pool import Candidate, PoolTally, candidates, columns
 from moored.huggingface.safeguards.rows import distribute, is_packed, put_together, take_apart, unlabelled
+from moored.huggingface.safeguards.trained_loss import require_token_loss, require_token_loss_settings
 from moored.selection import GradientSelection
 
 
@@ -56,9 +62,16 @@ class ActiveRowSelection(ActiveSafeguard):
         self._trainer, self._expected = trainer, pool
         self._total, self._recent = PoolTally(), PoolTally()
 
-    def before_step(self, batches: Sequence[Batch]) -> list[Batch]:
+    def before_training(self) -> None:
+        """Checks, for a rule that scores rows, that the loss which is trained is the one that is scored."""
+        if self._rule.scored:
+            require_token_loss(self._trainer, self.safeguard.name)
+
+    def before_step(self, batches: Sequence[Any]) -> list[Batch]:
         """Returns the kept rows of this process."""
         trainer = self._trainer
+        for batch in batches:  # Before a trainer that generates its rows does so.
+            require_labels(batch, trainer, self.safeguard.name)
         # As the training step itself does: after an evaluation the model is in eval mode, in which activations are
         # not checkpointed, and a schedule-free optimizer still lends it the averaged weights.
         trainer.model.train()
@@ -166,8 +179,8 @@ def activate(settings: GradientSelection, trainer: Trainer) -> ActiveRowSelectio
     """Makes a selection run in a trainer.
 
     Raises:
-        InputError: the trainer generates its rows, cuts documents apart, or computes in fp16, which loses small
-            gradients.
+        InputError: the batches are no labelled rows, documents are cut apart, another loss is trained than a rule
+            scores, or the run computes in fp16, which loses small gradients.
         ModelError: the model is not causal or, for a rule that scores rows, computes its logits in an unknown way.
         InactiveError: a step has a single row.
     """
@@ -182,7 +195,10 @@ def activate(settings: GradientSelection, trainer: Trainer) -> ActiveRowSelectio
         raise InputError(
             f"{settings.name} would misjudge gradients that are too small for fp16; train in bf16 or fp32."
         )
+    scored = settings.make_rule().scored
+    if scored:
+        require_token_loss_settings(trainer, settings.name)
     assert trainer.model is not None
-    require_readable(trainer.model, head=settings.make_rule().scored)
+    require_readable(trainer.model, head=scored)
     rows = args.train_batch_size * args.gradient_accumulation_steps * process_count()
     return ActiveRowSelection(settings, trainer, pool=None if getattr(trainer, "padding_free", False) else rows)

@@ -4,7 +4,7 @@ A row is what can be kept or dropped by itself: a row of a padded batch without 
 batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ def take_apart(batch: Batch) -> list[Row]:
     Raises:
         InputError: it holds something that cannot be divided by row.
     """
-    if "input_ids" not in batch:
+    if not isinstance(batch, Mapping) or "input_ids" not in batch:
         raise InputError("The batches have no input_ids, so they cannot be taken apart by row.")
     ids, packed = batch["input_ids"], is_packed(batch)
     parts = {key: value for key, value in batch.items() if not (packed and key in _REBUILT)}

@@ -83,12 +83,16 @@ class ActiveTokenPenalty(ActiveSafeguard):
         if safeguard.form == "kl" and self._head.size < 2:
             raise InputError(f"{safeguard.name} with form: kl compares tokens, and has only one; name more of them.")
         self._model, self._cached = model, safeguard.reference == "cache"
-        self._reference: ReferenceLogits | None = None
         self._cache_existed = False
-        if not self._cached:
-            self._reference = StartLogits(model, self._head, first=safeguard.first, start=StartWeights(model))
+        # A cache is written when the training begins, but from the weights of this moment, as all anchors are.
+        self._start_logits: StartLogits | None = StartLogits(
+            model, self._head, first=safeguard.first, start=StartWeights(model)
+        )
+        self._reference: ReferenceLogits | None = None if self._cached else self._start_logits
         self._start = _fingerprint(model)
         self._positions, self._seen, self._acted = 0, 0, False
+        self._expected: list[int] = []
+        """The guarded positions of each micro-batch of the step that has not been trained on yet."""
         self._sums: Tensor | None = None
         """The running sums of the present optimizer step, also the last entry of `_recent`."""
         self._recent: list[Tensor] = []
@@ -96,20 +100,21 @@ class ActiveTokenPenalty(ActiveSafeguard):
         states of the penalty's gradient and of the loss's."""
 
     def before_training(self) -> None:
-        """Writes or opens the cache of reference logits, if it is to have one, before the weights move."""
-        if self._reference is not None or self._training_rows is None:
+        """Writes or opens the cache of reference logits, if it is to have one, and frees the start weights."""
+        if self._reference is not None or self._training_rows is None or self._start_logits is None:
             return
         folder = self.safeguard.cache
         self._cache_existed = folder is not None and Path(folder).exists()
-        start = StartLogits(self._model, self._head, first=self.safeguard.first)
         with self._training_rows() as rows:
-            self._reference = cached_logits(rows.batches, start, folder, advance=rows.advance)
+            self._reference = cached_logits(rows.batches, self._start_logits, folder, advance=rows.advance)
+        self._start_logits = None
 
-    def before_step(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+    def before_step(self, batches: Sequence[Any]) -> Sequence[Any]:
         """Counts the step's guarded positions, over all its micro-batches and processes; keeps the batches."""
-        counts = [guarded_positions(batch, self.safeguard.first).sum() for batch in batches]
+        counts = torch.stack([guarded_positions(batch, self.safeguard.first).sum() for batch in batches])
         device = next(self._model.parameters()).device
-        self._positions = int(sum_over_processes(torch.stack(counts).sum().to(device)))
+        self._positions = int(sum_over_processes(counts.sum().to(device)))
+        self._expected = counts.tolist()
         self._seen += self._positions
         self._sums = None
         return batches
@@ -157,10 +162,15 @@ class ActiveTokenPenalty(ActiveSafeguard):
         return weighted
 
     def _require_counted(self, positions: Tensor) -> None:
-        if not self._positions and positions.any():
+        if not self._expected:
             raise InactiveError(
                 f"The safeguard {self.safeguard.name} did not see its step begin: this trainer does not fetch its "
                 "batches with get_batch_samples; use another version of transformers, or remove the safeguard."
+            )
+        if self._expected.pop(0) != int(positions.sum()):
+            raise InactiveError(
+                f"The safeguard {self.safeguard.name} counted other tokens to learn than this trainer trains on, as "
+                "where it generates answers itself; use another trainer, or remove the safeguard."
             )
 
     def _measure(
@@ -175,8 +185,10 @@ class ActiveTokenPenalty(ActiveSafeguard):
         if hidden.numel():
             (own,) = torch.autograd.grad(weighted, hidden, retain_graph=True)
             sums[1] += own.float().square().sum()
-            # What flows back there is the gradient of loss and penalty together, times the scale of fp16.
-            states.on_gradient(lambda whole: sums[2].add_(_squared_rest(whole / self._scale(), positions, own)))
+            # What flows back there is the gradient of the loss, and of the penalty if that came from the same states,
+            # times the scale of fp16.
+            part = torch.zeros_like(own) if states.noisy else own
+            states.on_gradient(lambda whole: sums[2].add_(_squared_rest(whole / self._scale(), positions, part)))
 
     @torch.no_grad()
     def _require_action(self, logits: Tensor, reference: Tensor, value: Tensor) -> None:
@@ -255,7 +267,8 @@ def activate(safeguard: Any, trainer: Trainer) -> ActiveTokenPenalty:
     """Makes a token penalty run in a trainer, with the model's weights of this moment as anchor.
 
     Raises:
-        InputError: the trainer generates its rows, cuts answers apart, has several GPUs per process or no tokenizer.
+        InputError: the batches are no labelled rows, answers are cut apart, or the trainer has several GPUs per process
+            or no tokenizer.
         UserError: what `ActiveTokenPenalty` raises.
     """
     require_fixed_model(safeguard.name, trainer)

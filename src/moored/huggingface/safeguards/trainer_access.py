@@ -21,6 +21,19 @@ def gradient_scale(trainer: Trainer) -> float:
     return 1.0 if trainer.accelerator.scaler is None else trainer.accelerator.scaler.get_scale()
 
 
+def first_batch(trainer: Trainer) -> Any:
+    """Collates the first row of the training set as the trainer does; None for a stream, which can be read only once.
+
+    The trainer's loader is left alone: to begin with it may take long, and draws random numbers.
+    """
+    rows: Any = trainer.train_dataset
+    if not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__") or not len(rows):
+        return None
+    collate = trainer._get_collator_with_removed_columns(trainer.data_collator, description="training")
+    with torch.random.fork_rng(devices=[]):
+        return collate([rows[0]])
+
+
 def require_fixed_model(name: str, trainer: Trainer) -> None:
     """Raises InputError where a penalty would guard a model that is replaced before it is trained."""
     if trainer.model_init is not None:

@@ -85,11 +85,7 @@ class ActiveWeightPenalty(ActiveSafeguard):
         guarded = [parameter for weight in self.weights for parameter in weight.parameters]
         gradients = [parameter.grad for parameter in guarded if parameter.grad is not None]
         if not gradients:
-            raise InactiveError(
-                f"The weights that {self.safeguard.name} guards have no gradient left when the optimizer is about to "
-                "step, as with one that steps in the backward pass (LOMO, GaLore layerwise); use another optimizer, "
-                "or remove the weight penalties."
-            )
+            raise _no_gradient_left(self.safeguard.name)
         return nn.utils.get_total_norm(gradients)
 
     def add_gradients(self, scale: float, task_norm: Float[Tensor, ""]) -> None:
@@ -193,11 +189,26 @@ def activate(safeguard: Any, trainer: Trainer) -> ActiveWeightPenalty:
 
     Raises:
         InputError: the trainer makes a new model when it trains.
+        InactiveError: the optimizer steps in the backward pass.
         UserError: what `ActiveWeightPenalty.on` raises.
     """
     require_fixed_model(safeguard.name, trainer)
+    if _steps_in_backward(trainer):
+        raise _no_gradient_left(safeguard.name)
     assert trainer.model is not None
     return ActiveWeightPenalty.on(safeguard, trainer.model, tokenizer_of(trainer))
+
+
+def _steps_in_backward(trainer: Trainer) -> bool:
+    """Whether the optimizer is one of those by name; another one is noticed at the first step."""
+    return any(kind in str(getattr(trainer.args.optim, "value", trainer.args.optim)) for kind in ("lomo", "layerwise"))
+
+
+def _no_gradient_left(name: str) -> InactiveError:
+    return InactiveError(
+        f"The weights that {name} guards have no gradient left when the optimizer is about to step, as with one that "
+        "steps in the backward pass (LOMO, GaLore layerwise); use another optimizer, or remove the weight penalties."
+    )
 
 
 def _numbers(guide: Any) -> dict[str, float]:

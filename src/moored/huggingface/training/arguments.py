@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from huggingface_hub import is_offline_mode
 from transformers import BitsAndBytesConfig
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from trl.trainer.sft_config import SFTConfig
 
 from moored.errors import InputError
@@ -51,6 +52,10 @@ def _require_legal(config: SFTConfig) -> None:
         value = getattr(config, name)
         if value is not None and not least <= value < float("inf"):
             raise InputError(f"{name} is {value}, but it must be a number of {least} or more.")
+    # The callbacks of these packages notice it only once the model is loaded, and some print a traceback besides.
+    missing = {*(config.report_to or [])} & INTEGRATION_TO_CALLBACK.keys() - {*get_available_reporting_integrations()}
+    if missing:
+        raise InputError(f"report_to names {min(missing)}, which is not installed; install it, or leave it out.")
     if config.push_to_hub and is_offline_mode():
         raise InputError(
             "push_to_hub needs the network, which HF_HUB_OFFLINE=1 forbids; unset that, or leave push_to_hub out."

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+from transformers.trainer_utils import rotate_checkpoints
 
 from moored.huggingface.distributed.processes import wait_for_everyone
 from moored.huggingface.safeguards.interface import Safeguard
-from moored.huggingface.training.checkpoints import check_safeguards, mark_complete, write_safeguards
+from moored.huggingface.training.checkpoints import mark_complete, write_safeguards
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
@@ -20,16 +20,6 @@ class CheckpointSavingMixin(_Trainer):
     """Marks each checkpoint once all its files are written, and records the run's safeguards in it."""
 
     safeguards: tuple[Safeguard, ...] = ()
-
-    def require_same_safeguards(self, checkpoint: str | bool | None) -> None:
-        """Raises InputError where a run would resume from a checkpoint that was made with other safeguards.
-
-        Args:
-            checkpoint: the argument of `Trainer.train`; True stands for the newest checkpoint of the run's folder.
-        """
-        folder = get_last_checkpoint(str(self.args.output_dir)) if checkpoint is True else checkpoint
-        if folder:
-            check_safeguards(Path(folder), self.safeguards)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Older checkpoints are deleted only once the new one is marked: after a crash in between there would be none.

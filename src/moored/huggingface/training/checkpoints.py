@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from moored.errors import InputError
-from moored.files import sha256_of, write_json
+from moored.files import read_text, sha256_of, write_json
 
 if TYPE_CHECKING:
     from moored.huggingface.safeguards.interface import Safeguard
@@ -41,9 +41,9 @@ def is_complete(folder: Path) -> bool:
     """Whether a checkpoint has its marker and every file that the marker lists, with its size."""
     try:
         files: dict[str, int] = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
 
 
 def newest_complete(output_dir: Path | str) -> Path | None:
@@ -61,9 +61,15 @@ def write_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
 
 
 def check_safeguards(folder: Path, safeguards: Sequence["Safeguard"]) -> None:
-    """Raises InputError where a run resumes a checkpoint that was made with other safeguards."""
+    """Raises InputError where a run resumes a checkpoint that was made with other safeguards, or with unknown ones."""
     file = folder / _SAFEGUARDS
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != _described(safeguards):
+    if not file.is_file():
+        return
+    try:
+        before = json.loads(read_text(file))
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}); resume from another checkpoint, or start again.") from None
+    if before != _described(safeguards):
         raise InputError(
             f"{folder} was made with other safeguards or strengths; resume with the same, or start in another folder."
         )

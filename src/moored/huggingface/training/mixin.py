@@ -15,7 +15,9 @@ from moored.huggingface.safeguards.interface import Safeguard, is_on, off_settin
 from moored.huggingface.safeguards.registry import activate, require_usable
 from moored.huggingface.safeguards.trainer_access import gradient_scale
 from moored.huggingface.training.adapter_saving import AdapterSavingMixin
+from moored.huggingface.training.checkpoint_loading import CheckpointLoadingMixin
 from moored.huggingface.training.checkpoint_saving import CheckpointSavingMixin
+from moored.huggingface.training.checkpoints import check_safeguards
 from moored.huggingface.training.divergence import DivergenceMixin
 from moored.huggingface.training.drift import SafetyDrift
 from moored.terminal import visible
@@ -26,7 +28,7 @@ else:
     _Trainer = object
 
 
-class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, AdapterSavingMixin, _Trainer):
+class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, CheckpointLoadingMixin, AdapterSavingMixin, _Trainer):
     """Adds safeguards to any transformers Trainer: `class Mine(SafeguardMixin, SFTTrainer)`.
 
     One optimizer step, with the Trainer's methods on the left and a safeguard's hooks on the right:
@@ -71,17 +73,29 @@ class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, AdapterSavingMixin,
         self.refuse_divergence = any(is_on(safeguard) for safeguard in safeguards)
         if self.refuse_divergence:
             refuse_sharded_run(self)
-        self._active = activate(safeguards, self)
         self._rows_chosen = False
         """Whether a safeguard replaced the micro-batches of this step."""
+        self._active = activate(safeguards, self)
         self._in_loss: torch.Tensor | None = None
         """What the safeguards added to the loss of the present micro-batch."""
         SafetyDrift.connect(self)
 
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains; `auto_find_batch_size` calls it again, with a smaller batch, after it has run out of memory."""
+        self._in_loss = None
+        for active in self._active:
+            active.drain()  # What the attempt before has left belongs to no step.
+        return super()._inner_training_loop(*args, **kwargs)
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trains, and prints which safeguards are active and what they did; see `transformers.Trainer.train`."""
         SafetyDrift.connect(self)
-        self.require_same_safeguards(resume_from_checkpoint)
+        checkpoint = self.checkpoint_to_resume(resume_from_checkpoint)
+        if checkpoint is not None:
+            check_safeguards(checkpoint, self.safeguards)
+        if self._active and self.args.torch_compile:
+            # What was compiled for an earlier run would be used again, and leave out the hook for hidden states.
+            torch._dynamo.reset()
         for active in self._active:
             active.before_training()
         if self.safeguards:
@@ -135,7 +149,7 @@ class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, AdapterSavingMixin,
         return items if self.args.average_tokens_across_devices else mean_over_processes(items)
 
     # Second hook: the loss of a micro-batch. What a penalty needs of the hidden states is caught in the forward pass
-    # that the loss runs anyway; what it needs of other weights it must compute before that pass.
+    # that the loss runs anyway, unless that has dropout; what it needs of other weights it must compute before.
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -148,7 +162,7 @@ class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, AdapterSavingMixin,
             terms = [term for active in self._active if (term := active.in_loss(batch)) is not None]
         if not terms:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with hidden_states(model) as states:
+        with hidden_states(model, batch) as states:
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         with self.accelerator.autocast():
             penalty = torch.stack([term(states) for term in terms]).sum()

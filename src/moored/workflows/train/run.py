@@ -98,7 +98,7 @@ def _fit(plan: Plan, findings: Findings, console: Console | None) -> _Fitted:
     if plan.resume:
         where = "no complete checkpoint found; starting over" if checkpoint is None else f"from {checkpoint.name}"
         trainer.accelerator.print(f"Resuming: {where}.")
-    with _recording_failure(plan, findings, trainer):
+    with _recording_failure(plan, findings, trainer), as_user_error(plan.out):
         output = trainer.train(None if checkpoint is None else str(checkpoint))
     return _Fitted(trainer, output, drift, None if checkpoint is None else checkpoint.name)
 

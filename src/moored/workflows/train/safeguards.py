@@ -139,7 +139,7 @@ def _read_strengths(file: Path) -> dict[str, AutoStrength]:
     """Reads what `Findings.write` wrote."""
     try:
         return {name: record_of(AutoStrength, found) for name, found in json.loads(read_text(file)).items()}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
         raise InputError(f"{file} is damaged ({error}); delete it, or start the run in another folder.") from None
 
 
