@@ -363,7 +363,7 @@ def _unprefixed(tmp_path, base, aligned, tuned):
     shutil.copytree(aligned, tmp_path / "over")
     config = json.loads((aligned / "adapter_config.json").read_text()) | {"base_model_name_or_path": str(other)}
     (tmp_path / "over" / "adapter_config.json").write_text(json.dumps(config))
-    return {"against": str(tmp_path / "over"), "method": LinearPull()}, ModelError, "holds no tensor"
+    return {"against": str(tmp_path / "over"), "method": LinearPull()}, ModelError, "holds under another name"
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,13 @@
 """Models as files and in memory: loading, adapters, names, weights read key by key."""
 
+from moored.huggingface.models.adapter_config import read_adapter_config
+from moored.huggingface.models.adapter_fit import lay_over
 from moored.huggingface.models.adapter_updates import (
     adapter_updates,
-    lies_over_transposed,
     stack_adapters,
     write_updates,
 )
-from moored.huggingface.models.adapters import (
-    check_fits,
-    read_adapter_config,
-    refuse_lm_head,
-    save_adapter_like,
-)
+from moored.huggingface.models.adapters import refuse_lm_head, save_adapter_like
 from moored.huggingface.models.base_direction import BaseDirection, MatrixDirection, find_base_direction
 from moored.huggingface.models.kept_tensors import dtypes_as_stored, require_kept, require_same_tensors
 from moored.huggingface.models.load import (
@@ -60,7 +56,6 @@ __all__ = [
     "adapter_updates",
     "best_device",
     "bf16_is_native",
-    "check_fits",
     "checkpoint_folder",
     "context_length",
     "copy_companions",
@@ -70,7 +65,7 @@ __all__ = [
     "find_base_direction",
     "folded_adapter",
     "iterate_weights",
-    "lies_over_transposed",
+    "lay_over",
     "load_model",
     "load_tokenizer",
     "make_whole",

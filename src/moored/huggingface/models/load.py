@@ -17,8 +17,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
-from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
-from moored.huggingface.models.fold import fold
+from moored.huggingface.models.adapter_config import first_line, load_adapter_config, read_adapter_config
+from moored.huggingface.models.adapter_fit import lay_over
+from moored.huggingface.models.fold import fold, require_foldable
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.stored_files import named_files, weight_files
 from moored.huggingface.models.weights import refuse_non_finite, require_finite
@@ -52,7 +53,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         _refuse_own_code(error, place)
         hint = "put its tokenizer files there" if os.path.isdir(place) else _not_here(place)
         raise ModelError(
-            f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {_first_line(error)}."
+            f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {first_line(error)}."
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -91,17 +92,16 @@ def load_model(
             folding would change.
     """
     if source.adapter is not None:
-        read_adapter_config(source.adapter)
+        load_adapter_config(source.adapter)
         require_finite(source.adapter)
     model = _load_checkpoint(source.path, dtype)
     is_plain_bf16 = model.dtype == torch.bfloat16 and not getattr(model, "is_quantized", False)
     if dtype == "auto" and is_plain_bf16 and not bf16_is_native():
         model.float()
     if source.adapter is not None:
-        check_fits(source.adapter, model)
         model = lay_over(model, source.adapter, trainable=trainable and not merge)
         if merge:
-            model = fold(model, source.adapter)
+            model = fold(model, source.adapter, trainable=trainable)
     if source.adapter is None or merge:
         model.requires_grad_(trainable)
     return model.train(trainable)
@@ -111,13 +111,19 @@ def require_fit(source: ModelSource) -> None:
     """Checks an adapter against its checkpoint before long work, without reading the checkpoint's weights.
 
     Raises:
-        ModelError: a broken adapter, or one made for another base (names the shapes).
+        ModelError: a broken adapter, one made for another base (names the shapes), or one that cannot be folded.
     """
     if source.adapter is None:
         return
-    read_adapter_config(source.adapter)
+    load_adapter_config(source.adapter)
     require_finite(source.adapter)
-    check_fits(source.adapter, skeleton(source.path))
+    try:
+        with torch.device("meta"):
+            require_foldable(lay_over(skeleton(source.path), source.adapter), source.adapter)
+    except ModelError as error:
+        # Some kinds compute with weights as soon as they are applied; they are checked once the weights are there.
+        if "meta" not in str(error.__cause__).lower():
+            raise
 
 
 def transposed_weights(path: str) -> set[str]:
@@ -160,7 +166,7 @@ def _one_sentence(path: str) -> Iterator[None]:
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         _refuse_own_code(error, path)
         hint = "see its files" if os.path.isdir(path) else _not_here(path)
-        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
+        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {first_line(error)}.") from error
 
 
 def _not_here(name: str) -> str:
@@ -231,10 +237,6 @@ def bf16_is_native() -> bool:
         return True
     # PyTorch's own compiler asks this way; there is no public name.
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".: ")
 
 
 def adapter_base(adapter: Path | str) -> str:

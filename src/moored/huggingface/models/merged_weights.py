@@ -4,9 +4,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moored.errors import ModelError
-from moored.huggingface.models.adapter_updates import adapter_updates, lies_over_transposed
-from moored.huggingface.models.load import ModelSource, checkpoint_folder
-from moored.huggingface.models.weights import StoredWeights, refuse_non_finite, require_finite
+from moored.huggingface.models.adapter_updates import adapter_updates
+from moored.huggingface.models.load import ModelSource, checkpoint_folder, require_fit, transposed_weights
+from moored.huggingface.models.weights import StoredWeights, refuse_non_finite
 
 
 class FoldedWeights:
@@ -19,12 +19,15 @@ class FoldedWeights:
     def __init__(self, source: ModelSource) -> None:
         self.source = source
         self._stored = StoredWeights(checkpoint_folder(source.path))
-        if source.adapter is not None:
-            require_finite(source.adapter)
+        require_fit(source)
         self._updates = {} if source.adapter is None else adapter_updates(source.adapter)
+        self._transposed = transposed_weights(source.path) if self._updates else set()
         for module in self._updates:
-            self._stored.require(f"{module}.weight")
-        self._transposed = source.adapter is not None and lies_over_transposed(source.adapter)
+            if not self._stored.holds(f"{module}.weight"):
+                raise ModelError(
+                    f"The adapter {source.adapter} moves {module}, whose weight {source.path} holds under another name "
+                    "or as part of another (a tied head, say); repair by example instead."
+                )
 
     def names(self) -> list[str]:
         """Lists the names of all weights, as the files have them."""
@@ -35,7 +38,7 @@ class FoldedWeights:
         return self._stored.holds(name)
 
     def read(self, name: str) -> Float[Tensor, "*shape"]:
-        """A weight in fp32, as its file has it or, where an adapter transposes that, transposed.
+        """A weight in fp32, with the orientation that it has in its file.
 
         Raises:
             ModelError: there is none of this name, or it is quantized.
@@ -47,7 +50,7 @@ class FoldedWeights:
         weight, update = stored.float(), self._updates.get(name.removesuffix(".weight"))
         if update is None:
             return weight
-        return weight + (update.whole().T if self._transposed else update.whole())
+        return weight + (update.whole().T if name in self._transposed else update.whole())
 
 
 def difference(one: FoldedWeights, other: FoldedWeights, name: str) -> Float[Tensor, "*shape"]:
