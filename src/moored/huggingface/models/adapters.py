@@ -1,5 +1,6 @@
 """The tensors of an adapter folder: read by plain name, and written as they were."""
 
+import re
 from pathlib import Path
 
 from peft import PeftModel, get_peft_model_state_dict
@@ -10,6 +11,9 @@ from moored.errors import InputError, ModelError
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.stored_files import ADAPTER_FILE, adapter_file
 from moored.huggingface.models.weights import copy_companions, disk_errors, iterate_file
+
+_ADAPTER_NAME = re.compile(r"\.default(?=\.|$)")
+"""Some files name the adapter within the tensors' names, which PEFT allows."""
 
 
 def _load_tensors(folder: Path) -> dict[str, Tensor]:
@@ -33,21 +37,41 @@ def save_adapter_like(original: Path, model: nn.Module, folder: Path) -> None:
     """Writes a model's adapter with the names, the precisions and the other files of the folder it came from.
 
     PEFT itself would save a bf16 adapter as fp32 and write the machine's path of the base into the config. What the
-    folder holds of the base's own weights, such as an embedding under an adapter, stays as it is.
+    folder holds of the base's own weights, such as an embedding under an adapter, stays as it is. Experts that it holds
+    one by one, as transformers 4 had them, are written as PEFT stacks them now.
 
     Raises:
         ModelError: the model lacks a tensor of the original.
     """
     assert isinstance(model, PeftModel)
-    now = {plain_name(n): t for n, t in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
-    base = {plain_name(name) for name in model.state_dict()}
-    tensors = {}
-    for name, tensor in _load_tensors(original).items():
-        new = now.get(plain_name(name), tensor if plain_name(name) in base else None)
-        if new is None:
-            raise ModelError(f"The model in memory has no {name}, which the adapter {original} holds; load it again.")
-        # Cloned, since some kinds share one tensor between layers, which safetensors does not write.
-        tensors[name] = new.detach().to("cpu", tensor.dtype, copy=True).contiguous()
+    # By the exact names: the factors of two experts' weights differ in no more than a `base_layer`.
+    trained, held = get_peft_model_state_dict(model, save_embedding_layers=False), model.state_dict()
+    stored = {name: tensor.dtype for name, tensor in _load_tensors(original).items()}
+    written = {name: trained.get(_ADAPTER_NAME.sub("", name), held.get(name)) for name in stored}
+    lost = [name for name, tensor in written.items() if tensor is None]
     copy_companions(original, folder)
+    if lost:
+        _write_config_in_memory(model, folder, f"{lost[0]}, which the adapter {original} holds")
+        written = trained
+    widest = max(stored.values(), key=lambda dtype: dtype.itemsize)
+    # Copied, since some kinds share one tensor between layers, which safetensors does not write.
+    tensors = {
+        name: tensor.detach().to("cpu", stored.get(name, widest), copy=True).contiguous()
+        for name, tensor in written.items()
+        if tensor is not None
+    }
     with disk_errors():
         save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
+
+
+def _write_config_in_memory(model: PeftModel, folder: Path, lost: str) -> None:
+    """Writes the configuration of experts that PEFT has stacked.
+
+    Raises:
+        ModelError: it has not, so that this is not why a tensor is `lost`.
+    """
+    config = model.peft_config["default"]
+    if not getattr(config, "target_parameters", None):
+        raise ModelError(f"The model in memory has no {lost}; load it again.")
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
