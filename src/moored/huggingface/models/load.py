@@ -132,6 +132,12 @@ def transposed_weights(path: str) -> set[str]:
     return {f"{plain_name(name)}.weight" for name, module in modules if isinstance(module, Conv1D)}
 
 
+def tied_weights(path: str) -> dict[str, str]:
+    """The names of the weights that are others' in a checkpoint's model, as a tied head is, with the names of those."""
+    ties = skeleton(path).all_tied_weights_keys
+    return {plain_name(name): plain_name(other) for name, other in ties.items()}
+
+
 def skeleton(path: str) -> PreTrainedModel:
     """The model of a checkpoint without its numbers."""
     with torch.device("meta"), _one_sentence(path):

@@ -1,11 +1,13 @@
 """A checkpoint with its adapter folded in, read weight by weight from the files; no model is built."""
 
+from functools import cached_property
+
 from jaxtyping import Float
 from torch import Tensor
 
 from moored.errors import ModelError
 from moored.huggingface.models.adapter_updates import adapter_updates
-from moored.huggingface.models.load import ModelSource, checkpoint_folder, require_fit, transposed_weights
+from moored.huggingface.models.load import ModelSource, checkpoint_folder, require_fit, tied_weights, transposed_weights
 from moored.huggingface.models.weights import StoredWeights, refuse_non_finite
 
 
@@ -23,10 +25,10 @@ class FoldedWeights:
         self._updates = {} if source.adapter is None else adapter_updates(source.adapter)
         self._transposed = transposed_weights(source.path) if self._updates else set()
         for module in self._updates:
-            if not self._stored.holds(f"{module}.weight"):
+            if not self.holds(f"{module}.weight"):
                 raise ModelError(
                     f"The adapter {source.adapter} moves {module}, whose weight {source.path} holds under another name "
-                    "or as part of another (a tied head, say); repair by example instead."
+                    "or as part of another; repair by example instead."
                 )
 
     def names(self) -> list[str]:
@@ -34,8 +36,8 @@ class FoldedWeights:
         return self._stored.names()
 
     def holds(self, name: str) -> bool:
-        """Whether there is a weight of this name."""
-        return self._stored.holds(name)
+        """Whether there is a weight of this name, or one that it is tied to."""
+        return self._stored.holds(self._stored_name(name))
 
     def read(self, name: str) -> Float[Tensor, "*shape"]:
         """A weight in fp32, with the orientation that it has in its file.
@@ -43,7 +45,7 @@ class FoldedWeights:
         Raises:
             ModelError: there is none of this name, or it is quantized.
         """
-        stored = self._stored.read(name)
+        stored = self._stored.read(self._stored_name(name))
         if not stored.is_floating_point() or stored.dtype.itemsize < 2:
             raise ModelError(f"{name} is quantized in {self.source.path}; name a checkpoint that holds it whole.")
         refuse_non_finite([(name, stored)], self.source.path)
@@ -51,6 +53,13 @@ class FoldedWeights:
         if update is None:
             return weight
         return weight + (update.whole().T if name in self._transposed else update.whole())
+
+    def _stored_name(self, name: str) -> str:
+        return name if self._stored.holds(name) else self._ties.get(name, name)
+
+    @cached_property
+    def _ties(self) -> dict[str, str]:
+        return tied_weights(self.source.path)
 
 
 def difference(one: FoldedWeights, other: FoldedWeights, name: str) -> Float[Tensor, "*shape"]:
