@@ -43,6 +43,7 @@ def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -
     is_skeleton = model.device.type == "meta"
     if is_skeleton and isinstance(config, LoraConfig):
         config.init_lora_weights = True  # Others compute something from weights.
+    _require_numbers(folder)
     _take_vocabulary(model, folder)
     modules = {name for name, _ in model.named_modules()}
     with _one_sentence(folder, config), warnings.catch_warnings():
@@ -63,6 +64,13 @@ def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -
     _require_places(folder, unexpected, missing, modules)
     _require_biases(folder, over, config)
     return over
+
+
+def _require_numbers(folder: Path) -> None:
+    """Raises ModelError for factors in integers, which PEFT would take for numbers without their scales."""
+    for name, (_, kind) in stored_tensors(folder).items():
+        if re.search(r"\.lora_(?:embedding_)?[AB]\b", name) and "F" not in kind:
+            raise ModelError(f"The adapter {folder} holds integers ({name}, say); save it in a floating-point type.")
 
 
 def _take_vocabulary(model: Any, folder: Path) -> None:
