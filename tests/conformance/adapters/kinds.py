@@ -37,6 +37,7 @@ from moored.recovery import LinearPull, OneShot
 from moored.workflows.recover import by_example
 from moored.workflows.recover.run import repair
 
+ONE_SHOT = OneShot(prompt="How?", refusal="I cannot help with that.", learning_rate=3e-3, steps=2)
 TARGETS = ["q_proj", "v_proj", "down_proj"]
 IDS = torch.randint(3, 380, (2, 10), generator=torch.Generator().manual_seed(7))
 _EXPERTS = {**SIZES, "max_position_embeddings": 512, "num_experts_per_tok": 2}
@@ -200,8 +201,7 @@ class Ways:
             save(original, model, folder)
 
         monkeypatch.setattr(by_example, "save_adapter_like", spy)
-        method = OneShot(prompt="How?", refusal="I cannot help with that.", learning_rate=3e-3, steps=2)
-        repair(method, str(self.trained.base), adapter=self.trained.adapter, out=self._folder / "repaired")
+        repair(ONE_SHOT, str(self.trained.base), adapter=self.trained.adapter, out=self._folder / "repaired")
         written = self._folder / "repaired"
         assert_near(logits_of(by_peft(self.trained, written)), in_memory[0])
         assert (in_memory[0] - self.trained.logits).abs().max() > 1e-3
@@ -256,12 +256,11 @@ class Ways:
 def refused(trained: Trained, match: str, folder: Path) -> None:
     """One sentence, before anything is loaded or written, whichever way the adapter goes."""
     out = folder / "out"
-    method = OneShot(prompt="How?", refusal="I cannot help with that.", learning_rate=3e-3, steps=2)
     with quietly():
         for read in (
             lambda: require_fit(trained.source),
             lambda: load_model(trained.source, merge=True),
-            lambda: repair(method, str(trained.base), adapter=trained.adapter, out=out),
+            lambda: repair(ONE_SHOT, str(trained.base), adapter=trained.adapter, out=out),
             lambda: repair(LinearPull(), str(trained.base), adapter=trained.adapter, out=out),
             lambda: FoldedWeights(trained.source),
         ):

@@ -2,7 +2,7 @@
 
 import peft
 import pytest
-from tests.conformance.adapters.kinds import TARGETS, Ways, lora, not_by_formula, quietly, refused
+from tests.conformance.adapters.kinds import IDS, TARGETS, Ways, lora, not_by_formula, quietly, refused
 from tests.conformance.cases import case
 
 _QO = ["q_proj", "o_proj"]
@@ -79,7 +79,7 @@ def test_a_method_that_changes_weights_reads_as_it_was_trained(shelf, tmp_path, 
         ),
         case(
             "trainable tokens that no prompt holds",
-            _made("TrainableTokensConfig", target_modules=None, token_indices=[5, 7]),
+            _made("TrainableTokensConfig", target_modules=None, token_indices=IDS[0, :2].tolist()),
             outcome="limited",
             note="measure alone: an example without these tokens has no gradient",
         ),

@@ -64,7 +64,7 @@ def test_a_folder_without_a_configuration_says_what_it_is(tmp_path, file, match)
         ({"lora_alpha": float("nan")}, "^lora_alpha in .* is NaN, but must be a number"),
         ({"use_rslora": "yes"}, '^use_rslora in .* is "yes", but must be true or false'),
         ({"target_parameters": "experts"}, "PEFT cannot read .*`target_parameters` must be a list"),
-        ({"init_lora_weights": "lora_ga"}, "was initialized by lora_ga, which took a part off the base's weights"),
+        ({"init_lora_weights": "lora_ga"}, "was initialized by lora_ga, which PEFT cannot repeat"),
         ({"init_lora_weights": "pissa_niter_4"}, "was initialized by pissa_niter_4, "),
         ({"init_lora_weights": "corda"}, "was initialized by corda, "),
         ({"alora_invocation_tokens": [5]}, r"acts only after its invocation tokens \(aLoRA\), which is no change"),

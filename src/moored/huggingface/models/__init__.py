@@ -19,8 +19,10 @@ from moored.huggingface.models.load import (
     context_length,
     load_model,
     load_tokenizer,
+    refuse_beyond,
     require_chat_template,
     require_fit,
+    require_tokens,
     transposed_weights,
 )
 from moored.huggingface.models.merged_adapter import (
@@ -73,6 +75,7 @@ __all__ = [
     "places",
     "plain_name",
     "read_adapter_config",
+    "refuse_beyond",
     "refuse_lm_head",
     "refuse_non_finite",
     "refuse_partial",
@@ -83,6 +86,7 @@ __all__ = [
     "require_fit",
     "require_kept",
     "require_same_tensors",
+    "require_tokens",
     "rewrite_weights",
     "save_adapter_like",
     "stack_adapters",

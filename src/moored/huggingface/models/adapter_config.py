@@ -33,8 +33,11 @@ _NOT_WEIGHTS = {
 }
 """Kinds of adapters that are no change of weights, though PEFT does not count them as prompts."""
 
-_UNREPEATABLE = ("pissa_niter", "lora_ga", "corda", "loftq")
-"""Initializations that took something off the base's weights which PEFT cannot compute again: by chance, or by data."""
+_REPEATABLE = {"gaussian", "eva", "orthogonal", "mica", "pissa", "olora"}
+"""Initializations that leave the base's weights alone, or change them in a way that PEFT computes again when it loads.
+
+The others take something off the weights by chance (pissa_niter) or by data (lora_ga, corda, loftq), or are not known.
+"""
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -133,8 +136,8 @@ def _require_change_of_weights(config: PeftConfig, folder: Path) -> None:
 
 def _require_repeatable(config: PeftConfig, folder: Path) -> None:
     name = getattr(config, "init_lora_weights", None)
-    if isinstance(config, LoraConfig) and isinstance(name, str) and name.lower().startswith(_UNREPEATABLE):
+    if isinstance(config, LoraConfig) and isinstance(name, str) and name.lower() not in _REPEATABLE:
         raise ModelError(
-            f"The adapter {folder} was initialized by {name}, which took a part off the base's weights that PEFT "
-            "cannot find again; where it was trained, save it with path_initial_model_for_weight_conversion."
+            f"The adapter {folder} was initialized by {name}, which PEFT cannot repeat on the base's weights; where it "
+            "was trained, save it with path_initial_model_for_weight_conversion."
         )

@@ -44,7 +44,7 @@ def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -
     if is_skeleton and isinstance(config, LoraConfig):
         config.init_lora_weights = True  # Others compute something from weights.
     _require_numbers(folder)
-    _take_vocabulary(model, folder)
+    take_vocabulary(model, folder)
     modules = {name for name, _ in model.named_modules()}
     with _one_sentence(folder, config), warnings.catch_warnings():
         # It says that folding such an adapter goes wrong, which `fold` sees to.
@@ -73,7 +73,7 @@ def _require_numbers(folder: Path) -> None:
             raise ModelError(f"The adapter {folder} holds integers ({name}, say); save it in a floating-point type.")
 
 
-def _take_vocabulary(model: Any, folder: Path) -> None:
+def take_vocabulary(model: Any, folder: Path) -> None:
     """Resizes the ends of a model to those that an adapter brings along.
 
     Raises:
@@ -90,7 +90,7 @@ def _take_vocabulary(model: Any, folder: Path) -> None:
     if new > size and missing and not model.config.get_text_config().tie_word_embeddings:
         raise ModelError(
             f"The adapter {folder} was trained with a vocabulary of {new} and lacks the new rows of {missing[0]}; save "
-            "it again with save_embedding_layers=True."
+            "it again with all embeddings, by save_embedding_layers=True or modules_to_save."
         )
     model.resize_token_embeddings(new, mean_resizing=False)
 

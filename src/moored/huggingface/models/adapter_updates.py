@@ -6,7 +6,7 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 
-from peft import LoraConfig, PeftType
+from peft import AdaLoraConfig, LoraConfig, PeftType
 from peft.utils.other import get_pattern_key
 from safetensors.torch import save_file
 from torch import Tensor
@@ -90,7 +90,7 @@ def _scale(config: LoraConfig, module: str, *, rank: int) -> float:
 def _plain_lora(folder: Path) -> LoraConfig:
     """The configuration of an adapter that is its two factors and a scale, nothing more."""
     config = load_adapter_config(folder)
-    if not isinstance(config, LoraConfig):
+    if not isinstance(config, LoraConfig) or isinstance(config, AdaLoraConfig):
         raise _more_than_plain(folder, [PeftType(config.peft_type).value])
     names = load_factors(folder)
     more = {_kind(name) for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))}

@@ -1,7 +1,7 @@
 """Loading a model, its adapter and its tokenizer, with one sentence for whatever does not fit."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
 from moored.huggingface.models.adapter_config import first_line, load_adapter_config, read_adapter_config
-from moored.huggingface.models.adapter_fit import lay_over
+from moored.huggingface.models.adapter_fit import lay_over, take_vocabulary
 from moored.huggingface.models.fold import fold, require_foldable
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.stored_files import named_files, weight_files
@@ -150,6 +150,25 @@ def context_length(source: ModelSource) -> int | None:
     with _one_sentence(source.path):
         config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def require_tokens(source: ModelSource, ids: Iterable[int]) -> None:
+    """Raises ModelError where a model, with the vocabulary that its adapter brings, lacks one of the tokens."""
+    with torch.device("meta"):
+        model = skeleton(source.path)
+        if source.adapter is not None:
+            take_vocabulary(model, source.adapter)
+    refuse_beyond(model, ids, source.describe())
+
+
+def refuse_beyond(model: Any, ids: Iterable[int], name: str) -> None:
+    """Raises ModelError where one of the tokens has no row in a model's embedding."""
+    size, last = model.get_input_embeddings().weight.shape[0], max(ids, default=0)
+    if last >= size:
+        raise ModelError(
+            f"The tokenizer gives the token {last}, which lies beyond the {size} tokens of {name}; use the tokenizer "
+            "that belongs to the model, or the model with its resized embeddings."
+        )
 
 
 def checkpoint_folder(path: str) -> Path:
