@@ -96,7 +96,7 @@ def _plain_lora(folder: Path) -> LoraConfig:
     more = {_kind(name) for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))}
     more |= {f"{_kind(name)} alone" for name in names if not {name.replace(*pair) for pair in _PAIRS} <= names.keys()}
     more |= _other_settings(config) | _unknown_settings(folder)
-    if str(config.init_lora_weights).lower().startswith(_CHANGES_BASE):
+    if str(config.init_lora_weights).lower() in _CHANGES_BASE:
         more.add(f"initialized by {config.init_lora_weights}")
     if more:
         raise _more_than_plain(folder, sorted(more))
@@ -106,7 +106,7 @@ def _plain_lora(folder: Path) -> LoraConfig:
 def _more_than_plain(folder: Path, what: list[str]) -> ModelError:
     return ModelError(
         f"{folder} is more than a plain LoRA ({', '.join(what)}), and its update no product of two factors; merge it "
-        "into a checkpoint."
+        "into a checkpoint, or repair it by example."
     )
 
 
