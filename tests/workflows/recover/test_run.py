@@ -229,7 +229,7 @@ def _no_template_of_an_adapter(tmp_path, base, adapter):
 
 def _other_base(tmp_path, base, adapter):
     save_tiny(tmp_path / "wide", hidden_size=32)
-    return {"model": str(tmp_path / "wide"), "adapter": adapter}, r"for another base: .*\(2, 32\).*\(32, 64\)"
+    return {"model": str(tmp_path / "wide"), "adapter": adapter}, r"for another base: .*\(2, 16\).*\(2, 32\)"
 
 
 def _not_finite(tmp_path, base, adapter):

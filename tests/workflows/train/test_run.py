@@ -299,7 +299,7 @@ def test_other_data(job, layout):
         ({"reference": "nowhere"}, ModelError, "nowhere"),
         ({"dataset": "null.jsonl"}, InputError, "prompt in row 1 of null.jsonl is neither text nor a list of messages"),
         ({"adapter": "nowhere"}, ModelError, "no adapter folder nowhere"),
-        ({"model": "wide", "adapter": "below"}, ModelError, r"another base.*\(3, 16\).*\(64, 32\)"),
+        ({"model": "wide", "adapter": "below"}, ModelError, r"another base.*\(3, 16\).*\(3, 32\)"),
         ({"model": "nan"}, ModelError, "holds NaN"),
         ({"model": "pickled"}, ModelError, "pickled weights"),
         ({"output_dir": "rows.jsonl"}, InputError, "is a file, but a folder"),

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from moored.huggingface.data import Supervision, supervise
+from moored.huggingface.models import refuse_beyond
 
 
 def example_loss(
@@ -22,6 +23,7 @@ def example_loss(
     rows = supervise(
         Dataset.from_list([{"messages": messages}]), Supervision(tokenizer=tokenizer), where="the safety example"
     )
+    refuse_beyond(model, rows[0]["input_ids"], "the model")
     device = next(model.parameters()).device
     input_ids = torch.tensor([rows[0]["input_ids"]], device=device)
     labels = torch.tensor([rows[0]["labels"]], device=device)

@@ -97,7 +97,9 @@ def divergence_in_parts(
 
 
 def _mean_kl(reference: Tensor, own: Tensor) -> Float[Tensor, ""]:
-    return kl_divergence(reference.float(), own.float()).mean()
+    # An adapter may bring new tokens, or a padded vocabulary: what both models have is compared.
+    common = min(reference.shape[-1], own.shape[-1])
+    return kl_divergence(reference[:, :common].float(), own[:, :common].float()).mean()
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,13 @@
 """Models as files and in memory: loading, adapters, names, weights read key by key."""
 
+from moored.huggingface.models.adapter_config import read_adapter_config
+from moored.huggingface.models.adapter_fit import lay_over
 from moored.huggingface.models.adapter_updates import (
     adapter_updates,
-    lies_over_transposed,
     stack_adapters,
     write_updates,
 )
-from moored.huggingface.models.adapters import (
-    check_fits,
-    read_adapter_config,
-    refuse_lm_head,
-    save_adapter_like,
-)
+from moored.huggingface.models.adapters import refuse_lm_head, save_adapter_like
 from moored.huggingface.models.base_direction import BaseDirection, MatrixDirection, find_base_direction
 from moored.huggingface.models.kept_tensors import (
     dtypes_as_stored,
@@ -30,8 +26,10 @@ from moored.huggingface.models.load import (
     context_length,
     load_model,
     load_tokenizer,
+    refuse_beyond,
     require_chat_template,
     require_fit,
+    require_tokens,
     transposed_weights,
 )
 from moored.huggingface.models.merged_adapter import (
@@ -71,7 +69,6 @@ __all__ = [
     "adapter_updates",
     "best_device",
     "bf16_is_native",
-    "check_fits",
     "checkpoint_folder",
     "context_length",
     "copy_companions",
@@ -83,7 +80,7 @@ __all__ = [
     "is_code",
     "is_stack",
     "iterate_weights",
-    "lies_over_transposed",
+    "lay_over",
     "load_model",
     "load_tokenizer",
     "make_whole",
@@ -91,6 +88,7 @@ __all__ = [
     "places",
     "plain_name",
     "read_adapter_config",
+    "refuse_beyond",
     "refuse_gguf",
     "refuse_lm_head",
     "refuse_non_finite",
@@ -104,6 +102,7 @@ __all__ = [
     "require_finite",
     "require_fit",
     "require_same_tensors",
+    "require_tokens",
     "require_writable",
     "rewrite_weights",
     "save_adapter_like",

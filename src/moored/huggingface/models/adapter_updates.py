@@ -1,24 +1,39 @@
 """LoRA adapters as the updates that they are: sums of them, and adapters written from updates."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import reduce
 from operator import add
 from pathlib import Path
 
-from peft import LoraConfig
+from peft import AdaLoraConfig, LoraConfig, PeftType
 from peft.utils.other import get_pattern_key
 from safetensors.torch import save_file
 from torch import Tensor
 
 from moored.errors import ModelError
 from moored.files import whole_folder
-from moored.huggingface.models.adapters import load_adapter_config, load_factors, read_adapter_config
+from moored.huggingface.models.adapter_config import load_adapter_config, read_adapter_config
+from moored.huggingface.models.adapters import load_factors
 from moored.huggingface.models.stored_files import ADAPTER_FILE
 from moored.huggingface.models.weights import disk_errors
 from moored.tensors.low_rank import LowRank
 
-_CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
-"""Initializations that take something off the base weights, so that the adapter alone is not the whole update."""
+_CHANGES_BASE = ("pissa", "olora")
+"""Initializations that take something off the base weights, so that the adapter alone is not the whole update.
+
+Others that do are refused wherever an adapter is read.
+"""
+
+_TWO_FACTORS = {
+    *("peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
+    *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("lora_dropout", "inference_mode", "init_lora_weights", "eva_config", "runtime_config"),
+}
+"""The settings of a LoRA that leave it two factors and a scale; of all others, only the default does for sure."""
+
+_PAIRS = ((".lora_A.", ".lora_B."), (".lora_B.", ".lora_A."))
 
 
 def stack_adapters(below: Path, above: Path, out: Path) -> None:
@@ -60,11 +75,6 @@ def adapter_updates(folder: Path) -> dict[str, LowRank]:
     return {module: _update(module, config, factors) for module in modules}
 
 
-def lies_over_transposed(folder: Path) -> bool:
-    """Whether weights under an adapter are kept as `in × out`, as GPT-2's are; updates are `out × in` all the same."""
-    return bool(read_adapter_config(folder).get("fan_in_fan_out"))
-
-
 def _update(module: str, config: LoraConfig, factors: Mapping[str, Tensor]) -> LowRank:
     a, b = (factors[f"{module}.lora_{kind}.weight"].float() for kind in "AB")
     return LowRank(b * _scale(config, module, rank=len(a)), a)
@@ -80,20 +90,37 @@ def _scale(config: LoraConfig, module: str, *, rank: int) -> float:
 def _plain_lora(folder: Path) -> LoraConfig:
     """The configuration of an adapter that is its two factors and a scale, nothing more."""
     config = load_adapter_config(folder)
+    if not isinstance(config, LoraConfig) or isinstance(config, AdaLoraConfig):
+        raise _more_than_plain(folder, [PeftType(config.peft_type).value])
     names = load_factors(folder)
-    found = sorted({_kind(name) for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))})
-    if not isinstance(config, LoraConfig):
-        found = [str(config.peft_type)]
-    elif config.use_dora:
-        found = ["DoRA"]
-    elif str(config.init_lora_weights).startswith(_CHANGES_BASE):
-        found = [f"initialized by {config.init_lora_weights}"]
-    if found or not isinstance(config, LoraConfig):
-        raise ModelError(
-            f"{folder} is more than a plain LoRA ({', '.join(found)}), and its update no product of two factors; "
-            "merge it into a checkpoint."
-        )
+    more = {_kind(name) for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))}
+    more |= {f"{_kind(name)} alone" for name in names if not {name.replace(*pair) for pair in _PAIRS} <= names.keys()}
+    more |= _other_settings(config) | _unknown_settings(folder)
+    if str(config.init_lora_weights).lower() in _CHANGES_BASE:
+        more.add(f"initialized by {config.init_lora_weights}")
+    if more:
+        raise _more_than_plain(folder, sorted(more))
     return config
+
+
+def _more_than_plain(folder: Path, what: list[str]) -> ModelError:
+    return ModelError(
+        f"{folder} is more than a plain LoRA ({', '.join(what)}), and its update no product of two factors; merge it "
+        "into a checkpoint, or repair it by example."
+    )
+
+
+def _other_settings(config: LoraConfig) -> set[str]:
+    """The settings that may change what an adapter is, where they are not at their defaults."""
+    default = LoraConfig()
+    others = {field.name for field in fields(config)} - _TWO_FACTORS
+    return {name for name in others if (getattr(config, name) or None) != (getattr(default, name) or None)}
+
+
+def _unknown_settings(folder: Path) -> set[str]:
+    """What this version of PEFT would leave out of a configuration, as far as it says anything."""
+    known = {field.name for field in fields(LoraConfig)}
+    return {name for name, value in read_adapter_config(folder).items() if name not in known and value}
 
 
 def _kind(name: str) -> str:

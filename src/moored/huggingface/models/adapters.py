@@ -1,44 +1,19 @@
-"""LoRA adapter folders: what they hold, and whether it fits."""
+"""The tensors of an adapter folder: read by plain name, and written as they were."""
 
-import json
-import warnings
+import re
 from pathlib import Path
-from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from moored.errors import InputError, ModelError
-from moored.files import read_text
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.stored_files import ADAPTER_FILE, adapter_file
 from moored.huggingface.models.weights import copy_companions, disk_errors, iterate_file
 
-
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """The `adapter_config.json` of a PEFT folder.
-
-    Raises:
-        ModelError: the folder holds none, or it is no JSON object.
-    """
-    file = Path(folder) / "adapter_config.json"
-    if not file.is_file():
-        raise ModelError(f"{folder} holds no adapter_config.json; name the folder that PEFT wrote.")
-    try:
-        return dict(json.loads(read_text(file)))
-    except (json.JSONDecodeError, TypeError, ValueError):
-        raise ModelError(f"{file} is not valid JSON; fetch the adapter again.") from None
-
-
-def load_adapter_config(folder: Path) -> PeftConfig:
-    """The same as PEFT reads it; raises ModelError where PEFT cannot."""
-    read_adapter_config(folder)
-    try:
-        return PeftConfig.from_pretrained(str(folder))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"PEFT cannot read the configuration of the adapter {folder} ({error}).") from error
+_ADAPTER_NAME = re.compile(r"\.default(?=\.|$)")
+"""Some files name the adapter within the tensors' names, which PEFT allows."""
 
 
 def _load_tensors(folder: Path) -> dict[str, Tensor]:
@@ -51,47 +26,6 @@ def load_factors(folder: Path) -> dict[str, Tensor]:
     return {plain_name(name): tensor for name, tensor in _load_tensors(folder).items()}
 
 
-def check_fits(folder: Path, model: nn.Module) -> None:
-    """Raises ModelError when an adapter's LoRA factors do not fit the modules of a model, naming the shapes."""
-    modules = dict(model.named_modules())
-    for name, tensor in load_factors(folder).items():
-        module_name, kind = name.removesuffix(".weight").rpartition(".")[::2]
-        if kind not in ("lora_A", "lora_B"):
-            continue
-        weight = getattr(modules.get(module_name), "weight", None)
-        if weight is None:
-            raise ModelError(f"The adapter {folder} is for another base: this model has no module {module_name}.")
-        if weight.dim() != 2:
-            continue
-        rows, columns = weight.shape if isinstance(modules[module_name], nn.Linear) else weight.T.shape
-        size, wanted = (tensor.shape[1], columns) if kind == "lora_A" else (tensor.shape[0], rows)
-        if size != wanted:
-            raise ModelError(
-                f"The adapter {folder} is for another base: {name} is {tuple(tensor.shape)}, but the weight of "
-                f"{module_name} is {tuple(weight.shape)}."
-            )
-
-
-def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
-    """The model under an adapter whose every factor has found its place.
-
-    Raises:
-        ModelError: PEFT does not know some of its names; it would warn and go on without them.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)
-        # It says that folding such an adapter goes wrong, which `fold` sees to.
-        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
-        try:
-            return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-        except UserWarning as error:
-            name = next(iter(_load_tensors(folder)))
-            raise ModelError(
-                f"Some tensors of the adapter {folder} are not named as PEFT names them ({name}, say) and would have "
-                "no effect; save it again from a model without torch.compile or other wrappers."
-            ) from error
-
-
 def refuse_lm_head(target_modules: object) -> None:
     """Raises InputError when LoRA is asked for on the output head, which SFTTrainer cannot train."""
     names = [target_modules] if isinstance(target_modules, str) else list(target_modules or ())  # type: ignore[call-overload]
@@ -102,18 +36,42 @@ def refuse_lm_head(target_modules: object) -> None:
 def save_adapter_like(original: Path, model: nn.Module, folder: Path) -> None:
     """Writes a model's adapter with the names, the precisions and the other files of the folder it came from.
 
-    PEFT itself would save a bf16 adapter as fp32 and write the machine's path of the base into the config.
+    PEFT itself would save a bf16 adapter as fp32 and write the machine's path of the base into the config. What the
+    folder holds of the base's own weights, such as an embedding under an adapter, stays as it is. Experts that it holds
+    one by one, as transformers 4 had them, are written as PEFT stacks them now.
 
     Raises:
         ModelError: the model lacks a tensor of the original.
     """
     assert isinstance(model, PeftModel)
-    now = {plain_name(n): t for n, t in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
-    tensors = {}
-    for name, tensor in _load_tensors(original).items():
-        if plain_name(name) not in now:
-            raise ModelError(f"The model in memory has no {name}, which the adapter {original} holds; load it again.")
-        tensors[name] = now[plain_name(name)].detach().to("cpu", tensor.dtype).contiguous()
+    # By the exact names: the factors of two experts' weights differ in no more than a `base_layer`.
+    trained, held = get_peft_model_state_dict(model, save_embedding_layers=False), model.state_dict()
+    stored = {name: tensor.dtype for name, tensor in _load_tensors(original).items()}
+    written = {name: trained.get(_ADAPTER_NAME.sub("", name), held.get(name)) for name in stored}
+    lost = [name for name, tensor in written.items() if tensor is None]
     copy_companions(original, folder)
+    if lost:
+        _write_config_in_memory(model, folder, f"{lost[0]}, which the adapter {original} holds")
+        written = trained
+    widest = max(stored.values(), key=lambda dtype: dtype.itemsize)
+    # Copied, since some kinds share one tensor between layers, which safetensors does not write.
+    tensors = {
+        name: tensor.detach().to("cpu", stored.get(name, widest), copy=True).contiguous()
+        for name, tensor in written.items()
+        if tensor is not None
+    }
     with disk_errors():
         save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
+
+
+def _write_config_in_memory(model: PeftModel, folder: Path, lost: str) -> None:
+    """Writes the configuration of experts that PEFT has stacked.
+
+    Raises:
+        ModelError: it has not, so that this is not why a tensor is `lost`.
+    """
+    config = model.peft_config["default"]
+    if not getattr(config, "target_parameters", None):
+        raise ModelError(f"The model in memory has no {lost}; load it again.")
+    config.inference_mode = True
+    config.save_pretrained(str(folder))

@@ -6,17 +6,20 @@ moves gets a copy first. Whatever else folding can get wrong shows in the logits
 
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from moored.errors import ModelError
+from moored.huggingface.models.adapter_config import first_line
 
 _TOKENS = 8
 _TOLERANCE = {4: 0.01, 2: 0.3}
@@ -25,18 +28,36 @@ _QUANTIZED = 0.5
 """Weights that are dequantized, moved and quantized again move more."""
 
 
-def fold(model: PeftModel, adapter: Path) -> PreTrainedModel:
+def fold(model: PeftModel, adapter: Path, *, trainable: bool = False) -> PreTrainedModel:
     """The model with its adapter folded into the weights; weights that the adapter takes apart are no longer tied.
 
     Raises:
-        ModelError: the folded model's logits are not those of the model under the adapter.
+        ModelError: the folded model's logits are not those of the model under the adapter, or it is to be trained and
+            has biases that a checkpoint of its kind does not hold.
     """
+    if trainable and any(_new_biases(model)):
+        raise ModelError(
+            f"The adapter {adapter} has biases (lora_bias) where the weights under it have none, so the model could "
+            "not be saved with them after training; train on its base, or on another adapter."
+        )
     before = _logits(model)
-    _untie(model)
-    folded: Any = _merged(model)
+    folded: Any = require_foldable(model, adapter)
     _forget_ties(folded)
     _require_same(before, _logits(folded), folded, adapter)
     return folded
+
+
+def require_foldable(model: PeftModel, adapter: Path) -> PreTrainedModel:
+    """Folds a model, a skeleton without numbers even, by PEFT alone; raises ModelError where PEFT cannot."""
+    _untie(model)
+    _make_room_for_biases(model)
+    try:
+        return _merged(model)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"PEFT cannot fold the adapter {adapter} into the weights under it ({first_line(error)}); merge it by the "
+            "tool that made it, and name the checkpoint that results."
+        ) from error
 
 
 @torch.no_grad()
@@ -59,6 +80,20 @@ def _untie(model: PeftModel) -> None:
     ]
     for layer, name, weight in shared:
         setattr(layer, name, nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad))
+
+
+def _make_room_for_biases(model: PeftModel) -> None:
+    """Gives a layer a bias of zero where its adapter has one (`lora_bias`): PEFT folds it into one that is there."""
+    for layer in _new_biases(model):
+        layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features))
+
+
+def _new_biases(model: PeftModel) -> Iterator[nn.Linear]:
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer) and any(layer.lora_bias.values()):
+            base = layer.get_base_layer()
+            if isinstance(base, nn.Linear) and base.bias is None:
+                yield base
 
 
 def _merged(model: Any) -> PreTrainedModel:

@@ -18,8 +18,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
-from moored.huggingface.models.adapters import check_fits, lay_over, read_adapter_config
-from moored.huggingface.models.fold import fold
+from moored.huggingface.models.adapter_config import first_line, load_adapter_config, read_adapter_config
+from moored.huggingface.models.adapter_fit import lay_over, take_vocabulary
+from moored.huggingface.models.fold import fold, require_foldable
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.quantized import holds_codes, quantization, require_readable_codes, unreadable_codes
 from moored.huggingface.models.stored_files import named_files, refuse_gguf, weight_files
@@ -57,7 +58,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         _refuse_own_code(error, place)
         hint = "put its tokenizer files there" if os.path.isdir(place) else _not_here(place)
         raise ModelError(
-            f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {_first_line(error)}."
+            f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {first_line(error)}."
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -97,7 +98,7 @@ def load_model(
             the shapes), or one that folding would change.
     """
     if source.adapter is not None:
-        read_adapter_config(source.adapter)
+        load_adapter_config(source.adapter)
         require_finite(source.adapter)
     model = _load_checkpoint(source.path, dtype)
     is_quantized = holds_codes(model)
@@ -109,11 +110,9 @@ def load_model(
             "checkpoint in bf16."
         )
     if source.adapter is not None:
-        # Codes have shapes of their own.
-        check_fits(source.adapter, skeleton(source.path) if is_quantized else model)
         model = lay_over(model, source.adapter, trainable=trainable and not merge)
         if merge and not is_quantized:
-            model = fold(model, source.adapter)
+            model = fold(model, source.adapter, trainable=trainable)
     if source.adapter is None or (merge and not is_quantized):
         model.requires_grad_(trainable)
     return model.train(trainable)
@@ -130,22 +129,37 @@ def require_fit(source: ModelSource) -> None:
     """Checks a checkpoint, and an adapter against it, before long work and without reading the checkpoint's weights.
 
     Raises:
-        ModelError: a quantized checkpoint that cannot be read here, a broken adapter, or one made for another base
-            (names the shapes).
+        ModelError: a quantized checkpoint that cannot be read here, a broken adapter, one made for another base (names
+            the shapes), or one that cannot be folded.
     """
+    config = configuration(source.path)
     _require_loadable_names(source.path)
-    require_readable_codes(configuration(source.path), source.path)
+    require_readable_codes(config, source.path)
     if source.adapter is None:
         return
-    read_adapter_config(source.adapter)
+    load_adapter_config(source.adapter)
     require_finite(source.adapter)
-    check_fits(source.adapter, skeleton(source.path))
+    try:
+        with torch.device("meta"):
+            over = lay_over(skeleton(source.path), source.adapter)
+            if quantization(config) is None:
+                require_foldable(over, source.adapter)
+    except ModelError as error:
+        # Some kinds compute with weights as soon as they are applied; they are checked once the weights are there.
+        if "meta" not in str(error.__cause__).lower():
+            raise
 
 
 def transposed_weights(path: str) -> set[str]:
     """The names of the weights that a checkpoint's layers keep as `in × out`, as GPT-2's do."""
     modules = skeleton(path).named_modules()
     return {f"{plain_name(name)}.weight" for name, module in modules if isinstance(module, Conv1D)}
+
+
+def tied_weights(path: str) -> dict[str, str]:
+    """The names of the weights that are others' in a checkpoint's model, as a tied head is, with the names of those."""
+    ties = skeleton(path).all_tied_weights_keys
+    return {plain_name(name): plain_name(other) for name, other in ties.items()}
 
 
 def skeleton(path: str) -> PreTrainedModel:
@@ -165,6 +179,25 @@ def configuration(path: str) -> Any:
 def context_length(source: ModelSource) -> int | None:
     """The positions that a checkpoint was made for, or None where its configuration does not say."""
     return getattr(configuration(source.path).get_text_config(), "max_position_embeddings", None)
+
+
+def require_tokens(source: ModelSource, ids: Iterable[int]) -> None:
+    """Raises ModelError where a model, with the vocabulary that its adapter brings, lacks one of the tokens."""
+    with torch.device("meta"):
+        model = skeleton(source.path)
+        if source.adapter is not None:
+            take_vocabulary(model, source.adapter)
+    refuse_beyond(model, ids, source.describe())
+
+
+def refuse_beyond(model: Any, ids: Iterable[int], name: str) -> None:
+    """Raises ModelError where one of the tokens has no row in a model's embedding."""
+    size, last = model.get_input_embeddings().weight.shape[0], max(ids, default=0)
+    if last >= size:
+        raise ModelError(
+            f"The tokenizer gives the token {last}, which lies beyond the {size} tokens of {name}; use the tokenizer "
+            "that belongs to the model, or the model with its resized embeddings."
+        )
 
 
 def checkpoint_folder(path: str) -> Path:
@@ -191,7 +224,7 @@ def _one_sentence(path: str, *more: type[Exception]) -> Iterator[None]:
                 f"{path} has no causal language model that transformers knows; name one that continues texts."
             ) from error
         hint = "see its files" if os.path.isdir(path) else _not_here(path)
-        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {_first_line(error)}.") from error
+        raise ModelError(f"Cannot load {path} as a causal language model ({hint}): {first_line(error)}.") from error
 
 
 def _not_here(name: str) -> str:
@@ -302,10 +335,6 @@ def bf16_is_native() -> bool:
         return True
     # PyTorch's own compiler asks this way; there is no public name.
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".: ")
 
 
 def adapter_base(adapter: Path | str) -> str:

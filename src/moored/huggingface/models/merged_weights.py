@@ -1,14 +1,16 @@
 """A checkpoint with its adapter folded in, read weight by weight from the files; no model is built."""
 
+from functools import cached_property
+
 from jaxtyping import Float
 from torch import Tensor
 
 from moored.errors import ModelError
-from moored.huggingface.models.adapter_updates import adapter_updates, lies_over_transposed
-from moored.huggingface.models.load import ModelSource, checkpoint_folder
+from moored.huggingface.models.adapter_updates import adapter_updates
+from moored.huggingface.models.load import ModelSource, checkpoint_folder, require_fit, tied_weights, transposed_weights
 from moored.huggingface.models.model_weights import ModelWeights
 from moored.huggingface.models.quantized import is_code
-from moored.huggingface.models.weights import refuse_non_finite, require_finite
+from moored.huggingface.models.weights import refuse_non_finite
 
 
 class FoldedWeights:
@@ -21,20 +23,23 @@ class FoldedWeights:
     def __init__(self, source: ModelSource) -> None:
         self.source = source
         self._stored = ModelWeights(checkpoint_folder(source.path))
-        if source.adapter is not None:
-            require_finite(source.adapter)
+        require_fit(source)
         self._updates = {} if source.adapter is None else adapter_updates(source.adapter)
+        self._transposed = transposed_weights(source.path) if self._updates else set()
         for module in self._updates:
-            self._stored.require(f"{module}.weight")
-        self._transposed = source.adapter is not None and lies_over_transposed(source.adapter)
+            if not self.holds(f"{module}.weight"):
+                raise ModelError(
+                    f"The adapter {source.adapter} moves {module}, whose weight {source.path} holds under another name "
+                    "or as part of another; repair by example instead."
+                )
 
     def names(self) -> list[str]:
         """Lists the names of all weights, as the files have them."""
         return self._stored.names()
 
     def holds(self, name: str) -> bool:
-        """Whether there is a weight of this name, in memory or in the files."""
-        return self._stored.holds(name)
+        """Whether there is a weight of this name, in memory or in the files, or one that it is tied to."""
+        return self._stored.holds(self._untied(name))
 
     def holds_stored(self, stored: str) -> bool:
         """Whether the files hold a weight of this name."""
@@ -49,7 +54,7 @@ class FoldedWeights:
         return self._stored.is_read(stored)
 
     def read(self, name: str) -> Float[Tensor, "*shape"]:
-        """A weight in fp32, as its file has it or, where an adapter transposes that, transposed.
+        """A weight in fp32, with the orientation that it has in its file.
 
         Args:
             name: its name in memory, or in the files where it has none.
@@ -57,7 +62,7 @@ class FoldedWeights:
         Raises:
             ModelError: there is none of this name, or it is quantized.
         """
-        return self._moved(name, name, self._stored.read(name))
+        return self._moved(name, name, self._stored.read(self._untied(name)))
 
     def read_stored(self, stored: str) -> Float[Tensor, "*shape"]:
         """The same by the name that a weight has in the files, and in the form that it has there."""
@@ -76,7 +81,14 @@ class FoldedWeights:
         whole, update = weight.float(), self._updates.get(place.removesuffix(".weight"))
         if update is None:
             return whole
-        return whole + (update.whole().T if self._transposed else update.whole())
+        return whole + (update.whole().T if place in self._transposed else update.whole())
+
+    def _untied(self, name: str) -> str:
+        return name if self._stored.holds(name) else self._ties.get(name, name)
+
+    @cached_property
+    def _ties(self) -> dict[str, str]:
+        return tied_weights(self.source.path)
 
 
 def difference(one: FoldedWeights, other: FoldedWeights, name: str) -> Float[Tensor, "*shape"]:

@@ -19,6 +19,7 @@ from moored.huggingface.models import (
     load_model,
     remember_folded,
     require_finite,
+    require_fit,
     stack_adapters,
     unstackable,
 )
@@ -54,9 +55,10 @@ def prepare_start(
 
     Raises:
         InputError: settings that do not work together.
-        ModelError: an adapter of the source that cannot be stacked.
+        ModelError: an adapter of the source that does not fit, or cannot be stacked.
     """
     config = None if lora is None else _lora(lora)
+    require_fit(source)
     if source.adapter is not None and config is not None:
         _require_stackable(source.adapter, config)
     if quantize is not None and (source.adapter is not None or config is None):

@@ -40,9 +40,9 @@ def resolve_model(name: str, adapter: Path | None = None) -> ModelSource:
     else:
         refuse_gguf(name)
         source = ModelSource(name)
-    if adapter is not None and not adapter.is_dir():
+    if adapter is not None and not adapter.exists():
         raise ModelError(f"There is no adapter folder {adapter}; check the path.")
-    if adapter is not None and (adapter / "adapter_config.json").is_file():
+    if adapter is not None:
         refuse_partial(adapter)
     return replace(source, name=name, adapter=adapter or source.adapter)
 

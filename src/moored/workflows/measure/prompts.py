@@ -7,7 +7,7 @@ from typing import Any
 from moored.embedded.prompts import openings
 from moored.errors import InputError, ModelError
 from moored.huggingface.data import render_prompt, rendering_hash
-from moored.huggingface.models import ModelSource, context_length, load_tokenizer, require_chat_template
+from moored.huggingface.models import ModelSource, context_length, load_tokenizer, require_chat_template, require_tokens
 from moored.report.reading.measure import PromptRecord
 from moored.workflows.inputs.prompt_sets import Item, PromptSet, spread
 from moored.workflows.measure.interface import DriftPrompts
@@ -72,6 +72,11 @@ def require_same_tokens(prompts: Prompts, source: ModelSource) -> None:
                 f"The tokenizer of {source.describe()} reads the prompts as other tokens than the measured model's; "
                 "compare two models of one family."
             )
+
+
+def require_known_tokens(prompts: Prompts, source: ModelSource) -> None:
+    """Raises ModelError when a prompt holds a token that a model lacks."""
+    require_tokens(source, (token for text in prompts.texts() for token in _ids(prompts.tokenizer, text)))
 
 
 def require_room(prompts: Prompts, source: ModelSource, max_new_tokens: int) -> None:

@@ -16,7 +16,7 @@ from moored.workflows.inputs.models import reference_of, resolve_model
 from moored.workflows.inputs.prompt_sets import load_prompt_sets
 from moored.workflows.measure.kept_answers import partial_folder
 from moored.workflows.measure.measure_model import measure_model
-from moored.workflows.measure.prompts import Prompts, render, require_room, require_same_tokens
+from moored.workflows.measure.prompts import Prompts, render, require_known_tokens, require_room, require_same_tokens
 from moored.workflows.measure.report import build_report
 from moored.workflows.measure.settings import MeasureSettings
 
@@ -76,6 +76,7 @@ def _prompts(settings: MeasureSettings, source: ModelSource, reference: ModelSou
     for each in sources:
         require_fit(each)
     prompts = render(sets, source)
+    require_known_tokens(prompts, source)
     for each in sources:
         require_same_tokens(prompts, each)
         require_room(prompts, each, settings.max_new_tokens)

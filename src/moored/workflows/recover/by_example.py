@@ -18,6 +18,7 @@ from moored.huggingface.models import (
     load_model,
     load_tokenizer,
     require_chat_template,
+    require_fit,
     require_writable,
     save_adapter_like,
     write_back,
@@ -35,6 +36,9 @@ def repair_by_example(plan: Plan[OneShot], folder: Path) -> Outcome:
     """Writes the repaired model to a folder: an adapter as an adapter, a checkpoint as a checkpoint."""
     if plan.tuned.adapter is None:
         require_writable(plan.tuned.path)
+    for source in (plan.tuned, plan.aligned):
+        if source is not None:
+            require_fit(source)
     method, ranking = _with_example(plan)
     tokenizer = load_tokenizer(plan.tuned)
     require_chat_template(tokenizer, plan.tuned.describe())

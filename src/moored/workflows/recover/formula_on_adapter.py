@@ -11,8 +11,8 @@ from moored.huggingface.models import (
     checkpoint_folder,
     copy_companions,
     difference,
-    lies_over_transposed,
     require_fit,
+    transposed_weights,
     write_updates,
 )
 from moored.tensors.low_rank import LowRank, Matrix, compressed, zero
@@ -66,11 +66,11 @@ def _directions(lineage: Lineage) -> Callable[[str, LowRank], Matrix | None]:
     if _folder(lineage.aligned) == _folder(lineage.base):
         return lambda module, update: update
     aligned, base = FoldedWeights(lineage.aligned), FoldedWeights(lineage.base)
-    transposed = lineage.tuned.adapter is not None and lies_over_transposed(lineage.tuned.adapter)
+    transposed = transposed_weights(lineage.tuned.path)
 
     def read(module: str, _: LowRank) -> Matrix:
         direction = difference(aligned, base, f"{module}.weight")
-        return direction.T if transposed else direction
+        return direction.T if f"{module}.weight" in transposed else direction
 
     return read
 

@@ -1,0 +1,143 @@
+"""The configuration of an adapter, and what is refused by it alone: whatever PEFT or a fold would get wrong.
+
+moored reads the adapters that are a change of weights, since that is what it measures, repairs and trains on.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import peft
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftConfig, PeftType
+
+from moored.errors import ModelError
+from moored.files import read_text
+
+CONFIG = "adapter_config.json"
+
+_OTHER_TOOLS = {
+    "lora_parameters": ("mlx-lm", "fuse it into its model with mlx_lm.fuse, dequantized"),
+    "fine_tune_type": ("mlx-lm", "fuse it into its model with mlx_lm.fuse, dequantized"),
+    "model_class": ("AdapterHub", "merge it into its model with merge_adapter"),
+}
+"""Entries that other tools' files of the same name have: the tool, and how its adapter becomes a checkpoint."""
+
+_NOT_WEIGHTS = {
+    "ADAPTION_PROMPT": "adds trained prompts to the attention",
+    "XLORA": "mixes several adapters anew for each token",
+    "POLY": "mixes several adapters by task",
+    "SHADOW": "runs a second model beside its base",
+}
+"""Kinds of adapters that are no change of weights, though PEFT does not count them as prompts."""
+
+_REPEATABLE = {"gaussian", "eva", "orthogonal", "mica", "pissa", "olora"}
+"""Initializations that leave the base's weights alone, or change them in a way that PEFT computes again when it loads.
+
+The others take something off the weights by chance (pissa_niter) or by data (lora_ga, corda, loftq), or are not known.
+"""
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """The `adapter_config.json` of a PEFT folder.
+
+    Raises:
+        ModelError: the folder holds none, it is another tool's, or it is no JSON object.
+    """
+    folder = Path(folder)
+    file = folder / CONFIG
+    if not file.is_file():
+        raise ModelError(_no_config(folder))
+    try:
+        values = json.loads(read_text(file))
+    except ValueError:
+        raise ModelError(f"{file} is not valid JSON; fetch the adapter again.") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{file} is not a JSON object, as PEFT writes it; fetch the adapter again.")
+    for key, (tool, remedy) in _OTHER_TOOLS.items():
+        if key in values and "peft_type" not in values:
+            raise ModelError(
+                f"{folder} is an adapter of {tool}, not of PEFT; {remedy}, and name the checkpoint that results."
+            )
+    return values
+
+
+def load_adapter_config(folder: Path) -> PeftConfig:
+    """The configuration as PEFT reads it.
+
+    Raises:
+        ModelError: it is broken, unknown to PEFT, or of an adapter that moored cannot read.
+    """
+    values = read_adapter_config(folder)
+    file, kind = Path(folder) / CONFIG, values.get("peft_type")
+    if not kind:
+        raise ModelError(f"{file} names no peft_type, so it is not PEFT's; name the folder that PEFT wrote.")
+    if not isinstance(kind, str) or kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise ModelError(
+            f"{file} names the peft_type {kind}, which PEFT {peft.__version__} does not know; update PEFT, or merge "
+            "the adapter with the tool that made it, and name the checkpoint that results."
+        )
+    _require_numbers(values, PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)], file)
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"PEFT cannot read {file}: {first_line(error)}.") from error
+    _require_change_of_weights(config, folder)
+    _require_repeatable(config, folder)
+    return config
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".: ")
+
+
+def _no_config(folder: Path) -> str:
+    if folder.suffix == ".gguf" or any(folder.glob("*.gguf")):
+        return f"{folder} is a LoRA of llama.cpp, not of PEFT; name the PEFT folder that it was converted from."
+    if (folder / "adapters.safetensors").is_file():
+        return f"{folder} is an adapter of mlx-lm without its {CONFIG}; fuse it into its model with mlx_lm.fuse."
+    if folder.is_file():
+        return f"{folder} is a file; name the folder that PEFT wrote."
+    inside = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
+    remedy = f"name one of its folders ({', '.join(inside[:3])})" if inside else "name the folder that PEFT wrote"
+    return f"{folder} holds no {CONFIG}; {remedy}."
+
+
+def _require_numbers(values: Mapping[str, Any], kind: type, file: Path) -> None:
+    """Raises ModelError where a text or null stands for a number, which PEFT would meet somewhere inside."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        hint = hints.get(name)
+        options = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+        if not options <= {int, float, bool, type(None)} or (value is None and type(None) in options):
+            continue
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            what = "true or false" if bool in options else "a number"
+            raise ModelError(f"{name} in {file} is {json.dumps(value)}, but must be {what}; fetch the adapter again.")
+
+
+def _require_change_of_weights(config: PeftConfig, folder: Path) -> None:
+    what = _NOT_WEIGHTS.get(PeftType(config.peft_type).value)
+    if config.is_prompt_learning:
+        what = "puts trained tokens before the prompt"
+    elif getattr(config, "alora_invocation_tokens", None):
+        what = "acts only after its invocation tokens (aLoRA)"
+    elif getattr(config, "layer_replication", None):
+        what = "repeats layers of its base (layer_replication)"
+    if what is not None:
+        raise ModelError(
+            f"The adapter {folder} {what}, which is no change of its base's weights; moored reads only adapters that "
+            "can be folded into the weights."
+        )
+
+
+def _require_repeatable(config: PeftConfig, folder: Path) -> None:
+    name = getattr(config, "init_lora_weights", None)
+    if isinstance(config, LoraConfig) and isinstance(name, str) and name.lower() not in _REPEATABLE:
+        raise ModelError(
+            f"The adapter {folder} was initialized by {name}, which PEFT cannot repeat on the base's weights; where it "
+            "was trained, save it with path_initial_model_for_weight_conversion."
+        )
