@@ -154,9 +154,10 @@ def logits_of(model: Any) -> Tensor:
 
 
 def by_peft(trained: Trained, adapter: Path) -> Any:
-    """An adapter as plain PEFT reads it, over the base as a user would load it."""
+    """The base, as a user would load it, under an adapter as plain PEFT reads it."""
     with quietly():
-        return PeftModel.from_pretrained(plain(trained.base, trained.vocabulary), str(adapter)).eval()
+        model = PeftModel.from_pretrained(plain(trained.base, trained.vocabulary), str(adapter))
+    return model.get_base_model().eval()
 
 
 def lora(**settings: Any) -> Callable[[], LoraConfig]:

@@ -67,7 +67,10 @@ READ = [
     ),
     case("configuration with entries at null that PEFT does not know", _same, _with(brand_new=None, other=False)),
     case("configuration with task_type null", _same, _with(task_type=None)),
-    case("configuration with task_type SEQ_CLS", _same, _with(task_type="SEQ_CLS")),
+    *[
+        case(f"configuration with task_type {task}", _same, _with(task_type=task))
+        for task in ("SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
+    ],
     case("configuration with a fractional alpha", _same, _with(lora_alpha=6.0)),
     case("configuration of Unsloth", _same, _unsloth),
     case("base_model_name_or_path null", _same, _with(base_model_name_or_path=None)),
@@ -146,6 +149,14 @@ def _k_too(tensors):
 
 def _nan(tensors):
     return {name: tensor * float("nan") for name, tensor in tensors.items()}
+
+
+def _classifier(tensors):
+    return {**tensors, f"{_PREFIX}score.weight": torch.ones(2, 16)}
+
+
+def _ungathered(tensors):
+    return {name: torch.empty(0) for name in tensors}
 
 
 def _wrapped(name):
@@ -227,6 +238,10 @@ REFUSED = [
     ),
     _refused("a renamed module", _renamed(lambda n: n.replace("down_proj", "dense_4h_to_h")), dict, _OTHER_BASE),
     _refused("more layers than the base", _renamed(lambda n: n.replace("layers.1", "layers.5")), dict, _OTHER_BASE),
+    _refused("the head of a classifier", _classifier, _with(task_type="SEQ_CLS"), "holds .*score.weight, which has no"),
+    _refused("empty tensors of DeepSpeed's shards", _ungathered, dict, "is empty, as DeepSpeed leaves it", fast=True),
+    _refused("a file without tensors", lambda _: {}, dict, "lacks 12 of the tensors"),
+    _refused("tokens beyond the vocabulary", _same, _with(trainable_token_indices=[5, 390]), "The adapter|PEFT cannot"),
     _refused("NaN in a factor", _nan, dict, "holds NaN or infinity"),
     _refused("int8 factors", _as(torch.int8), dict, "holds integers"),
     _refused(

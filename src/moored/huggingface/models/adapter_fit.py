@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM, get_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -49,8 +49,8 @@ def lay_over(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -
     with _one_sentence(folder, config), warnings.catch_warnings():
         # It says that folding such an adapter goes wrong, which `fold` sees to.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
-        kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(config.task_type), PeftModel)
-        over = kind(model, config, low_cpu_mem_usage=is_skeleton)
+        # Whatever task its configuration names: the model is one that continues texts.
+        over = PeftModelForCausalLM(model, config, low_cpu_mem_usage=is_skeleton)
         loaded = over.load_adapter(
             str(folder),
             "default",
@@ -127,8 +127,14 @@ def _sentence(error: Exception, folder: Path, config: PeftConfig) -> str:
 def _of_another_size(folder: Path, config: PeftConfig, name: str, stored: str, wanted: str) -> str:
     name, factor = plain_name(name), re.search(r"\.lora_(?:embedding_)?([AB])\b", name)
     there, here = stored.split(", "), wanted.split(", ")
+    if "0" in there:
+        return (
+            f"{name} of the adapter {folder} is empty, as DeepSpeed leaves it where shards are not gathered; save it "
+            "again from the gathered weights."
+        )
     rank = 0 if factor is not None and factor[1] == "A" else 1
-    if factor is not None and isinstance(config, LoraConfig) and there[1 - rank] == here[1 - rank]:
+    is_matrix = len(there) == len(here) == 2
+    if factor is not None and is_matrix and isinstance(config, LoraConfig) and there[1 - rank] == here[1 - rank]:
         return (
             f"{name} of the adapter {folder} has the rank {there[rank]}, but its {CONFIG} says {here[rank]}; "
             "correct r or rank_pattern there."

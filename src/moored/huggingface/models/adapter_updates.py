@@ -29,7 +29,8 @@ _TWO_FACTORS = {
     *("peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
     *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out"),
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
-    *("lora_dropout", "inference_mode", "init_lora_weights", "eva_config", "runtime_config"),
+    *("lora_dropout", "inference_mode", "runtime_config", "init_lora_weights"),
+    *("eva_config", "corda_config", "lora_ga_config", "loftq_config"),
 }
 """The settings of a LoRA that leave it two factors and a scale; of all others, only the default does for sure."""
 
@@ -119,7 +120,7 @@ def _other_settings(config: LoraConfig) -> set[str]:
 
 def _unknown_settings(folder: Path) -> set[str]:
     """What this version of PEFT would leave out of a configuration, as far as it says anything."""
-    known = {field.name for field in fields(LoraConfig)}
+    known = {field.name for field in fields(LoraConfig)} | _TWO_FACTORS
     return {name for name, value in read_adapter_config(folder).items() if name not in known and value}
 
 
