@@ -118,7 +118,7 @@ def load_model(
     return model.train(trainable)
 
 
-def _in_precision(model: PreTrainedModel, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+def _in_precision(model: Any, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     """Puts a model in a precision where loading has not: weights that were quantized come out in bf16."""
     if dtype == "auto":
         return model.float() if model.dtype == torch.bfloat16 and not bf16_is_native() else model
