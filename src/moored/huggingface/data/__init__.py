@@ -1,7 +1,7 @@
 """Data: reading rows, rendering chats, and saying which tokens are supervised."""
 
 from moored.huggingface.data.chat import render_chat, render_prompt, rendering_hash
-from moored.huggingface.data.formats import as_table, read_rows
+from moored.huggingface.data.formats import as_table, as_written, read_rows
 from moored.huggingface.data.saved import features_of, save_rows, unfit_for_json
 from moored.huggingface.data.stream import RowStream, open_rows
 from moored.huggingface.data.supervision import IGNORED, Supervision, drop_empty_rows, supervise
@@ -13,6 +13,7 @@ __all__ = [
     "RowStream",
     "Supervision",
     "as_table",
+    "as_written",
     "drop_empty_rows",
     "features_of",
     "open_rows",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from moored.embedded.prompts import RequestPair, example_pool, ordinary_instructions, request_pairs
 from moored.errors import InputError
-from moored.huggingface.data import read_rows, render_prompt
+from moored.huggingface.data import as_written, read_rows, render_prompt
 from moored.huggingface.inference import generate
 from moored.huggingface.models import (
     ModelSource,
@@ -76,7 +76,7 @@ def _rows(name: str) -> list[dict[str, Any]]:
     table = read_rows(name)
     if "prompt" not in table.column_names:
         raise InputError(f"{name} has no column prompt; its columns are {', '.join(table.column_names)}.")
-    rows = [dict(row) for row in table]
+    rows = [as_written(row, table.features) for row in table]
     for number, row in enumerate(rows, 1):
         if not isinstance(row["prompt"], str) or not row["prompt"].strip():
             raise InputError(f"{name}, row {number}: the prompt is empty or not a text; give every row a prompt.")
