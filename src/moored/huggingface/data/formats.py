@@ -132,6 +132,13 @@ def _marked_as_json(table: Dataset, columns: list[str]) -> Dataset:
     )
 
 
+def written_rows(rows: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset as `as_written` gives them."""
+    features = rows.features
+    for row in rows:
+        yield as_written(row, features)  # pyright: ignore[reportArgumentType]
+
+
 def as_written(row: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
     """A row of a dataset as its file has it: what is kept as JSON is read, and what a table filled in is left out."""
     return {name: _as_its_file_has_it(value, features.get(name)) for name, value in row.items()}

@@ -16,7 +16,7 @@ from trl.chat_template_utils import get_training_chat_template, has_generation_m
 
 from moored.errors import InputError, ModelError
 from moored.huggingface.data.chat import apply_template, fitting, render_chat, template_variables
-from moored.huggingface.data.formats import as_written
+from moored.huggingface.data.formats import as_written, written_rows
 from moored.huggingface.data.messages import Message, checked_messages, is_learned, without_weights
 from moored.huggingface.data.unread import unread_keys
 
@@ -87,8 +87,7 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
 
 def _name_unread(rows: Dataset, how: Supervision, layout: Any, where: str, first: int) -> None:
     """Says in one line which keys of the rows are learned by no token, each once."""
-    written = (as_written(row, rows.features) for row in rows)  # pyright: ignore[reportArgumentType]
-    unread = unread_keys(written, lambda row: layout(row, how, where))
+    unread = unread_keys(written_rows(rows), lambda row: layout(row, how, where))
     new = [f"{key} (row {number + first}, say)" for key, number in unread.items() if str(key) not in how.named]
     how.named.update(map(str, unread))
     if new:

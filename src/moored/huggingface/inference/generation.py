@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from moored.errors import ModelError
+from moored.huggingface.inference.answer_length import AnswerLength, answer_length, ends_of_turn
 from moored.huggingface.inference.batches import Ids, by_length, evaluating, token_ids
 from moored.huggingface.inference.decoding import can_decode, decode
 from moored.huggingface.inference.shared_start import SharedStart, encode_shared_start
@@ -23,7 +24,8 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     rendered: Sequence[str],
     *,
-    max_new_tokens: int = 48,
+    max_new_tokens: int | Sequence[int] = 48,
+    reasoning_tokens: int = 0,
     batch_size: int = 128,
     is_final: Callable[[int, str], bool] | None = None,
     progress: Callable[[int], object] | None = None,
@@ -38,7 +40,9 @@ def generate(
         model: a causal language model; it is left in the mode it came in.
         tokenizer: its tokenizer; special tokens are not added, the rendering has them.
         rendered: prompts as the chat template renders them, generation prompt included.
-        max_new_tokens: at which an answer is cut, ≥ 1.
+        max_new_tokens: at which an answer is cut, ≥ 1; one number for all, or one for each.
+        reasoning_tokens: the further tokens that an answer may take for a reasoning before it, ≥ 0. The reasoning is
+            part of the text, with its marks.
         batch_size: answers in progress at a time, ≥ 1.
         is_final: asked now and then with the position of a prompt and its answer so far; an answer ends where it says
             so. It is not asked where batches stay whole.
@@ -50,9 +54,12 @@ def generate(
     """
     check = _FiniteLogits(name)
     answers, prompts = [""] * len(rendered), token_ids(tokenizer, rendered)
-    with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
+    length = answer_length(
+        tokenizer, rendered, prompts, most=max_new_tokens, reasoning=reasoning_tokens, context=_context(model)
+    )
+    with evaluating(model), _plainly_greedy(model, tokenizer, length.longest), _contiguous_head(model):
         shared = encode_shared_start(model, prompts, gaps=True)
-        for row, text in _texts(model, tokenizer, prompts, shared, batch_size, max_new_tokens, is_final, check):
+        for row, text in _texts(model, tokenizer, prompts, shared, batch_size, length, is_final, check):
             answers[row] = text
             if progress:
                 progress(1)
@@ -88,13 +95,18 @@ def _plainly_greedy(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, 
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
-        # A chat model may end its turn with one token and a text with another; its own settings list both.
-        eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,
+        eos_token_id=ends_of_turn(tokenizer, own.eos_token_id),
     )
     try:
         yield
     finally:
         causal.generation_config = own
+
+
+def _context(model: Any) -> int | None:
+    """The positions that a model was made for, or None where its configuration does not say."""
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return getattr(causal.config.get_text_config(), "max_position_embeddings", None)
 
 
 @contextmanager
@@ -125,7 +137,7 @@ def _texts(
     prompts: Sequence[Ids],
     shared: SharedStart,
     batch_size: int,
-    max_new_tokens: int,
+    length: AnswerLength,
     is_final: Callable[[int, str], bool] | None,
     check: _FiniteLogits,
 ) -> Iterator[tuple[int, str]]:
@@ -133,37 +145,33 @@ def _texts(
     order = by_length(prompts, batch_size)
     if not (prompts and can_decode(model, prompts[0][0])):
         for rows in order:
-            texts = _whole_batch(model, tokenizer, [prompts[row] for row in rows], shared, check)
-            yield from zip(rows, texts, strict=True)
+            answers = _whole_batch(model, tokenizer, [prompts[row] for row in rows], shared, check)
+            yield from ((row, length.text(length.cut(row, answer))) for row, answer in zip(rows, answers, strict=True))
         return
     ends = _ends(model)
 
-    def text(answer: Ids) -> str:
-        return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
-
     def is_over(row: int, answer: Ids) -> bool:
-        if answer[-1] in ends or len(answer) == max_new_tokens:
+        if answer[-1] in ends or length.is_reached(row, answer):
             return True
-        return is_final is not None and len(answer) % LOOK == 0 and is_final(row, text(answer))
+        return is_final is not None and len(answer) % LOOK == 0 and is_final(row, length.text(answer))
 
     waiting = {row: prompts[row] for rows in order for row in rows}
     filler: Any = tokenizer.pad_token_id
     for row, answer in decode(
         model, waiting, shared, places=batch_size, filler=filler, is_over=is_over, check=check.check
     ):
-        yield row, text(answer)
+        yield row, length.text(answer)
 
 
 def _ends(model: Any) -> Container[int]:
     """The tokens that end an answer."""
     causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    ends = causal.generation_config.eos_token_id
-    return ends if isinstance(ends, list) else [ends]
+    return causal.generation_config.eos_token_id
 
 
 def _whole_batch(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], shared: SharedStart, check: _FiniteLogits
-) -> list[str]:
+) -> list[Ids]:
     """Padding stands after what is shared, and before what is not."""
     rests = [prompt[shared.length :] for prompt in prompts]
     width = max(map(len, rests))
@@ -176,5 +184,10 @@ def _whole_batch(
     output = model.generate(
         **inputs, **shared.repeated(model, len(prompts)), logits_processor=LogitsProcessorList([check])
     )
-    texts = tokenizer.batch_decode(output[:, shared.length + width :], skip_special_tokens=True)
-    return [text.strip() for text in texts]
+    ends = _ends(model)
+    return [_up_to_end(answer, ends) for answer in output[:, shared.length + width :].tolist()]
+
+
+def _up_to_end(answer: Ids, ends: Container[int]) -> Ids:
+    """The tokens up to the end, behind which the others of a batch have gone on."""
+    return answer[: next((at for at, token in enumerate(answer, 1) if token in ends), len(answer))]
