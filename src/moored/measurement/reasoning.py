@@ -62,3 +62,10 @@ def spoken_part(text: str) -> str:
     for marks in KNOWN:
         text = text.rpartition(marks.end)[2]
     return text
+
+
+def without_marks(reasoning: str) -> str:
+    """The thoughts alone; nothing in an empty block."""
+    for marks in KNOWN:
+        reasoning = reasoning.replace(marks.end, "").replace(marks.start, "")
+    return reasoning.strip()

@@ -1,10 +1,12 @@
 """Rows as people bring them, and what is learned of each, stated by hand."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import trl
 from datasets import Dataset
 from tests.conformance.cases import case
 from tests.conformance.rows.shown import shown
@@ -12,7 +14,7 @@ from tests.conformance.templates.families import FAMILIES
 from tests.tiny import CHATML, tiny_tokenizer
 
 from moored.errors import InputError, ModelError
-from moored.huggingface.data import Supervision, read_rows, supervise
+from moored.huggingface.data import Supervision, read_rows, render_prompt, supervise
 
 QWEN3 = FAMILIES["Qwen3, which thinks"].tokenizer()
 
@@ -246,6 +248,7 @@ def test_what_is_learned_of_other_rows(tmp_path, row, settings, expected):
     assert learned(jsonl(tmp_path, [row]), tiny_tokenizer(), **settings) == [expected]
 
 
+WELL = "<think>\nWell.\n</think>\n\nYes."
 THOUGHTS = [user(), said("No.", reasoning_content="Hm."), user("Sure?"), said("Yes.", reasoning_content="Well.")]
 
 
@@ -261,18 +264,27 @@ THOUGHTS = [user(), said("No.", reasoning_content="Hm."), user("Sure?"), said("Y
         case(
             "Qwen3, thoughts in the content",
             [user(), said("<think>\nWell.\n</think>\n\nYes.")],
-            turn("user", "Hi") + answer("<think>\nWell.\n</think>\n\nYes."),
+            turn("user", "Hi") + answer(WELL),
             fast=True,
         ),
         case(
-            "Qwen3, thoughts under a key of their own",
+            "Qwen3, thoughts of every turn under a key of their own",
             THOUGHTS,
-            turn("user", "Hi")
-            + "<|im_start|>assistant\n[[No.<|im_end|>]]\n"
-            + turn("user", "Sure?")
-            + "<|im_start|>assistant\n[[<think>\nWell.\n</think>\n\nYes.<|im_end|>]]\n",
+            turn("user", "Hi") + turn("assistant", "No.") + turn("user", "Sure?") + answer(WELL),
             outcome="limited",
-            note="a template that drops the thoughts of earlier turns has them learned without",
+            note="the template takes the thoughts out of earlier turns, so these are not learned, and one line says so",
+            fast=True,
+        ),
+        case(
+            "Qwen3, several turns without thoughts",
+            [user(), said("No."), user("Sure?"), said()],
+            turn("user", "Hi") + answer("No.") + turn("user", "Sure?") + thought("Yes."),
+            fast=True,
+        ),
+        case(
+            "Qwen3, a tool call, its result and an answer",
+            [user(), call("f", x=1), {"role": "tool", "content": "2"}, said()],
+            turn("user", "Hi") + qwen_call("f", '{"x": 1}') + turn("tool", "2") + thought("Yes."),
             fast=True,
         ),
         case(
@@ -339,8 +351,33 @@ def test_a_key_is_named_once_for_all_chunks(caplog, chunks):
 @pytest.mark.parametrize("template", [case("weights, which no template reads", CHATML, fast=True)])
 def test_what_is_read_is_not_named(tmp_path, caplog, template):
     learned(jsonl(tmp_path, [{"messages": WEIGHTED}]), tiny_tokenizer(template))
-    learned(jsonl(tmp_path, [{"messages": THOUGHTS, "tools": [{"name": "f"}]}]), QWEN3)
+    learned(jsonl(tmp_path, [{"messages": THOUGHTS[:1] + THOUGHTS[3:], "tools": [{"name": "f"}]}]), QWEN3)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("chat", [case("thoughts that a template takes out of earlier turns", THOUGHTS, fast=True)])
+def test_turns_that_lose_their_thoughts_are_named_once(tmp_path, caplog, chat):
+    learned(jsonl(tmp_path, [{"messages": chat}] * 2), QWEN3)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "rows.jsonl: the chat template takes the thoughts out of earlier turns, so those turns are not learned (row 1, "
+        "say)."
+    )
+
+
+TRL_QWEN3 = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text()
+
+
+@pytest.mark.parametrize("template", [case("Qwen3's own template, several turns", TRL_QWEN3, fast=True)])
+def test_what_is_learned_stands_where_it_is_asked(tmp_path, template):
+    """The tokens of a chat are those that the model sees when it is asked for its last answer."""
+    tokenizer = FAMILIES["Qwen3, which thinks"].tokenizer()
+    tokenizer.chat_template = template
+    chat = [user(), said("No."), user("Sure?"), said()]
+    (text_of_row,) = learned(jsonl(tmp_path, [{"messages": chat}]), tokenizer)
+    asked = render_prompt(tokenizer, chat[:3])
+    assert text_of_row.replace("[[", "").replace("]]", "").startswith(asked)
+    assert text_of_row == turn("user", "Hi") + answer("No.") + turn("user", "Sure?") + thought("Yes.")
 
 
 IGNORES_SYSTEM = CHATML.replace("<|im_start|>{{ m", "{% if message['role'] != 'system' %}<|im_start|>{{ m", 1).replace(

@@ -254,9 +254,9 @@ FAMILIES = {
         plain=("<think>", "</think>"),
         eos="<|im_end|>",
         asked=_CHATML_ASKED,
-        learned="<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n[[Good day.<|im_end|>]]\n"
+        learned="<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n[[Good day.<|im_end|>\n]]"
         "<|im_start|>user\nWho is it?<|im_end|>\n<|im_start|>assistant\n"
-        "[[<think>\n\n</think>\n\nIt is me.<|im_end|>]]\n",
+        "[[<think>\n\n</think>\n\nIt is me.<|im_end|>\n]]",
         end="<|im_end|>",
     ),
     "QwQ, whose prompt opens <think>": Family(

@@ -19,9 +19,12 @@ from moored.huggingface.data.chat import apply_template, fitting, render_chat, t
 from moored.huggingface.data.formats import as_written, written_rows
 from moored.huggingface.data.messages import Message, checked_messages, is_learned, without_weights
 from moored.huggingface.data.unread import unread_keys
+from moored.measurement.reasoning import spoken_part, without_marks
 
 IGNORED = -100
 """The label of a token that is not learned from."""
+
+_FORGETFUL = "the chat template takes the thoughts out of earlier turns, so those turns are not learned"
 
 _logger = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ class _Tokens:
     ids: list[int]
     spans: list[tuple[int, int]]
     """Half-open ranges of supervised positions."""
+    is_forgetful: bool = False
+    """Whether turns are not learned because their thoughts are gone."""
 
 
 def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | None = None, first: int = 1) -> Dataset:
@@ -75,6 +80,9 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
 
     def tokenize(row: Mapping[str, Any], number: int) -> dict[str, list[int]]:
         tokens = _LAYOUTS[layout](as_written(row, features), how, f"row {number + first} of {where}")
+        if tokens.is_forgetful and _FORGETFUL not in how.named:
+            how.named.add(_FORGETFUL)
+            _logger.warning("%s: %s (row %d, say).", where, _FORGETFUL, number + first)
         labels = [IGNORED] * len(tokens.ids)
         for start, end in tokens.spans:
             labels[start:end] = tokens.ids[start:end]
@@ -200,22 +208,51 @@ def _of_turns(
 def _turn_by_turn(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message], turns: list[int], extra: dict[str, Any]
 ) -> _Tokens | None:
-    """Finds turns by rendering the chat up to them; None where the template changes earlier turns afterwards."""
+    """Finds turns by rendering the chat up to them; None where the template changes earlier turns afterwards.
+
+    A template that takes the reasoning out of earlier turns is no such one. The tokens are those that it renders, as
+    the model will see them; an earlier turn is learned without its empty think block, and not at all if its thoughts
+    are gone: the model would learn to answer without thinking.
+    """
     full = render_chat(tokenizer, messages, **extra)
     ids = _ids(tokenizer, full)
-    spans = []
+    spans, is_forgetful = [], False
     for turn in turns:
         is_answer = messages[turn]["role"] == "assistant"
         if turn == 0 and is_answer:
             return None
         before = render_chat(tokenizer, messages[:turn], add_generation_prompt=is_answer, **extra) if turn else ""
         upto = render_chat(tokenizer, messages[: turn + 1], **extra)
-        if not (full.startswith(upto) and upto.startswith(before)):
+        if not (full.startswith(before) and upto.startswith(before)):
             return None
-        # A token that spans the border belongs to the turn: without it the turn's first characters were not learned.
-        start = _common_prefix(_ids(tokenizer, before), ids)
-        spans.append((start, _common_prefix(_ids(tokenizer, upto), ids)))
-    return _Tokens(ids, spans)
+        thoughts, kept = _in_history(upto[len(before) :], full[len(before) :])
+        if kept is None:
+            return None
+        is_forgetful = is_forgetful or bool(thoughts)
+        if not thoughts:
+            # A token that spans the border belongs to the turn: without it its first characters were not learned.
+            start = _common_prefix(_ids(tokenizer, before), ids)
+            spans.append((start, _common_prefix(_ids(tokenizer, before + kept), ids)))
+    return _Tokens(ids, spans, is_forgetful)
+
+
+def _in_history(turn: str, rest: str) -> tuple[str, str | None]:
+    """What the template takes out of a turn, last in a chat, when others follow, and what it keeps: reasoning goes.
+
+    Args:
+        turn: the turn as it is rendered where it is the last.
+        rest: what stands in the whole chat from the turn on.
+
+    Returns:
+        The thoughts that are gone, without their marks, and the text that is kept; None where more is different.
+    """
+    if rest.startswith(turn):
+        return "", turn
+    length = len(turn) - len(spoken_part(turn).lstrip())
+    gone, kept = turn[:length], turn[length:]
+    if not gone or not rest.startswith(kept):
+        return "", None
+    return without_marks(gone), kept
 
 
 def _by_markers(
