@@ -1,7 +1,6 @@
 """Prompts: dates, switches of thinking, templates that lose something, and templates beside adapters."""
 
 import json
-import time
 from datetime import datetime
 
 import pytest
@@ -9,6 +8,7 @@ from tests.adapters import save_adapter
 from tests.conformance.cases import case
 from tests.conformance.templates.families import FAMILIES
 from tests.tiny import CHATML, save_tiny, tiny_tokenizer
+from transformers.utils import chat_template_utils
 
 from moored.errors import ModelError
 from moored.huggingface.data import render_prompt, template_date
@@ -22,8 +22,22 @@ def test_a_date_is_pinned_and_told(family):
     tokenizer = family.tokenizer()
     assert render_prompt(tokenizer, "Hi there") == family.asked
     assert template_date(tokenizer) == "2026-01-01"
-    now = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
-    assert str(datetime.now().year) in now or time.gmtime().tm_yday in (1, 365, 366)
+
+
+class Tomorrow(datetime):
+    """The clock of another day."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2031, 5, 6, tzinfo=tz)
+
+
+@pytest.mark.parametrize("family", DATED)
+def test_a_prompt_is_the_same_on_another_day(monkeypatch, family):
+    tokenizer = family.tokenizer()
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    assert render_prompt(tokenizer, "Hi there") == family.asked
+    assert "2031" in tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
 
 
 @pytest.mark.parametrize("family", [case("a template without a date", FAMILIES["Llama 3"], fast=True)])
