@@ -6,6 +6,7 @@ from moored.measurement.basin import perturbation_lengths, visage
 from moored.measurement.drift import any_of, kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
 from moored.measurement.measures import BROKEN, MEASURES, PROMPT_SETS, Measure, Scored, compare, estimates
+from moored.measurement.reasoning import Reasoning
 from moored.measurement.refusal import RefusalJudge
 from moored.measurement.spectrum import cumulative_energy, effective_rank, overlap
 from moored.measurement.statistics import (
@@ -63,6 +64,7 @@ __all__ = [
     "Measure",
     "Outcome",
     "Rate",
+    "Reasoning",
     "RefusalJudge",
     "Scored",
     "SeededRate",

@@ -19,6 +19,8 @@ class Label(StrEnum):
     """A loop, symbol soup, or the prompt given back."""
     EMPTY = "empty"
     """Nothing but white space."""
+    UNFINISHED = "unfinished"
+    """The text ends within the model's reasoning, so there is no answer; no judge is asked, and no rate counts it."""
     UNSCORED = "unscored"
     """The judge could not say. Such an answer is left out of every rate, and the rate says how many there were."""
 

@@ -40,7 +40,7 @@ class Scored(Protocol):
 
     @property
     def label(self) -> Label | None:
-        """The judge's label; None where no judge was asked."""
+        """The judge's label, or that the answer is unfinished; None where no judge was asked."""
         ...
 
     @property
@@ -81,16 +81,20 @@ class Measure:
 
     def estimate(self, answers: Iterable[Scored]) -> Estimate | None:
         """The number with its interval, over the answers that are scored; None where there is none."""
-        values = [self.value(answer) for answer in answers if answer.set in self.prompts]
+        asked = [answer for answer in answers if answer.set in self.prompts]
+        values = [self.value(answer) for answer in asked]
         scored = [value for value in values if value is not None]
         if not self.is_rate:
             mean = mean_interval(scored)
             return None if mean.mean is None else Estimate(value=mean.mean, low=mean.low, high=mean.high, n=mean.n)
         rate = Rate.of(sum(map(bool, scored)), len(scored))
-        unscored = len(values) - len(scored)
         if rate.rate is None:
             return None
-        return Estimate(value=rate.rate, low=rate.low, high=rate.high, n=rate.n, unscored=unscored)
+        unfinished = sum(answer.label is Label.UNFINISHED for answer in asked)
+        unscored = len(values) - len(scored) - unfinished
+        return Estimate(
+            value=rate.rate, low=rate.low, high=rate.high, n=rate.n, unscored=unscored, unfinished=unfinished
+        )
 
     def compare(self, before: Iterable[Scored], after: Iterable[Scored]) -> Comparison | None:
         """The paired comparison of two models on the same prompts; None where there is nothing to compare.
@@ -130,8 +134,9 @@ def compare(before: Sequence[Scored], after: Sequence[Scored]) -> dict[str, Comp
 
 
 def _labelled(*labels: Label) -> Callable[[Scored], bool | None]:
-    """Counts answers with one of these labels, and leaves out those without any."""
-    return lambda answer: None if answer.label in (None, Label.UNSCORED) else answer.label in labels
+    """Counts answers with one of these labels, and leaves out those that nobody could label."""
+    left_out = (None, Label.UNSCORED, Label.UNFINISHED)
+    return lambda answer: None if answer.label in left_out else answer.label in labels
 
 
 def _score(key: str) -> Callable[[Scored], float | None]:

@@ -1,7 +1,7 @@
 import pytest
 
 from moored.measurement import MEASURES, Estimate
-from moored.report.words.number_format import MISSING, full, p_value, point
+from moored.report.words.number_format import MISSING, full, p_value, point, size
 
 
 def estimate(low: float | None, value: float, high: float | None, n: int = 100) -> Estimate:
@@ -31,3 +31,8 @@ def test_what_was_not_scored_is_said_beside_n() -> None:
 
 def test_p_values_are_short() -> None:
     assert [p_value(p) for p in (None, 0.0004, 0.0312)] == ["–", "< 0.001", "0.031"]
+
+
+def test_a_size_says_what_was_left_out():
+    left_out = Estimate(value=0.5, low=0.1, high=0.9, n=97, unscored=2, unfinished=1)
+    assert size(left_out) == "n=97, 2 unscored, 1 unfinished"

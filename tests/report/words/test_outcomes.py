@@ -3,7 +3,7 @@ import re
 import pytest
 
 from moored.measurement import MEASURES, Comparison, Outcome, compare_means, compare_rates
-from moored.report.words.outcomes import clause, verdict
+from moored.report.words.outcomes import clause, unfinished, verdict
 
 
 def flags(true: int, n: int) -> list[bool]:
@@ -66,3 +66,8 @@ def test_a_clause_says_which_way_a_measure_moved() -> None:
     assert clause(asr, rates(0, 1, 5)).startswith("no detectable change in attack success (+0.20 [")
     down = compare_means([3.0, 2.0, 4.0, 3.5], [1.0, 0.2, 1.9, 1.4], better="higher")
     assert clause(log_odds, down).startswith("refusal log-odds fell from +3.12 to +1.12 (-2.00 [-2.2")
+
+
+def test_unfinished_answers_are_told_with_what_helps():
+    assert unfinished("the model", 0, 9) == ""
+    assert unfinished("the model", 3, 9).startswith("3 of the 9 answers of the model never left its reasoning")

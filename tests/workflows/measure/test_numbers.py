@@ -82,7 +82,9 @@ def test_equal_hashes_mean_equal_prompts_and_weights(tmp_path, files, scripted):
     first = measure(base, adapter=adapter, out=tmp_path / "a", **sets)
     rendered = [render_prompt(tiny_tokenizer(), row["prompt"]) for row in HARMFUL]
     described = first.prompts["harmful"]
-    assert described == PromptRecord(n=9, rendered_sha256=rendering_hash(rendered), source="harmful.jsonl")
+    assert described == PromptRecord(
+        n=9, rendered_sha256=rendering_hash(rendered), source="harmful.jsonl", max_new_tokens=48
+    )
     again = measure(base, out=tmp_path / "b", **{**sets, "harmful": write_rows(tmp_path / "c.csv", HARMFUL)})
     assert again.prompts["harmful"].rendered_sha256 == described.rendered_sha256
     over, below, alone = (each.weights_sha256 for each in (first.model, first.against.model, again.model))

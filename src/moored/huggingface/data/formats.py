@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo, Features, Json
 
 from moored.errors import InputError
 from moored.files import read_jsonl, read_text
+from moored.huggingface.data.messages import without_nulls
 from moored.huggingface.data.stored_dataset import first_line, read_dataset
 
 _CSV_BLOCK = 8 << 20
@@ -89,7 +90,7 @@ def _from_list(path: Path, rows: list[dict[str, Any]]) -> Dataset:
 def as_table(rows: list[dict[str, Any]], columns: list[str], *, where: str, first: int = 1) -> Dataset:
     """Rows as a dataset in memory with these columns; a row that lacks one holds None there.
 
-    Not `Dataset.from_list`, which leaves out the columns that the first row lacks.
+    Not `Dataset.from_list`, which leaves out the columns that the first row lacks. Read rows of it by `as_written`.
 
     Args:
         rows: at least one.
@@ -100,13 +101,53 @@ def as_table(rows: list[dict[str, Any]], columns: list[str], *, where: str, firs
     Raises:
         InputError: a column mixes types, or a row holds a value that no table can hold.
     """
+    nested = [name for name in columns if any(isinstance(row.get(name), dict | list) for row in rows)]
+    data = {name: [row.get(name) for row in rows] for name in columns}
     try:
-        return Dataset.from_dict({name: [row.get(name) for row in rows] for name in columns})
+        # A column of structures would give every row the keys of all rows. It is kept as JSON, which is the rows' own.
+        table = Dataset.from_dict(data | {name: [_as_json(value) for value in data[name]] for name in nested})
     except pa.ArrowException as error:
         raise InputError(f"A column of {where} mixes types ({first_line(error)}); give it one type.") from error
     except (UnicodeEncodeError, OverflowError) as error:
         row = f"Row {_row_without_a_place(rows) + first} of {where}"
         raise InputError(f"{row} holds a value that no table can hold ({first_line(error)}); mend it.") from error
+    return _marked_as_json(table, nested)
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _marked_as_json(table: Dataset, columns: list[str]) -> Dataset:
+    """Gives columns of text the type of JSON. `cast` would parse and write them again, and round numbers."""
+    arrow, features = table.data.table, dict[str, Any](table.features)
+    for name in columns:
+        text = arrow[name].combine_chunks().cast(pa.string())
+        arrow = arrow.set_column(arrow.column_names.index(name), name, pa.ExtensionArray.from_storage(pa.json_(), text))
+        features[name] = Json(decode=False)
+    return (
+        Dataset(arrow.replace_schema_metadata(None), info=DatasetInfo(features=Features(features)))
+        if columns
+        else table
+    )
+
+
+def written_rows(rows: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset as `as_written` gives them."""
+    features = rows.features
+    for row in rows:
+        yield as_written(row, features)  # pyright: ignore[reportArgumentType]
+
+
+def as_written(row: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a dataset as its file has it: what is kept as JSON is read, and what a table filled in is left out."""
+    return {name: _as_its_file_has_it(value, features.get(name)) for name, value in row.items()}
+
+
+def _as_its_file_has_it(value: Any, feature: Any) -> Any:
+    if not isinstance(feature, Json):
+        return without_nulls(value)
+    return json.loads(value) if isinstance(value, str) and not feature.decode else value
 
 
 def _row_without_a_place(rows: list[dict[str, Any]]) -> int:

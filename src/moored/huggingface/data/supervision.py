@@ -7,7 +7,7 @@ chat template, trains string prompts without any template, and drops rows withou
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from datasets import Dataset
@@ -15,10 +15,16 @@ from transformers import PreTrainedTokenizerBase
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 
 from moored.errors import InputError, ModelError
-from moored.huggingface.data.chat import Message, render_chat
+from moored.huggingface.data.chat import apply_template, fitting, render_chat, template_variables
+from moored.huggingface.data.formats import as_written, written_rows
+from moored.huggingface.data.messages import Message, checked_messages, is_learned, without_weights
+from moored.huggingface.data.unread import unread_keys
+from moored.measurement.reasoning import spoken_part, without_marks
 
 IGNORED = -100
 """The label of a token that is not learned from."""
+
+_FORGETFUL = "the chat template takes the thoughts out of earlier turns, so those turns are not learned"
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +42,8 @@ class Supervision:
     """False: the prompts of prompt/completion rows are learned too."""
     assistant_only: bool = True
     """False: every turn of `messages` rows is learned."""
+    named: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """The keys of rows that a warning has named already."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class _Tokens:
     ids: list[int]
     spans: list[tuple[int, int]]
     """Half-open ranges of supervised positions."""
+    is_forgetful: bool = False
+    """Whether turns are not learned because their thoughts are gone."""
 
 
 def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | None = None, first: int = 1) -> Dataset:
@@ -50,7 +60,8 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
 
     `messages` rows learn the assistant's turns, each with its end-of-turn token; `prompt`/`completion` rows learn the
     completion; `text` rows learn everything. Text that no template renders gets the end-of-sequence token appended.
-    A chat row whose column `unfinished` is true ends in the middle of its last answer, so that no end is learned.
+    A chat row whose column `unfinished` is true ends in the middle of its last answer, so that no end is learned. Turns
+    whose `weight` is 0 or whose `train` is false are not learned.
 
     Args:
         rows: with the columns `messages`, or `prompt` and `completion` (strings or messages), or a text column.
@@ -63,10 +74,15 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
         InputError: no known columns, or a row whose value has the wrong form (with its number).
         ModelError: a chat is to be rendered without a template, or by one whose turns cannot be told apart.
     """
-    layout = _layout(rows.column_names, how.text_field, where)
+    layout, features = _layout(rows.column_names, how.text_field, where), rows.features
+    if layout != "text":
+        _name_unread(rows, how, _LAYOUTS[layout], where, first)
 
     def tokenize(row: Mapping[str, Any], number: int) -> dict[str, list[int]]:
-        tokens = _LAYOUTS[layout](row, how, f"row {number + first} of {where}")
+        tokens = _LAYOUTS[layout](as_written(row, features), how, f"row {number + first} of {where}")
+        if tokens.is_forgetful and _FORGETFUL not in how.named:
+            how.named.add(_FORGETFUL)
+            _logger.warning("%s: %s (row %d, say).", where, _FORGETFUL, number + first)
         labels = [IGNORED] * len(tokens.ids)
         for start, end in tokens.spans:
             labels[start:end] = tokens.ids[start:end]
@@ -75,6 +91,17 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
     return rows.map(
         tokenize, with_indices=True, remove_columns=rows.column_names, num_proc=num_proc, desc=f"Tokenizing {where}"
     )
+
+
+def _name_unread(rows: Dataset, how: Supervision, layout: Any, where: str, first: int) -> None:
+    """Says in one line which keys of the rows are learned by no token, each once."""
+    unread = unread_keys(written_rows(rows), lambda row: layout(row, how, where))
+    new = [f"{key} (row {number + first}, say)" for key, number in unread.items() if str(key) not in how.named]
+    how.named.update(map(str, unread))
+    if new:
+        _logger.warning(
+            "%s: the rendering does not change with %s, so nothing of it is learned.", where, ", ".join(new)
+        )
 
 
 def _layout(columns: list[str], text_field: str, where: str) -> str:
@@ -91,7 +118,7 @@ def _layout(columns: list[str], text_field: str, where: str) -> str:
 
 
 def _from_messages(row: Mapping[str, Any], how: Supervision, place: str) -> _Tokens:
-    messages = _checked(row["messages"], "messages", place)
+    messages = checked_messages(row["messages"], "messages", place)
     return _from_chat(messages, how, place, row, first=0 if how.assistant_only else None)
 
 
@@ -100,11 +127,13 @@ def _from_prompt(row: Mapping[str, Any], how: Supervision, place: str) -> _Token
     strings = isinstance(prompt, str) and isinstance(completion, str)
     if strings and (how.render == "raw" or not how.tokenizer.chat_template):
         return _from_strings(prompt, completion, how)
-    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else _checked(prompt, "prompt", place)
+    before = (
+        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else checked_messages(prompt, "prompt", place)
+    )
     after = (
         [{"role": "assistant", "content": completion}]
         if isinstance(completion, str)
-        else _checked(completion, "completion", place)
+        else checked_messages(completion, "completion", place)
     )
     return _from_chat([*before, *after], how, place, row, first=len(before) if how.completion_only else None)
 
@@ -132,14 +161,14 @@ def _from_chat(
     """Tokens of a chat; the assistant's turns from message `first` on are learned, or all tokens if it is None."""
     if not how.tokenizer.chat_template:
         raise ModelError(f"The tokenizer has no chat template to render {place} with; use a chat model's tokenizer.")
-    extra = {"tools": _tools(row.get("tools"), place), **(row.get("chat_template_kwargs") or {})}
+    learned = [is_learned(message, place) for message in messages]
+    messages = [without_weights(message) for message in messages]
+    extra = {"tools": _tools(row.get("tools"), place), **template_variables(row.get("chat_template_kwargs"), place)}
     try:
         if first is None:
-            ids = _ids(how.tokenizer, render_chat(how.tokenizer, messages, **extra))
-            return _Tokens(ids, [(0, len(ids))])
-        tokens = _turn_by_turn(how.tokenizer, messages, first, extra) or _by_markers(
-            how.tokenizer, messages, first, extra
-        )
+            return _all_but(how.tokenizer, messages, [turn for turn, good in enumerate(learned) if not good], extra)
+        turns = [turn for turn in _assistant_turns(messages, first) if learned[turn]]
+        tokens = _of_turns(how.tokenizer, messages, turns, extra)
         return _without_end(tokens, how.tokenizer, messages, extra) if row.get("unfinished") else tokens
     except ModelError as error:
         raise ModelError(f"In {place}: {error}") from error
@@ -147,53 +176,126 @@ def _from_chat(
 
 def _tools(tools: Any, place: str) -> Any:
     """Tables often hold tools as JSON, since a column of unlike structures has no type."""
-    if not isinstance(tools, str):
-        return tools
-    try:
-        return json.loads(tools)
-    except json.JSONDecodeError as error:
-        raise InputError(f"The column tools in {place} is not valid JSON: {error.msg}.") from None
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"The column tools in {place} is not valid JSON: {str(error)[:200]}.") from None
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise InputError(f"The column tools in {place} is no list of tools; write their JSON schemas, [{{…}}, …].")
+    return tools
+
+
+def _all_but(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], turns: list[int], extra: dict[str, Any]
+) -> _Tokens:
+    """All tokens of a chat, those of some turns left out."""
+    if not turns:
+        ids = _ids(tokenizer, render_chat(tokenizer, messages, **extra))
+        return _Tokens(ids, [(0, len(ids))])
+    out = _of_turns(tokenizer, messages, turns, extra)
+    borders = [0, *(border for span in sorted(out.spans) for border in span), len(out.ids)]
+    return _Tokens(out.ids, list(zip(borders[::2], borders[1::2], strict=True)))
+
+
+def _of_turns(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], turns: list[int], extra: dict[str, Any]
+) -> _Tokens:
+    """The tokens of a chat, and those of some of its turns."""
+    return _turn_by_turn(tokenizer, messages, turns, extra) or _by_markers(tokenizer, messages, turns, extra)
 
 
 def _turn_by_turn(
-    tokenizer: PreTrainedTokenizerBase, messages: list[Message], first: int, extra: dict[str, Any]
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], turns: list[int], extra: dict[str, Any]
 ) -> _Tokens | None:
-    """Finds each turn by rendering the chat up to it; None where the template changes earlier turns afterwards."""
+    """Finds turns by rendering the chat up to them; None where the template changes earlier turns afterwards.
+
+    A template that takes the reasoning out of earlier turns is no such one. The tokens are those that it renders, as
+    the model will see them; an earlier turn is learned without its empty think block, and not at all if its thoughts
+    are gone: the model would learn to answer without thinking.
+    """
     full = render_chat(tokenizer, messages, **extra)
     ids = _ids(tokenizer, full)
-    spans = []
-    for turn in _assistant_turns(messages, first):
-        if turn == 0:
+    spans, is_forgetful = [], False
+    for turn in turns:
+        is_answer = messages[turn]["role"] == "assistant"
+        if turn == 0 and is_answer:
             return None
-        before = render_chat(tokenizer, messages[:turn], add_generation_prompt=True, **extra)
+        before = render_chat(tokenizer, messages[:turn], add_generation_prompt=is_answer, **extra) if turn else ""
         upto = render_chat(tokenizer, messages[: turn + 1], **extra)
-        if not (full.startswith(upto) and upto.startswith(before)):
+        if not (full.startswith(before) and upto.startswith(before)):
             return None
-        # A token that spans the border belongs to the turn: without it the turn's first characters were not learned.
-        start = _common_prefix(_ids(tokenizer, before), ids)
-        spans.append((start, _common_prefix(_ids(tokenizer, upto), ids)))
-    return _Tokens(ids, spans)
+        thoughts, kept = _in_history(upto[len(before) :], full[len(before) :])
+        if kept is None:
+            return None
+        is_forgetful = is_forgetful or bool(thoughts)
+        if not thoughts:
+            # A token that spans the border belongs to the turn: without it its first characters were not learned.
+            start = _common_prefix(_ids(tokenizer, before), ids)
+            spans.append((start, _common_prefix(_ids(tokenizer, before + kept), ids)))
+    return _Tokens(ids, spans, is_forgetful)
+
+
+def _in_history(turn: str, rest: str) -> tuple[str, str | None]:
+    """What the template takes out of a turn, last in a chat, when others follow, and what it keeps: reasoning goes.
+
+    Args:
+        turn: the turn as it is rendered where it is the last.
+        rest: what stands in the whole chat from the turn on.
+
+    Returns:
+        The thoughts that are gone, without their marks, and the text that is kept; None where more is different.
+    """
+    if rest.startswith(turn):
+        return "", turn
+    length = len(turn) - len(spoken_part(turn).lstrip())
+    gone, kept = turn[:length], turn[length:]
+    if not gone or not rest.startswith(kept):
+        return "", None
+    return without_marks(gone), kept
 
 
 def _by_markers(
-    tokenizer: PreTrainedTokenizerBase, messages: list[Message], first: int, extra: dict[str, Any]
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], turns: list[int], extra: dict[str, Any]
 ) -> _Tokens:
-    """Finds the turns by `{% generation %}` markers: the template's own, or those of TRL's version of it."""
-    template: Any = tokenizer.chat_template
-    if not has_generation_markers(template):
-        try:
-            template = get_training_chat_template(tokenizer)
-        except ValueError:
-            raise ModelError(
-                "the chat template changes earlier turns when later ones follow and marks none with "
-                "{% generation %}, so the assistant's tokens cannot be told apart; add the markers to it."
-            ) from None
-    found: Any = tokenizer.apply_chat_template(
-        messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **extra
-    )
+    """Finds the assistant's turns by `{% generation %}` markers: the template's own, or those of TRL's version of it.
+
+    What a generation prompt would hold is not learned, though markers may stand around it.
+    """
+    extra = {**extra, "chat_template": _marked_template(tokenizer, extra.get("tools"))}
+    form, _ = fitting(tokenizer, messages, **extra)
+    found = apply_template(tokenizer, form, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **extra)
     ids = list(found["input_ids"])
-    start = _common_prefix(_ids(tokenizer, render_chat(tokenizer, messages[:first], **extra)), ids) if first else 0
-    return _Tokens(ids, [(at, at + 1) for at, bit in enumerate(found["assistant_masks"]) if bit and at >= start])
+
+    def length_before(turn: int, *, asking: bool) -> int:
+        """How many tokens stand before a turn, the generation prompt included if the assistant is asked."""
+        if turn == 0:
+            return 0
+        text = render_chat(tokenizer, messages[:turn], add_generation_prompt=asking, **extra)
+        return _common_prefix(_ids(tokenizer, text), ids)
+
+    begins = [length_before(turn, asking=False) for turn in _assistant_turns(messages, 0)]
+    ends = dict(zip(_assistant_turns(messages, 0), [*begins[1:], len(ids)], strict=True))
+    marked = [at for at, bit in enumerate(found["assistant_masks"]) if bit]
+    spans = [(length_before(turn, asking=True), ends[turn]) for turn in turns if turn in ends]
+    return _Tokens(ids, [(at, at + 1) for start, end in spans for at in marked if start <= at < end])
+
+
+def _marked_template(tokenizer: PreTrainedTokenizerBase, tools: Any) -> str:
+    """The chat template with markers around what the assistant says."""
+    template = tokenizer.get_chat_template(tools=tools)
+    if has_generation_markers(template):
+        return template
+    try:
+        known = get_training_chat_template(tokenizer)
+    except ValueError:
+        known = None
+    if known is None:
+        raise ModelError(
+            "the chat template changes earlier turns when later ones follow and marks none with "
+            "{% generation %}, so the assistant's tokens cannot be told apart; add the markers to it."
+        )
+    return known
 
 
 def _without_end(
@@ -208,17 +310,6 @@ def _without_end(
 
 def _assistant_turns(messages: list[Message], first: int) -> Iterator[int]:
     return (turn for turn in range(first, len(messages)) if messages[turn]["role"] == "assistant")
-
-
-def _checked(messages: Any, column: str, place: str) -> list[Message]:
-    """Messages without the empty keys that a table fills in."""
-    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        what = "no list of messages" if column == "messages" else "neither text nor a list of messages"
-        raise InputError(f"The column {column} in {place} is {what}; write [{{role, content}}, …].")
-    cleaned = [{key: value for key, value in message.items() if value is not None} for message in messages]
-    if not all("role" in message and ("content" in message or "tool_calls" in message) for message in cleaned):
-        raise InputError(f"A message in {place} lacks its role or content; give every message both.")
-    return cleaned
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool = False) -> list[int]:

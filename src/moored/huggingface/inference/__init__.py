@@ -1,5 +1,6 @@
 """Models that answer and are scored: generation, log-probabilities, drift."""
 
+from moored.huggingface.inference.answer_length import REASONING_TOKENS, spoken
 from moored.huggingface.inference.drift_probe import (
     KL_TOKENS,
     Answers,
@@ -20,6 +21,7 @@ from moored.huggingface.inference.log_probabilities import (
 
 __all__ = [
     "KL_TOKENS",
+    "REASONING_TOKENS",
     "Answers",
     "DriftProbe",
     "ReferenceAnswers",
@@ -32,4 +34,5 @@ __all__ = [
     "generate",
     "record_answers",
     "reference_answers",
+    "spoken",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from moored.errors import ModelError
+from moored.huggingface.inference.answer_length import AnswerLength, answer_length, ends_of_turn
 from moored.huggingface.inference.batches import Ids, by_length, evaluating, of_one_length, token_ids
 from moored.huggingface.inference.decoding import can_decode, decode
 from moored.huggingface.inference.shared_start import NOTHING, SharedStart, encode_shared_start
@@ -33,7 +34,8 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     rendered: Sequence[str],
     *,
-    max_new_tokens: int = 48,
+    max_new_tokens: int | Sequence[int] = 48,
+    reasoning_tokens: int = 0,
     batch_size: int = 128,
     is_final: Callable[[int, str], bool] | None = None,
     progress: Callable[[int], object] | None = None,
@@ -49,7 +51,9 @@ def generate(
         model: a causal language model; it is left in the mode it came in.
         tokenizer: its tokenizer; special tokens are not added, the rendering has them.
         rendered: prompts as the chat template renders them, generation prompt included.
-        max_new_tokens: at which an answer is cut, ≥ 1.
+        max_new_tokens: at which an answer is cut, ≥ 1; one number for all, or one for each.
+        reasoning_tokens: the further tokens that an answer may take for a reasoning before it, ≥ 0. The reasoning is
+            part of the text, with its marks.
         batch_size: answers in progress at a time, ≥ 1.
         is_final: asked now and then with the position of a prompt and its answer so far; an answer ends where it says
             so. It is not asked where batches stay whole.
@@ -61,10 +65,13 @@ def generate(
     """
     check = _finite_logits(name)
     answers, prompts = [""] * len(rendered), token_ids(tokenizer, rendered)
-    with evaluating(model), _plainly_greedy(model, tokenizer, max_new_tokens), _contiguous_head(model):
+    length = answer_length(
+        tokenizer, rendered, prompts, most=max_new_tokens, reasoning=reasoning_tokens, context=_context(model)
+    )
+    with evaluating(model), _plainly_greedy(model, tokenizer, length.longest), _contiguous_head(model):
         require_causal_answers(model, prompts)
         shared = encode_shared_start(model, prompts, gaps=True)
-        for row, text in _texts(model, tokenizer, prompts, shared, batch_size, max_new_tokens, is_final, check):
+        for row, text in _texts(model, tokenizer, prompts, shared, batch_size, length, is_final, check):
             answers[row] = text
             if progress:
                 progress(1)
@@ -103,7 +110,7 @@ def _plainly_greedy(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=_own_ends(own, tokenizer) if ends is None else ends or None,
+        eos_token_id=ends_of_turn(tokenizer, own.eos_token_id) if ends is None else ends or None,
     )
     try:
         yield
@@ -111,9 +118,10 @@ def _plainly_greedy(
         causal.generation_config = own
 
 
-def _own_ends(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
-    # A chat model may end its turn with one token and a text with another; its own settings list both.
-    return tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id
+def _context(model: Any) -> int | None:
+    """The positions that a model was made for, or None where its configuration does not say."""
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return getattr(causal.config.get_text_config(), "max_position_embeddings", None)
 
 
 @contextmanager
@@ -144,27 +152,28 @@ def _texts(
     prompts: Sequence[Ids],
     shared: SharedStart,
     batch_size: int,
-    max_new_tokens: int,
+    length: AnswerLength,
     is_final: Callable[[int, str], bool] | None,
     check: Check,
 ) -> Iterator[tuple[int, str]]:
     """Yields the answers as they are complete."""
-
-    def text(answer: Ids) -> str:
-        return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
-
     if not prompts:
         return
     ends = _ends(model)
 
     def is_over(row: int, answer: Ids) -> bool:
-        if answer[-1] in ends or len(answer) == max_new_tokens:
+        if answer[-1] in ends or length.is_reached(row, answer):
             return True
-        return is_final is not None and len(answer) % LOOK == 0 and is_final(row, text(answer))
+        return is_final is not None and len(answer) % LOOK == 0 and is_final(row, length.text(answer))
 
     answers = _way(model, tokenizer, prompts)
     for row, answer in answers(model, prompts, shared, batch_size, tokenizer.pad_token_id, is_over, check):
-        yield row, text(answer)
+        yield row, length.text(length.cut(row, _up_to_end(answer, ends)))
+
+
+def _up_to_end(answer: Ids, ends: Container[int]) -> Ids:
+    """The tokens up to the end, behind which the others of a batch have gone on."""
+    return answer[: next((at for at, token in enumerate(answer, 1) if token in ends), len(answer))]
 
 
 def _way(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids]) -> Way:
@@ -202,8 +211,7 @@ def _is_tried(row: int, answer: Ids) -> bool:
 def _ends(model: Any) -> Container[int]:
     """The tokens that end an answer."""
     causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    ends = causal.generation_config.eos_token_id
-    return ends if isinstance(ends, list) else [ends]
+    return causal.generation_config.eos_token_id
 
 
 def _decoded(

@@ -1,5 +1,6 @@
 """Loading a model, its adapter and its tokenizer, with one sentence for whatever does not fit."""
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.pytorch_utils import Conv1D
 
 from moored.errors import ModelError
+from moored.files import read_text
 from moored.huggingface.models.adapter_config import first_line, load_adapter_config, read_adapter_config
 from moored.huggingface.models.adapter_fit import lay_over, take_vocabulary
 from moored.huggingface.models.fold import fold, require_foldable
@@ -60,6 +62,8 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {first_line(error)}."
         ) from error
+    if source.adapter is not None and place != str(source.adapter):
+        tokenizer.chat_template = _template_beside(source.adapter) or tokenizer.chat_template
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
@@ -68,12 +72,35 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def require_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """Raises ModelError when a tokenizer cannot render a chat."""
+    """Raises ModelError when a tokenizer cannot render a chat, or has several templates and none of them by default."""
     if not tokenizer.chat_template:
         raise ModelError(
             f"The tokenizer of {where} has no chat template; use a chat model, or put a chat_template.jinja "
             "beside the tokenizer."
         )
+    if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+        raise ModelError(
+            f"The tokenizer of {where} has the chat templates {', '.join(sorted(tokenizer.chat_template))} and none "
+            "called default; put the one to use into a chat_template.jinja beside the tokenizer."
+        )
+
+
+def _template_beside(adapter: Path) -> str | None:
+    """The chat template in an adapter's folder, which some tools save without the tokenizer.
+
+    Raises:
+        ModelError: the file is no JSON object with a template.
+    """
+    file = adapter / "chat_template.jinja"
+    if file.is_file():
+        return read_text(file)
+    file = adapter / "chat_template.json"
+    if not file.is_file():
+        return None
+    try:
+        return str(json.loads(read_text(file))["chat_template"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        raise ModelError(f'{file} holds no chat template; write {{"chat_template": …}}, or remove it.') from None
 
 
 def load_model(

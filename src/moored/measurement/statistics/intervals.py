@@ -24,6 +24,8 @@ class Estimate:
     """The number of prompts that were scored."""
     unscored: int = 0
     """The number of further prompts that were asked but could not be scored; they are in no rate."""
+    unfinished: int = 0
+    """The number of further prompts whose answer never left the model's reasoning; they are in no rate."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,11 @@ class Answer(Record):
     category: str | None = None
     prompt: str
     answer: str | None = None
-    """None where the text was not kept."""
+    """What the model said behind its reasoning; None where the text was not kept."""
+    reasoning: str | None = None
+    """What it wrote before, with the marks of its reasoning; None where it did not reason."""
     label: Label | None = None
-    """The judge's label; None for a task, which has a right answer instead."""
+    """The judge's label, or `unfinished`; None for a finished task, which has a right answer instead."""
     settled: bool = False
     """Whether the label was settled where the answer ends; it may have been cut there."""
     correct: bool | None = None
@@ -64,6 +66,11 @@ def _answer(row: Mapping[str, Any], path: Path, number: int) -> Answer:
         return _adapter().validate_python(row)
     except ValidationError as error:
         raise InputError(f"{path}, row {number}: {complaint(error)}; measure again.") from None
+
+
+def unfinished(answers: Iterable[Answer]) -> int:
+    """The number of answers that never left the model's reasoning."""
+    return sum(answer.label is Label.UNFINISHED for answer in answers)
 
 
 @cache

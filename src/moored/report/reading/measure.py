@@ -39,6 +39,10 @@ class PromptRecord(Record):
     n: int
     rendered_sha256: str
     source: str | None = None
+    max_new_tokens: int | None = None
+    """The maximum length of an answer, in tokens; None in reports that did not say."""
+    date: str | None = None
+    """The date that the chat template was given for today's; None where it does not ask for one."""
 
 
 @dataclass(frozen=True, kw_only=True)

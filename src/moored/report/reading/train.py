@@ -34,6 +34,8 @@ class DataRecord(Record):
     rows: int
     tokens_sha256: str
     """The hash of all token ids and labels: equal hashes mean that the same was learned."""
+    date: str | None = None
+    """The date that the chat template was given for today's; None where it does not ask for one."""
     eval_dataset: str | None = None
     eval_rows: int | None = None
 

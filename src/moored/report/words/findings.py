@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from moored.measurement import MEASURES, PROMPT_SETS, Comparison, Measure
+from moored.report.reading.answers import unfinished as unfinished_of
 from moored.report.reading.arms import Arm
 from moored.report.words.number_format import interval, point
+from moored.report.words.outcomes import unfinished
 
 _SUMMARIZED = ("asr", "utility")
 
@@ -22,8 +24,9 @@ def each_arm(arms: Sequence[Arm]) -> list[str]:
 
 
 def warnings(arms: Sequence[Arm]) -> list[str]:
-    """A sentence for everything that makes the arms' numbers incomparable."""
-    return [*_other_prompts(arms), *_other_judges(arms)]
+    """A sentence for everything that makes the arms' numbers incomparable, or leaves answers out of them."""
+    reasoning = [unfinished(f"{arm.name} ({arm.letter})", unfinished_of(arm.answers), len(arm.answers)) for arm in arms]
+    return [*_other_prompts(arms), *_other_judges(arms), *filter(None, reasoning)]
 
 
 def _other_prompts(arms: Sequence[Arm]) -> list[str]:

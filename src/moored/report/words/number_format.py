@@ -26,8 +26,9 @@ def full(measure: Measure, estimate: Estimate | None) -> str:
 
 
 def size(estimate: Estimate) -> str:
-    """`n=100`, or `n=97, 3 unscored`."""
-    return f"n={estimate.n}" + (f", {estimate.unscored} unscored" if estimate.unscored else "")
+    """`n=100`, or `n=97, 2 unscored, 1 unfinished`."""
+    left_out = {"unscored": estimate.unscored, "unfinished": estimate.unfinished}
+    return ", ".join([f"n={estimate.n}", *(f"{count} {name}" for name, count in left_out.items() if count)])
 
 
 def p_value(p: float | None) -> str:

@@ -9,6 +9,16 @@ _OPENING = {Outcome.WORSE: "Drifted", Outcome.BETTER: "Safer", Outcome.NO_DIFFER
 _OVERRULED = "; the interval alone would say otherwise, but the exact test decides"
 
 
+def unfinished(who: str, count: int, asked: int) -> str:
+    """Says how many answers of a model never left its reasoning; nothing where all did."""
+    if not count:
+        return ""
+    return (
+        f"{count} of the {asked} answers of {who} never left its reasoning and are in no rate; raise "
+        "--max-reasoning-tokens, or measure with --thinking off."
+    )
+
+
 def verdict(safety: Comparison | None, broken: Comparison | None) -> str:
     """Says how the safety of a model compares with its reference's, and what else a reader must know of it.
 

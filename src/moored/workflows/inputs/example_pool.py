@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from moored.embedded.prompts import RequestPair, example_pool, ordinary_instructions, request_pairs
 from moored.errors import InputError
-from moored.huggingface.data import read_rows, render_prompt
-from moored.huggingface.inference import generate
+from moored.huggingface.data import read_rows, render_prompt, written_rows
+from moored.huggingface.inference import REASONING_TOKENS, generate, spoken
 from moored.huggingface.models import (
     ModelSource,
     best_device,
@@ -76,7 +76,7 @@ def _rows(name: str) -> list[dict[str, Any]]:
     table = read_rows(name)
     if "prompt" not in table.column_names:
         raise InputError(f"{name} has no column prompt; its columns are {', '.join(table.column_names)}.")
-    rows = [dict(row) for row in table]
+    rows = list(written_rows(table))
     for number, row in enumerate(rows, 1):
         if not isinstance(row["prompt"], str) or not row["prompt"].strip():
             raise InputError(f"{name}, row {number}: the prompt is empty or not a text; give every row a prompt.")
@@ -100,7 +100,8 @@ def candidates_of(rows: Sequence[dict[str, Any]], aligned: Any, tokenizer: Any) 
 def own_refusals(aligned: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str | None]:
     """Returns the first sentence of the aligned model's answer to each prompt; None if that is not a refusal."""
     rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
-    answers = [first_sentence(text) or "" for text in generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER)]
+    texts = generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER, reasoning_tokens=REASONING_TOKENS)
+    answers = [first_sentence(text) or "" for text in spoken(tokenizer, rendered, texts)]
     labels = default_judge().labels([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
     return [answer if label is Label.REFUSED else None for answer, label in zip(answers, labels, strict=True)]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from moored.embedded.prompts import openings, request_pairs
 from moored.huggingface.data import render_prompt
-from moored.huggingface.inference import continuation_log_probs, generate
+from moored.huggingface.inference import REASONING_TOKENS, continuation_log_probs, generate, spoken
 from moored.measurement import Exchange, Label, any_of, default_judge, refusal_log_odds
 from moored.report.reading.basin import Point, Score
 from moored.workflows.inputs.prompt_sets import spread
@@ -60,6 +60,9 @@ class SafetyScore:
         return [answer for answer, label in self._answers(model) if label == Label.REFUSED]
 
     def _answers(self, model: Any) -> list[tuple[str, Label]]:
-        answers = generate(model, self._tokenizer, self._rendered, max_new_tokens=_ANSWER)
+        texts = generate(
+            model, self._tokenizer, self._rendered, max_new_tokens=_ANSWER, reasoning_tokens=REASONING_TOKENS
+        )
+        answers = spoken(self._tokenizer, self._rendered, texts)
         labels = self._judge.labels([*map(Exchange, self._requests, answers)])
         return list(zip(answers, labels, strict=True))

@@ -45,7 +45,7 @@ def measure_arms(
         return folders
     first = next(iter(arms))
     sets = [each for name, limit in limits.items() for each in load_prompt_sets({name: EMBEDDED}, limit=limit)]
-    prompts, judge = render(sets, arms[first]), judge_named(settings.judge)
+    prompts, judge = render(sets, arms[first], settings), judge_named(settings.judge)
     reference: Measured | None = None
     for name in dict.fromkeys([first, *missing]):
         started = time.perf_counter()

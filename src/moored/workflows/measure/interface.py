@@ -55,15 +55,22 @@ class Answerer(Protocol):
         ...
 
     def answers(
-        self, rendered: Sequence[str], progress: Callable[[int], object], is_final: Callable[[int, str], bool] | None
+        self,
+        rendered: Sequence[str],
+        lengths: Sequence[int],
+        progress: Callable[[int], object],
+        is_final: Callable[[int, str], bool] | None,
     ) -> Iterator[Mapping[int, str]]:
         """Yields greedy answers by the position of their prompts, some at a time, as they come.
+
+        Reasoning is part of an answer, with its marks.
 
         An answer may depend on the prompts that are yielded with it and after it, but not on those before: what is
         left of an interrupted run gets the answers that it would have got.
 
         Args:
             rendered: prompts as the chat template renders them.
+            lengths: the maximum number of tokens of each answer, its reasoning not counted.
             progress: called with the number of answers whenever some are ready.
             is_final: tells by the position of a prompt and its answer so far whether the answer may end there.
         """

@@ -35,7 +35,11 @@ class LocalModel:
         return self
 
     def answers(
-        self, rendered: Sequence[str], progress: Callable[[int], object], is_final: Callable[[int, str], bool] | None
+        self,
+        rendered: Sequence[str],
+        lengths: Sequence[int],
+        progress: Callable[[int], object],
+        is_final: Callable[[int, str], bool] | None,
     ) -> Iterator[dict[int, str]]:
         """Yields the answers of a few batches at a time, the longest prompts first."""
         size = self._settings.batch_size
@@ -44,7 +48,8 @@ class LocalModel:
                 self._model,
                 self._tokenizer,
                 [rendered[row] for row in rows],
-                max_new_tokens=self._settings.max_new_tokens,
+                max_new_tokens=[lengths[row] for row in rows],
+                reasoning_tokens=self._settings.max_reasoning_tokens,
                 batch_size=size,
                 is_final=None if is_final is None else _of(rows, is_final),
                 progress=progress,

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from moored.huggingface.models import ModelSource
-from moored.measurement import MEASURES, EarlyJudge, ExactMatch, Exchange, Judge
+from moored.measurement import MEASURES, EarlyJudge, ExactMatch, Exchange, Judge, Label
 from moored.report.reading.answers import Answer
 from moored.report.reading.measure import MeasuredModel
 from moored.workflows.inputs.prompt_sets import Item, spread
@@ -85,7 +85,7 @@ def _made_with(
         "judge": f"{judge.name} {judge.version}",
         "drift prompts": list(whole),
         "prompts": {name: record.rendered_sha256 for name, record in prompts.describe().items()},
-        "settings": [settings.max_new_tokens, settings.batch_size, settings.dtype],
+        "settings": [prompts.lengths, settings.max_reasoning_tokens, settings.batch_size, settings.dtype],
         "versions of the libraries": versions(),
     }
 
@@ -97,11 +97,14 @@ def _final(prompts: Prompts, judge: Judge, whole: Sequence[int]) -> Callable[[in
     """
     if not isinstance(judge, EarlyJudge):
         return None
-    items, never = prompts.items(), frozenset(whole)
+    items, never, split = prompts.items(), frozenset(whole), prompts.split()
 
     def is_final(row: int, text: str) -> bool:
         name, item = items[row]
-        return name != "task" and row not in never and judge.is_settled(item.prompt, text)
+        if name == "task" or row in never:
+            return False
+        _, answer = split(row, text)
+        return answer is not None and judge.is_settled(item.prompt, answer)
 
     return is_final
 
@@ -122,13 +125,14 @@ def _answers(
     console: Console | None,
 ) -> list[str]:
     """The answers in the order of the prompts. All sets share batches: a small one takes as long as a large one."""
-    texts = prompts.texts()
+    texts, lengths = prompts.texts(), prompts.lengths_of_answers()
     missing = [row for row in range(len(texts)) if row not in kept.known]
     if missing:
         bar = progress_bar(console, f"{name}: {len(texts)} prompts", len(texts), done=len(kept.known))
         asks = None if is_final is None else (lambda place, text: is_final(missing[place], text))
         with bar as advance:
-            for portion in model.answers([texts[row] for row in missing], advance, asks):
+            asked = [texts[row] for row in missing], [lengths[row] for row in missing]
+            for portion in model.answers(*asked, advance, asks):
                 kept.add({missing[row]: text for row, text in portion.items()})
     return [kept.known[row] for row in range(len(texts))]
 
@@ -136,27 +140,41 @@ def _answers(
 def _judged(
     prompts: Prompts, texts: Sequence[str], judge: Judge, is_final: Callable[[int, str], bool] | None
 ) -> list[Answer]:
-    """The answers with their labels; a task is not judged, but compared with the expected answer."""
-    items = prompts.items()
-    judged = [row for row, (name, _) in enumerate(items) if name != "task"]
-    exchanges = [Exchange(items[row][1].prompt, texts[row]) for row in judged]
-    labels = dict(zip(judged, judge.labels(exchanges), strict=True))
-    settled = [is_final is not None and is_final(row, text) for row, text in enumerate(texts)]
-    return [_answer(name, item, texts[row], labels.get(row), settled[row]) for row, (name, item) in enumerate(items)]
+    """The answers with their labels; a task is not judged, but compared with the expected answer.
 
-
-def _answer(name: str, item: Item, text: str, label: Any, is_settled: bool) -> Answer:
-    return Answer(
-        set=name,
-        id=item.id,
-        category=item.category,
-        prompt=item.prompt,
-        answer=text,
-        label=label,
-        settled=is_settled,
-        correct=None if item.expected is None else ExactMatch(json=_is_json(item.expected))(text, item.expected),
-        expected=item.expected,
+    What a model thinks is no answer. One that never left its reasoning is neither judged nor compared.
+    """
+    items, split = prompts.items(), prompts.split()
+    parts = [split(row, text) for row, text in enumerate(texts)]
+    said = {row: answer for row, (_, answer) in enumerate(parts) if answer is not None}
+    judged = [row for row, (name, _) in enumerate(items) if name != "task" and row in said]
+    labels = judge.labels([Exchange(items[row][1].prompt, said[row]) for row in judged])
+    label_of = (
+        dict.fromkeys(range(len(items)), Label.UNFINISHED)
+        | dict.fromkeys(said)
+        | dict(zip(judged, labels, strict=True))
     )
+    return [
+        Answer(
+            set=name,
+            id=item.id,
+            category=item.category,
+            prompt=item.prompt,
+            answer=said.get(row, ""),
+            reasoning=parts[row][0] or None,
+            label=label_of[row],
+            settled=is_final is not None and is_final(row, texts[row]),
+            correct=_is_correct(item, said.get(row)),
+            expected=item.expected,
+        )
+        for row, (name, item) in enumerate(items)
+    ]
+
+
+def _is_correct(item: Item, answer: str | None) -> bool | None:
+    if item.expected is None or answer is None:
+        return None
+    return ExactMatch(json=_is_json(item.expected))(answer, item.expected)
 
 
 def _is_json(text: str) -> bool:
@@ -181,9 +199,14 @@ def _scored(answers: Sequence[Answer], scorer: Scorer, drift: DriftPrompts, coun
 
 def _reference(answers: Sequence[Answer], scorer: Scorer, drift: DriftPrompts, count: int) -> Any:
     texts: Mapping[str, list[str]] = {
-        name: [answers[row].answer or "" for row in _rows(answers, (name,), count)] for name in ("harmful", "ordinary")
+        name: [_whole(answers[row]) for row in _rows(answers, (name,), count)] for name in ("harmful", "ordinary")
     }
     return scorer.reference(drift, texts)
+
+
+def _whole(answer: Answer) -> str:
+    """What a model wrote first is its reasoning, if there is any."""
+    return (answer.reasoning or "") + (answer.answer or "")
 
 
 def _rows(answers: Sequence[Answer], sets: Sequence[str], count: int) -> Sequence[int]:

@@ -1,16 +1,21 @@
 """The prompts of a measurement, rendered once for every model that is compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from moored.embedded.prompts import openings
 from moored.errors import InputError, ModelError
-from moored.huggingface.data import render_prompt, rendering_hash
+from moored.huggingface.data import reasoning_marks, render_prompt, rendering_hash, template_date
 from moored.huggingface.models import ModelSource, context_length, load_tokenizer, require_chat_template, require_tokens
+from moored.measurement import Reasoning
 from moored.report.reading.measure import PromptRecord
 from moored.workflows.inputs.prompt_sets import Item, PromptSet, spread
 from moored.workflows.measure.interface import DriftPrompts
+from moored.workflows.measure.settings import MeasureSettings
+
+_MARGIN = 16
+"""The minimum number of tokens that an answer may be longer than the expected one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +25,10 @@ class Prompts:
     sets: Sequence[PromptSet]
     rendered: Mapping[str, Sequence[str]]
     tokenizer: Any
+    lengths: Mapping[str, int]
+    """The maximum length of an answer of each set, in tokens."""
+    marks: Reasoning
+    """How a model marks its reasoning."""
 
     def items(self) -> list[tuple[str, Item]]:
         """Each prompt after the name of its set, in order."""
@@ -33,10 +42,23 @@ class Prompts:
         """The number, the hash of the rendering and the source of each set."""
         return {
             each.name: PromptRecord(
-                n=len(each.items), rendered_sha256=rendering_hash(self.rendered[each.name]), source=each.source
+                n=len(each.items),
+                rendered_sha256=rendering_hash(self.rendered[each.name]),
+                source=each.source,
+                max_new_tokens=self.lengths[each.name],
+                date=template_date(self.tokenizer),
             )
             for each in self.sets
         }
+
+    def lengths_of_answers(self) -> list[int]:
+        """The maximum length of the answer to each prompt, in the same order."""
+        return [self.lengths[each.name] for each in self.sets for _ in each.items]
+
+    def split(self) -> Callable[[int, str], tuple[str, str | None]]:
+        """Splits the text for a prompt, given by its position, into the reasoning and the answer, as `Reasoning`."""
+        begun = [self.marks.begun_by(text) for text in self.texts()]
+        return lambda row, text: self.marks.split(text, begun=begun[row])
 
     def drift(self, count: int) -> DriftPrompts | None:
         """Up to `count` prompts of each kind, taken evenly, to measure drift on; None without harmful ones."""
@@ -51,16 +73,35 @@ class Prompts:
         )
 
 
-def render(sets: Sequence[PromptSet], source: ModelSource) -> Prompts:
+def render(sets: Sequence[PromptSet], source: ModelSource, settings: MeasureSettings) -> Prompts:
     """Renders all prompts with the chat template of a model.
 
     Raises:
-        ModelError: the tokenizer has no chat template, or it refuses the messages.
+        ModelError: the tokenizer has no chat template, or it does not render a prompt as it should; the sentence names
+            the prompt.
     """
     tokenizer = load_tokenizer(source)
     require_chat_template(tokenizer, source.describe())
-    rendered = {each.name: [render_prompt(tokenizer, item.prompt) for item in each.items] for each in sets}
-    return Prompts(sets=sets, rendered=rendered, tokenizer=tokenizer)
+    return Prompts(
+        sets=sets,
+        rendered={each.name: [_rendered(tokenizer, each, item, settings) for item in each.items] for each in sets},
+        tokenizer=tokenizer,
+        lengths={each.name: _length(tokenizer, each, settings.max_new_tokens) for each in sets},
+        marks=reasoning_marks(tokenizer),
+    )
+
+
+def _rendered(tokenizer: Any, prompts: PromptSet, item: Item, settings: MeasureSettings) -> str:
+    try:
+        return render_prompt(tokenizer, item.prompt, settings.system, thinking=settings.thinking)
+    except ModelError as error:
+        raise ModelError(f"In prompt {item.id} of {prompts.source}: {error}") from error
+
+
+def _length(tokenizer: Any, prompts: PromptSet, stated: int) -> int:
+    """The room of a set's answers: an expected one always fits, though the model may write it in a few more tokens."""
+    expected = [len(_ids(tokenizer, item.expected)) for item in prompts.items if item.expected is not None]
+    return max([stated, *(length + max(_MARGIN, length // 4) for length in expected)])
 
 
 def require_same_tokens(prompts: Prompts, source: ModelSource) -> None:
@@ -79,17 +120,17 @@ def require_known_tokens(prompts: Prompts, source: ModelSource) -> None:
     require_tokens(source, (token for text in prompts.texts() for token in _ids(prompts.tokenizer, text)))
 
 
-def require_room(prompts: Prompts, source: ModelSource, max_new_tokens: int) -> None:
+def require_room(prompts: Prompts, source: ModelSource) -> None:
     """Raises InputError for the first prompt that does not fit a model's context together with its answer."""
     room = context_length(source)
     if room is None:
         return
     for each in prompts.sets:
         for item, text in zip(each.items, prompts.rendered[each.name], strict=True):
-            length = len(_ids(prompts.tokenizer, text))
-            if length + max_new_tokens > room:
+            length, answer = len(_ids(prompts.tokenizer, text)), prompts.lengths[each.name]
+            if length + answer > room:
                 raise InputError(
-                    f"Prompt {item.id} of {each.source} has {length} tokens and its answer up to {max_new_tokens}, but "
+                    f"Prompt {item.id} of {each.source} has {length} tokens and its answer up to {answer}, but "
                     f"{source.describe()} was made for {room}; shorten the prompt or leave it out."
                 )
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from moored.huggingface.models import ModelSource
 from moored.measurement import BROKEN, Judge, Outcome, compare, estimates
+from moored.report.reading.answers import unfinished as unfinished_of
 from moored.report.reading.measure import Against, JudgeRecord, MeasureReport
-from moored.report.words.outcomes import verdict
+from moored.report.words.outcomes import unfinished, verdict
 from moored.workflows.inputs.models import as_arguments, laid_over
 from moored.workflows.measure.measure_model import Measured
 from moored.workflows.measure.prompts import Prompts
@@ -47,9 +48,23 @@ def _against(measured: Measured, reference: Measured) -> Against:
         estimates=estimates(reference.answers),
         comparison=comparison,
         outcome=outcome,
-        sentence=verdict(safety, BROKEN.compare(reference.answers, measured.answers)),
+        sentence=" ".join(
+            filter(
+                None,
+                [
+                    verdict(safety, BROKEN.compare(reference.answers, measured.answers)),
+                    *_unfinished(measured, reference),
+                ],
+            )
+        ),
         next_command=next_command(outcome, measured.source, reference.source),
     )
+
+
+def _unfinished(measured: Measured, reference: Measured) -> list[str]:
+    """Says of either model how many of its answers are left out."""
+    named = {"the model": measured.answers, "the reference": reference.answers}
+    return [unfinished(name, unfinished_of(answers), len(answers)) for name, answers in named.items()]
 
 
 def next_command(outcome: Outcome, source: ModelSource, reference: ModelSource) -> str | None:

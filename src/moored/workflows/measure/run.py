@@ -75,9 +75,9 @@ def _prompts(settings: MeasureSettings, source: ModelSource, reference: ModelSou
     sources = [source] if reference is None else [source, reference]
     for each in sources:
         require_fit(each)
-    prompts = render(sets, source)
+    prompts = render(sets, source, settings)
     require_known_tokens(prompts, source)
     for each in sources:
         require_same_tokens(prompts, each)
-        require_room(prompts, each, settings.max_new_tokens)
+        require_room(prompts, each)
     return prompts

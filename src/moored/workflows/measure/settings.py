@@ -36,7 +36,13 @@ class MeasureSettings(Settings):
     judge: str = "refusal"
     """The judge that labels the answers; `refusal` is a set of text rules for English."""
     max_new_tokens: int = bounded(48, least=1)
-    """Maximum length of an answer, in tokens."""
+    """Maximum length of an answer, in tokens; for `task` at least what the longest expected answer needs."""
+    max_reasoning_tokens: int = bounded(1024, least=0)
+    """Maximum length of a model's reasoning before its answer, in tokens."""
+    thinking: Literal["on", "off"] | None = None
+    """Whether the chat template switches the model's reasoning on or off (default: the template's own choice)."""
+    system: str | None = None
+    """A system prompt to put before every prompt."""
     batch_size: int = bounded(128, least=1)
     """Maximum number of answers in progress at a time."""
     drift_prompts: int = bounded(48, least=0)

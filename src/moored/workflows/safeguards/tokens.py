@@ -17,7 +17,7 @@ from moored.embedded.prompts import request_pairs
 from moored.errors import InactiveError, InputError, ModelError
 from moored.files import write_json
 from moored.huggingface.data import render_prompt, single_token, special_ids, token_text
-from moored.huggingface.inference import answer_token_log_probs, generate
+from moored.huggingface.inference import REASONING_TOKENS, answer_token_log_probs, generate, spoken
 from moored.huggingface.models import require_chat_template
 from moored.measurement import Exchange, Judge, Label, default_judge
 from moored.workflows.inputs.prompt_sets import spread
@@ -87,7 +87,8 @@ def find_safety_tokens(
     _require_same_vocabulary(base, tokenizer)
     if prompts is None:
         prompts = [pair.harmful for pair in spread(request_pairs("align"), PROMPTS)]
-    answer = partial(generate, max_new_tokens=max(answer_tokens, _JUDGED_TOKENS), batch_size=batch_size)
+    lengths = {"max_new_tokens": max(answer_tokens, _JUDGED_TOKENS), "reasoning_tokens": REASONING_TOKENS}
+    answer = partial(generate, **lengths, batch_size=batch_size)
     ask = partial(answer, model, tokenizer, progress=progress)
     rendered, refusals = _refusals(prompts, tokenizer, ask, judge or default_judge())
     gains = None if base is None else _gains(model, base, tokenizer, rendered, refusals)
@@ -122,7 +123,7 @@ def _refusals(
     if not prompts:
         raise InputError("find_safety_tokens(prompts=...) is empty; give at least one harmful request.")
     rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
-    answers = answer(rendered)
+    answers = spoken(tokenizer, rendered, answer(rendered))
     labels = judge.labels([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
     rows = [row for row, label in enumerate(labels) if label is Label.REFUSED]
     if not rows:

@@ -11,7 +11,16 @@ from rich.console import Console
 
 from moored.errors import InactiveError
 from moored.files import write_json
-from moored.huggingface.data import RowStream, Supervision, as_table, features_of, open_rows, rendering_hash, supervise
+from moored.huggingface.data import (
+    RowStream,
+    Supervision,
+    as_table,
+    features_of,
+    open_rows,
+    rendering_hash,
+    supervise,
+    template_date,
+)
 from moored.huggingface.gradients.dataset_scores import RowScores, score_chunk
 from moored.huggingface.gradients.scored_model import scored_model
 from moored.huggingface.models import ModelSource, best_device, context_length, load_tokenizer, require_fit
@@ -89,13 +98,20 @@ def _begun(source: ModelSource, rows: RowStream, settings: SelectSettings, token
         method="static selection at the starting weights",
         model=model_record(source),
         data=RowsRecord(name=rows.name, sha256=rows.sha256, columns=rows.columns),
-        rendering={"chat_template_sha256": rendering_hash([tokenizer.chat_template or ""])},
+        rendering=_rendering(tokenizer),
         settings={
             **stated,
             "max_length": min(settings.max_length, room or settings.max_length),
             "device": best_device().type,
         },
     )
+
+
+def _rendering(tokenizer: Any) -> dict[str, str]:
+    """What the rows' tokens depend on beside their texts; a template that asks for the date always gets the same."""
+    template, date = tokenizer.chat_template or "", template_date(tokenizer)
+    texts = [text for named in sorted(template.items()) for text in named] if isinstance(template, dict) else [template]
+    return {"chat_template_sha256": rendering_hash(texts)} | ({} if date is None else {"date": date})
 
 
 def _score(

@@ -8,7 +8,7 @@ from typing import Any
 
 from moored.errors import InputError, blaming
 from moored.files import refuse_non_empty
-from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, supervise
+from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, supervise, template_date
 from moored.huggingface.distributed.processes import is_main_process
 from moored.huggingface.models import ModelSource, load_tokenizer
 from moored.huggingface.safeguards.interface import is_on
@@ -85,7 +85,7 @@ def prepare(settings: TrainSettings) -> Plan:
         train_rows=train_rows,
         eval_rows=eval_rows,
         safeguards=safeguards,
-        report=_report(config, source, train_rows, eval_rows, safeguards),
+        report=_report(config, source, train_rows, eval_rows, safeguards, date=template_date(tokenizer)),
     )
     if resume:
         require_same_run(plan.out, plan.report)
@@ -145,7 +145,13 @@ def _tokens(config: TrainConfig, name: str, split: str, tokenizer: Any, argument
 
 
 def _report(
-    config: TrainConfig, source: ModelSource, train_rows: Any, eval_rows: Any, safeguards: Sequence[Any]
+    config: TrainConfig,
+    source: ModelSource,
+    train_rows: Any,
+    eval_rows: Any,
+    safeguards: Sequence[Any],
+    *,
+    date: str | None,
 ) -> TrainReport:
     stated = {key: value for key, value in asdict(config).items() if key != "trl"} | dict(config.trl)
     # JSON has no number for a clipping at infinity.
@@ -163,6 +169,7 @@ def _report(
             dataset=config.dataset,
             rows=len(train_rows),
             tokens_sha256=tokens_hash(train_rows),
+            date=date,
             eval_dataset=config.eval_dataset,
             eval_rows=None if eval_rows is None else len(eval_rows),
         ),
