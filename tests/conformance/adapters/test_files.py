@@ -263,7 +263,7 @@ REFUSED = [
     _refused(
         "use_rslora as text", _same, _with(use_rslora="no"), '^use_rslora in .* is "no", but must be true or false'
     ),
-    _refused("rank_pattern as a list", _same, _with(rank_pattern=["q_proj"]), "adapter_config.json"),
+    _refused("rank_pattern as a list", _same, _with(rank_pattern=["q_proj"]), "^rank_pattern in .*, but must be"),
     _refused(
         "peft_type unknown",
         _same,

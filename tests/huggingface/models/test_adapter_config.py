@@ -8,7 +8,7 @@ from tests.adapters import save_adapter
 
 from moored.errors import ModelError
 from moored.huggingface.models import read_adapter_config
-from moored.huggingface.models.adapter_config import _require_numbers, load_adapter_config
+from moored.huggingface.models.adapter_config import _require_types, load_adapter_config
 
 
 @pytest.fixture
@@ -62,6 +62,9 @@ def test_a_folder_without_a_configuration_says_what_it_is(tmp_path, file, match)
         ({"r": "8"}, r'^r in .*adapter_config\.json is "8", but must be a number'),
         ({"lora_alpha": None}, r"^lora_alpha in .*adapter_config\.json is null, but must be a number"),
         ({"lora_alpha": float("nan")}, "^lora_alpha in .* is NaN, but must be a number"),
+        ({"target_modules": 5}, "^target_modules in .* is 5, but must be a list of names"),
+        ({"rank_pattern": ["q_proj"]}, "^rank_pattern in .*, but must be a mapping"),
+        ({"base_model_name_or_path": ["x"]}, "^base_model_name_or_path in .*, but must be a text"),
         ({"use_rslora": "yes"}, '^use_rslora in .* is "yes", but must be true or false'),
         ({"target_parameters": "experts"}, "PEFT cannot read .*`target_parameters` must be a list"),
         ({"init_lora_weights": "lora_ga"}, "was initialized by lora_ga, which PEFT cannot repeat"),
@@ -80,7 +83,7 @@ def test_what_cannot_be_read_right_is_refused(adapter, changes, match):
         load_adapter_config(adapter)
 
 
-def test_the_numbers_of_every_kind_of_adapter_are_known(tmp_path):
+def test_the_types_of_every_kind_of_adapter_are_known(tmp_path):
     """Their types are those that PEFT states, as far as Python can evaluate them."""
     for kind in PEFT_TYPE_TO_CONFIG_MAPPING.values():
-        _require_numbers({}, kind, tmp_path)
+        _require_types({}, kind, tmp_path)

@@ -6,6 +6,7 @@ moored reads the adapters that are a change of weights, since that is what it me
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -79,7 +80,7 @@ def load_adapter_config(folder: Path) -> PeftConfig:
             f"{file} names the peft_type {kind}, which PEFT {peft.__version__} does not know; update PEFT, or merge "
             "the adapter with the tool that made it, and name the checkpoint that results."
         )
-    _require_numbers(values, PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)], file)
+    _require_types(values, PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)], file)
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
@@ -106,17 +107,33 @@ def _no_config(folder: Path) -> str:
     return f"{folder} holds no {CONFIG}; {remedy}."
 
 
-def _require_numbers(values: Mapping[str, Any], kind: type, file: Path) -> None:
-    """Raises ModelError where a text or null stands for a number, which PEFT would meet somewhere inside."""
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        hint = hints.get(name)
+def _require_types(values: Mapping[str, Any], kind: type, file: Path) -> None:
+    """Raises ModelError for a value of another type than PEFT states, which it would meet somewhere inside."""
+    hints, defaults = get_type_hints(kind), {field.name: field.default for field in fields(kind)}
+    for name in values.keys() & hints.keys():
+        value, hint = values[name], hints[name]
         options = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-        if not options <= {int, float, bool, type(None)} or (value is None and type(None) in options):
-            continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            what = "true or false" if bool in options else "a number"
+        what = _misfit(value, options)
+        # Some state a type that their own default is not of.
+        may_be_null = type(None) in options or defaults[name] is None
+        if what is not None and not (value is None and may_be_null):
             raise ModelError(f"{name} in {file} is {json.dumps(value)}, but must be {what}; fetch the adapter again.")
+
+
+def _misfit(value: Any, options: set[Any]) -> str | None:
+    """What a value should be, where that is plain and it is not; other types are PEFT's to check."""
+    some = options - {type(None)}
+    if some and some <= {int, float, bool}:
+        fits = isinstance(value, int | float) and math.isfinite(value)
+        return None if fits else "true or false" if bool in some else "a number"
+    if some == {str}:
+        return None if isinstance(value, str) else "a text"
+    if some == {str, list[str]}:
+        fits = isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+        return None if fits else "a list of names"
+    if some == {dict}:
+        return None if isinstance(value, dict) else "a mapping"
+    return None
 
 
 def _require_change_of_weights(config: PeftConfig, folder: Path) -> None:
