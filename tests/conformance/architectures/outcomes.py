@@ -113,6 +113,7 @@ NORMS_REFUSED = {
     **dict.fromkeys(_NOT_REACHED, "The loss does not reach|cannot be scored exactly"),
     **dict.fromkeys(_NOT_BY_ROW, "does not match the 3×"),
     **LORA_NORMS_REFUSED,
+    "hrm_text": "cannot be scored exactly",
 }
 TEXT_PART_ALONE = dict.fromkeys(["emu3", "mllama"], "has no causal language model")
 """transformers reads their text part out of the whole checkpoint, and not out of a folder of its own."""

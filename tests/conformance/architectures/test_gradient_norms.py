@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Of the libraries: odd model
 def _check(model, sentence):
     if sentence is not None:
         with pytest.raises(UserError, match=sentence) as raised:
-            score(model, batch_of("right"))
+            score(model.train(), batch_of("right"))
         assert "\n" not in str(raised.value)
         return
     found = [score(model.train(), batch_of(side)).norms for side in ("right", "left")]

@@ -56,7 +56,7 @@ class Lookup(Function):
     def forward(
         ctx: Any,
         root: Tensor,
-        ids: Int[Tensor, "row column"],
+        ids: Int[Tensor, "*position"],
         weight: Tensor,
         padding: int | None,
         accumulator: NormAccumulator,

@@ -58,7 +58,7 @@ class NormAccumulator:
         """Adds the weight of a dense layer."""
         self.add(name, dense_squares(self.samples, self.flat(inputs, name), self.flat(gradients, name)))
 
-    def lookup(self, name: str, ids: Int[Tensor, "row column"], gradients: Shaped[Tensor, "row column dim"]) -> None:
+    def lookup(self, name: str, ids: Int[Tensor, "*position"], gradients: Shaped[Tensor, "*position dim"]) -> None:
         """Adds an embedding; where the output head shares its weight, with the cross term 2⟨lookup, head⟩.
 
         The gradient of a shared weight is the sum of the two parts, and |a + b|² = |a|² + |b|² + 2⟨a, b⟩. The head's

@@ -59,7 +59,7 @@ def without_noise(model: nn.Module) -> Iterator[None]:
             module.__dict__[key] = value
 
 
-def _chances(module: nn.Module) -> list[tuple[str, bool | float]]:
+def _chances(module: nn.Module) -> list[tuple[str, bool | int | float]]:
     if isinstance(module, _DropoutNd):
         # Attention reads the probability of a dropout module without calling it.
         return [("training", module.training), ("p", module.p)]

@@ -1,0 +1,67 @@
+"""A shortcut is taken only where a model gives the same logits by it; each is tried once per model."""
+
+import pytest
+import torch
+from tests.huggingface.inference.families import MODELS
+from tests.tiny import tiny_model, tiny_tokenizer
+from transformers import BertConfig, BertLMHeadModel, RwkvConfig, RwkvForCausalLM
+
+from moored.errors import ModelError
+from moored.huggingface.inference import answer_log_probs, continuation_log_probs, generate
+from moored.huggingface.inference.trials import agree, continues_states, passes_over_padding, tried
+
+TOKENS = [40, 41, 42, 43, 44, 45, 46, 47]
+
+
+def _rwkv():
+    return RwkvForCausalLM(
+        RwkvConfig(vocab_size=384, hidden_size=16, attention_hidden_size=16, num_hidden_layers=2, bos_token_id=1)
+    ).eval()
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_models_that_attend_pass_over_padding(family):
+    assert passes_over_padding(MODELS[family](), TOKENS)
+
+
+def test_a_model_without_attention_reads_padding():
+    assert not passes_over_padding(_rwkv(), TOKENS)
+
+
+def test_a_trial_runs_once_per_model():
+    model, runs = tiny_model(), []
+    for _ in range(2):
+        assert tried(model, "anything", lambda: runs.append(1) or True)
+    assert len(runs) == 1 and tried(tiny_model(), "anything", lambda: runs.append(1) or True) and len(runs) == 2
+
+
+def test_a_state_that_is_continued_otherwise_is_noticed(monkeypatch):
+    model = tiny_model()
+    assert continues_states(model, TOKENS)
+    other, forward = tiny_model(), tiny_model().forward
+
+    def forgetful(*args, past_key_values=None, **settings):
+        return forward(*args, **settings)
+
+    monkeypatch.setattr(other, "forward", forgetful)
+    assert not continues_states(other, TOKENS)
+
+
+def test_what_is_not_finite_agrees_with_nothing():
+    model, broken = tiny_model(), torch.tensor([float("nan"), 1.0])
+    assert not agree(model, broken, broken)
+    assert agree(model, torch.ones(2), torch.ones(2)) and not agree(model, torch.ones(2), torch.zeros(2))
+
+
+def test_a_model_that_sees_later_tokens_does_not_answer():
+    model = BertLMHeadModel(
+        BertConfig(vocab_size=384, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    ).eval()
+    tokenizer = tiny_tokenizer()
+    for ask in (
+        lambda: generate(model, tokenizer, ["What is the capital?"]),
+        lambda: continuation_log_probs(model, tokenizer, ["What is the capital?"], ["Paris"]),
+        lambda: answer_log_probs(model, tokenizer, ["What is the capital?"], ["Paris"]),
+    ):
+        with pytest.raises(ModelError, match="In BertLMHeadModel a token sees those after it, so it has no answers"):
+            ask()
