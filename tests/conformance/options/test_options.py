@@ -207,12 +207,15 @@ def test_a_selection_refuses_a_loss_function_of_the_user(tmp_path):
     [
         case("the beginnings of answers, bfd_split", {"packing_strategy": "bfd_split"}, outcome="refused", fast=True),
         case("the beginnings of answers, wrapped", {"packing_strategy": "wrapped"}, outcome="refused"),
+        case(
+            "the beginnings of answers, keep_end", {"packing": False, "truncation_mode": "keep_end"}, outcome="refused"
+        ),
     ],
 )
 def test_the_beginnings_of_answers_need_whole_answers(tmp_path, settings):
     first = SafetyTokens(strength=1.0, tokens=WORDS, reference="model", first=1)
-    with pytest.raises(UserError, match="cuts answers apart; use bfd"):
-        _maker(tmp_path, packing=True, max_length=24, **settings)([first])
+    with pytest.raises(UserError, match="cuts answers apart; change that"):
+        _maker(tmp_path, **{"packing": True, "max_length": 24, **settings})([first])
 
 
 @pytest.mark.parametrize(

@@ -263,3 +263,31 @@ def test_a_subclass_may_do_what_does_not_matter_to_the_rule(tmp_path, factor, ru
     metrics = {name: dict(values) for name, values in trainer._metrics.items()}
     trainer.train()
     assert metrics["eval"] == dict(trainer._metrics["eval"]) and trainer.state.global_step == 2
+
+
+class _OnPolicy(SafeguardMixin, SFTTrainer):
+    """It trains on other answers than those it fetched, as distillation on a student's own answers does."""
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        labels = inputs["labels"].clone()
+        labels[:, 2:4] = -100
+        return super().training_step(model, {**inputs, "labels": labels}, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "reference", [case("a trainer that exchanges its rows + safety_tokens", "model", outcome="refused", fast=True)]
+)
+def test_rows_that_are_exchanged_behind_a_token_penalty_are_noticed(tmp_path, reference):
+    trainer = _OnPolicy(
+        model=tiny_model().train(), args=SFTConfig(str(tmp_path), **TRL), train_dataset=token_rows(8),
+        processing_class=tiny_tokenizer(), peft_config=LoraConfig(**LORA),
+        safeguards=[SafetyTokens(strength=3.0, tokens=WORDS, reference=reference)],
+    )  # fmt: skip
+    with pytest.raises(UserError, match="counted other tokens to learn than this trainer trains on"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_a_reward_models_new_head_is_left_free(tmp_path):
+    trainer = _maker(tmp_path, "RewardTrainer", lora=False)([UpdateNorm(strength=1.0)])
+    assert not any("score" in weight.name for weight in trainer._active[0].weights)

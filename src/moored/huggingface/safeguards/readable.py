@@ -60,3 +60,12 @@ def cuts_documents(arguments: Any) -> str | None:
     """Returns the packing strategy if it may split documents over several rows, as all but `bfd` do, else None."""
     strategy = getattr(arguments, "packing_strategy", None) if getattr(arguments, "packing", False) else None
     return None if strategy == "bfd" else strategy
+
+
+def cuts_beginnings(arguments: Any) -> str | None:
+    """Returns the setting, if there is one, by which rows may begin in the middle of an answer."""
+    strategy = cuts_documents(arguments)
+    if strategy is not None:
+        return f"packing_strategy: {strategy}"
+    from_the_left = getattr(arguments, "truncation_mode", None) == "keep_end" and arguments.max_length is not None
+    return "truncation_mode: keep_end" if from_the_left else None

@@ -22,7 +22,7 @@ from moored.huggingface.safeguards.guarded_logits import SalientHead, guarded_po
 from moored.huggingface.safeguards.guarded_tokens import guarded_tokens
 from moored.huggingface.safeguards.hidden_states import HiddenStates
 from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch, LossTerm, PenaltyReport, share_in_words
-from moored.huggingface.safeguards.readable import cuts_documents, require_labelled_rows, require_readable
+from moored.huggingface.safeguards.readable import cuts_beginnings, require_labelled_rows, require_readable
 from moored.huggingface.safeguards.start_logits import ReferenceLogits, StartLogits, StartWeights
 from moored.huggingface.safeguards.trainer_access import (
     TrainingRows,
@@ -273,11 +273,11 @@ def activate(safeguard: Any, trainer: Trainer) -> ActiveTokenPenalty:
     """
     require_fixed_model(safeguard.name, trainer)
     require_labelled_rows(trainer, safeguard.name)
-    strategy = cuts_documents(trainer.args)
-    if strategy is not None and safeguard.first is not None:
+    cutting = cuts_beginnings(trainer.args)
+    if cutting is not None and safeguard.first is not None:
         raise InputError(
-            f"{safeguard.name} with first looks for the beginning of each answer, and packing_strategy: {strategy} "
-            "cuts answers apart; use bfd, or leave first out."
+            f"{safeguard.name} with first looks for the beginning of each answer, and {cutting} cuts answers apart; "
+            "change that, or leave first out."
         )
     if trainer.args.n_gpu > 1:
         raise InputError(f"{safeguard.name} needs one process for each GPU; start with accelerate launch.")
