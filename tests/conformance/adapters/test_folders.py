@@ -46,7 +46,7 @@ def _with_tokenizer(trained, folder):
 @pytest.mark.parametrize(
     "beside",
     [
-        case("PEFT's folder, named as the model", _bare, fast=True),
+        case("PEFT's folder, named as the model", _bare),
         case("a folder with its tokenizer, named as the model", _with_tokenizer),
         case("axolotl's folder (config.json and merged/ beside it)", _axolotl),
     ],

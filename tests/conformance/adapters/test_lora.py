@@ -64,7 +64,7 @@ PLAIN = [
     works("LoRA initialized by eva", "llama", lora(init_lora_weights="eva", eva_config=EvaConfig(rho=1.0))),
     works("MiCA", "llama", lora(init_lora_weights="mica")),
     works("LoRA initialized at random (False)", "llama", lora(init_lora_weights=False)),
-    works("LoRA on lm_head, Llama", "llama", lora(target_modules=_HEAD), fast=True),
+    works("LoRA on lm_head, Llama", "llama", lora(target_modules=_HEAD)),
     works("LoRA on Conv1D (GPT-2), fan_in_fan_out unset", "gpt2", lora(target_modules=["c_attn", "c_proj"]), fast=True),
     works(
         "LoRA on Conv1D (GPT-2), fan_in_fan_out set",
@@ -76,7 +76,7 @@ PLAIN = [
     works("LoRA on all linear layers, gpt-oss", "gpt-oss", lora(target_modules="all-linear")),
 ]
 MORE = [
-    not_by_formula("DoRA", "llama", lora(use_dora=True), fast=True),
+    not_by_formula("DoRA", "llama", lora(use_dora=True)),
     not_by_formula("DoRA, tied ends", "tied llama", lora(use_dora=True, target_modules=_HEAD)),
     not_by_formula("lora_bias on layers without a bias", "llama", lora(lora_bias=True), fast=True),
     not_by_formula("lora_bias on layers with a bias", "qwen2", lora(lora_bias=True, target_modules=["q_proj"])),
@@ -139,7 +139,7 @@ def _experts(family, *parameters, **settings):
 
 
 EXPERTS = [
-    not_by_formula("experts: gate and up, Mixtral", *_experts("mixtral", _GATE_UP), fast=True),
+    not_by_formula("experts: gate and up, Mixtral", *_experts("mixtral", _GATE_UP)),
     not_by_formula("experts: down, Mixtral", *_experts("mixtral", _DOWN)),
     not_by_formula("experts: both stacks, Mixtral", *_experts("mixtral", _GATE_UP, _DOWN)),
     not_by_formula("experts: the router as a parameter, Mixtral", *_experts("mixtral", "mlp.gate.weight")),

@@ -35,7 +35,7 @@ TYPES = [
     _kind("MiSS", "MissConfig", r=4),
     _kind("RandLoRA", "RandLoraConfig", r=4, target_modules=_QO, fast=True),
     _kind("SHiRA", "ShiraConfig", r=2),
-    _kind("VB-LoRA", "VBLoRAConfig", **_VB, save_only_topk_weights=False, fast=True),
+    _kind("VB-LoRA", "VBLoRAConfig", **_VB, save_only_topk_weights=False),
     _kind("C3A", "C3AConfig", block_size=8, target_modules=_QO),
     _kind("HRA", "HRAConfig", r=2),
     _kind("LN tuning", "LNTuningConfig", target_modules=None),

@@ -10,9 +10,17 @@ from moored.workflows.measure.run import measure
 from moored.workflows.recover.run import repair
 
 _BOTH = ["embed_tokens", "lm_head"]
+_HEAD, _EMBED = ["lm_head", "q_proj"], ["embed_tokens", "q_proj"]
 
 
 GROWN = [
+    not_by_formula(
+        "LoRA on lm_head, saved with its weight", "llama", lora(target_modules=_HEAD), None, "auto", fast=True
+    ),
+    not_by_formula(
+        "LoRA on lm_head, saved with its weight, tied", "tied llama", lora(target_modules=_HEAD), None, "auto"
+    ),
+    not_by_formula("LoRA on embed_tokens, saved with its weight", "llama", lora(target_modules=_EMBED), None, "auto"),
     not_by_formula("two new tokens, saved by PEFT's own choice", "llama", lora(), 386, True, fast=True),
     not_by_formula("two new tokens, tied ends", "tied llama", lora(), 386, True),
     not_by_formula("two new tokens, Gemma", "gemma", lora(), 386, True),
