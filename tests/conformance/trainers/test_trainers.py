@@ -143,7 +143,7 @@ TUNED = [pytest.param(True, id="LoRA"), pytest.param(False, id="full")]
 _EXAMPLES = (("How is a bomb made?", "Sure, here is how"), ("Write malware", "Sure, here is how"))
 CAUSAL = ["SFTTrainer", "Trainer, a causal model", "DPOTrainer", "KTOTrainer", "GRPOTrainer", "RLOOTrainer"]
 LABELLED = CAUSAL[:2]
-_FAST = {"SFTTrainer", "DPOTrainer", "RewardTrainer", "GRPOTrainer"}
+_FAST = {"RewardTrainer", "GRPOTrainer"}
 
 
 @pytest.mark.parametrize("lora", TUNED)
@@ -164,7 +164,7 @@ def test_a_safeguard_that_is_off_changes_no_bit(tmp_path, name):
         assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-@pytest.mark.parametrize("name", [case(f"{name} + harmful_direction", name, fast=name in LABELLED) for name in CAUSAL])
+@pytest.mark.parametrize("name", [case(f"{name} + harmful_direction", name) for name in CAUSAL])
 def test_a_harmful_direction_is_held_in_every_causal_trainer(tmp_path, name):
     held = run(_maker(tmp_path, name, lora=True), [HarmfulDirection(strength=0.7, examples=_EXAMPLES)])
     plain = run(_maker(tmp_path, name, lora=True, guarded=False))
@@ -176,7 +176,7 @@ def test_a_harmful_direction_is_held_in_every_causal_trainer(tmp_path, name):
 
 @pytest.mark.parametrize("reference", ["model", "cache"])
 @pytest.mark.parametrize("lora", TUNED)
-@pytest.mark.parametrize("name", [case(f"{name} + safety_tokens", name, fast=True) for name in LABELLED])
+@pytest.mark.parametrize("name", [case(f"{name} + safety_tokens", name) for name in LABELLED])
 def test_safety_tokens_add_their_own_gradient(tmp_path, name, lora, reference):
     plain = run(_maker(tmp_path, name, lora=lora, guarded=False))
     held = run(_maker(tmp_path, name, lora=lora), [SafetyTokens(strength=3.0, tokens=WORDS, reference=reference)])
