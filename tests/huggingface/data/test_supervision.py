@@ -7,7 +7,7 @@ from tokenizers import processors
 from trl.trainer.sft_trainer import SFTTrainer
 
 from moored.errors import InputError, ModelError
-from moored.huggingface.data.supervision import Supervision, drop_empty_rows, supervise
+from moored.huggingface.data import Supervision, drop_empty_rows, supervise
 
 CHAT = [
     {"role": "system", "content": "Be kind."},

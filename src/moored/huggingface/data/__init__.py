@@ -1,10 +1,13 @@
 """Data: reading rows, rendering chats, and saying which tokens are supervised."""
 
 from moored.huggingface.data.chat import render_chat, render_prompt, rendering_hash, template_date
+from moored.huggingface.data.chat_turns import IGNORED
 from moored.huggingface.data.dataset_folder import features_of, save_rows, unfit_for_json
+from moored.huggingface.data.empty_rows import drop_empty_rows
 from moored.huggingface.data.formats import as_table, read_rows, written_rows
+from moored.huggingface.data.row_tokens import Supervision
 from moored.huggingface.data.stream import RowStream, open_rows
-from moored.huggingface.data.supervision import IGNORED, Supervision, drop_empty_rows, supervise
+from moored.huggingface.data.supervision import supervise
 from moored.huggingface.data.template_marks import reasoning_marks, turn_end
 from moored.huggingface.data.token_lists import read_token_texts
 from moored.huggingface.data.token_texts import random_token_ids, single_token, special_ids, token_ids, token_text
