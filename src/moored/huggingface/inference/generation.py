@@ -15,7 +15,7 @@ from moored.huggingface.inference.decoding import can_decode, decode
 from moored.huggingface.inference.shared_start import NOTHING, SharedStart, encode_shared_start
 from moored.huggingface.inference.trials import agree, passes_over_padding, plain_logits, require_causal_answers, tried
 
-Check = Callable[[Tensor], object]
+Check = Callable[[Tensor], None]
 """Called with the largest logit of each row before its token is taken; NaN where one of them is NaN."""
 IsOver = Callable[[int, Ids], bool]
 """Tells by the number of a prompt and the tokens of its answer so far whether that ends with its last token."""
