@@ -149,7 +149,8 @@ def _in_precision(model: Any, dtype: torch.dtype | Literal["auto"]) -> PreTraine
     """Puts a model in a precision where loading has not: weights that were quantized come out in bf16."""
     if dtype == "auto":
         return model.float() if model.dtype == torch.bfloat16 and not bf16_is_native() else model
-    return model.to(dtype) if any(p.dtype != dtype for p in model.parameters()) else model
+    whole: Any = model
+    return whole.to(dtype) if any(p.dtype != dtype for p in model.parameters()) else model
 
 
 def require_fit(source: ModelSource) -> None:
