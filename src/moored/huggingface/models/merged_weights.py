@@ -23,7 +23,8 @@ class FoldedWeights:
     def __init__(self, source: ModelSource) -> None:
         self.source = source
         self._stored = ModelWeights(checkpoint_folder(source.path))
-        require_fit(source)
+        if source.adapter is not None:
+            require_fit(source)
         self._updates = {} if source.adapter is None else adapter_updates(source.adapter)
         self._transposed = transposed_weights(source.path) if self._updates else set()
         for module in self._updates:
