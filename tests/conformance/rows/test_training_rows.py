@@ -365,6 +365,19 @@ def test_turns_that_lose_their_thoughts_are_named_once(tmp_path, caplog, chat):
     )
 
 
+FORGOTTEN = [{**THOUGHTS[1], "weight": 0}, {**THOUGHTS[1], "train": False}]
+
+
+@pytest.mark.parametrize(
+    "answer", [case(f"all turns but one of {list(turn)[-1]} 0", turn, fast=True) for turn in FORGOTTEN]
+)
+def test_a_turn_that_lost_its_thoughts_is_left_out(tmp_path, answer):
+    row = {"messages": [THOUGHTS[0], answer, *THOUGHTS[2:]]}
+    before, out, after = turn("user", "Hi"), "No.<|im_end|>\n", turn("user", "Sure?")
+    (text,) = learned(jsonl(tmp_path, [row]), QWEN3, assistant_only=False)
+    assert text == f"[[{before}<|im_start|>assistant\n]]{out}[[{after}<|im_start|>assistant\n{WELL}<|im_end|>\n]]"
+
+
 TRL_QWEN3 = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text()
 
 

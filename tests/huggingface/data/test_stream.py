@@ -36,6 +36,14 @@ def test_every_format_streams_the_rows_that_are_read_at_once(tmp_path, monkeypat
     assert [row for chunk in rows.chunks(3) for row in chunk] == ROWS
 
 
+@pytest.mark.parametrize("name", ["array.json", "lines.json"])
+def test_structures_in_json_are_streamed_as_they_are_written(tmp_path, name):
+    rows = [{"messages": [{"role": "user", "content": "Hi", "x": None}]}, {"messages": [{"role": "user"}]}]
+    lines = "\n".join(map(json.dumps, rows))
+    (tmp_path / name).write_text(json.dumps(rows) if name == "array.json" else lines)
+    assert list(open_rows(tmp_path / name)) == rows
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "array.json", "a.parquet", "a.csv", "folder"])
 def test_the_hash_tells_other_data(tmp_path, monkeypatch, name):
     (tmp_path / "x").mkdir()

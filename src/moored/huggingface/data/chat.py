@@ -109,7 +109,8 @@ def render_chats(
     """Renders chats as `render_chat` does each, in a fraction of the time; an error stands for one that it refuses."""
     try:
         with _pinned_date():
-            texts = tokenizer.apply_chat_template([list(chat) for chat in chats], tokenize=False, **arguments)
+            chats = [[with_plain_text(message) for message in chat] for chat in chats]
+            texts = tokenizer.apply_chat_template(chats, tokenize=False, **arguments)
     except Exception:
         # One by one it shows which is at fault.
         texts = [None] * len(chats)

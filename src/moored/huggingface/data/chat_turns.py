@@ -42,24 +42,46 @@ def all_but(
     if not turns:
         ids = yield Ids((yield Rendering(messages, extra)))
         return Tokens(ids, [(0, len(ids))])
-    out = yield from of_turns(tokenizer, messages, turns, extra)
+    out = yield from of_turns(tokenizer, messages, turns, extra, all_of_them=True)
     borders = [0, *(border for span in sorted(out.spans) for border in span), len(out.ids)]
     return Tokens(out.ids, list(zip(borders[::2], borders[1::2], strict=True)))
 
 
 def of_turns(
-    tokenizer: PreTrainedTokenizerBase, messages: list[Message], turns: list[int], extra: dict[str, Any]
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[Message],
+    turns: list[int],
+    extra: dict[str, Any],
+    *,
+    all_of_them: bool = False,
 ) -> Steps[Tokens]:
     """Finds the tokens of a chat, and those of some of its turns.
+
+    Args:
+        tokenizer: one with a chat template.
+        messages: the chat.
+        turns: the positions of the messages.
+        extra: what else the template gets.
+        all_of_them: whether turns count, too, that are not to be learned since their thoughts are gone.
 
     Raises:
         ModelError: the template changes earlier turns afterwards, and marks none.
     """
-    tokens = yield from _turn_by_turn(messages, turns, extra)
-    return (yield from _by_markers(tokenizer, messages, turns, extra)) if tokens is None else tokens
+    tokens = yield from _turn_by_turn(messages, turns, extra, all_of_them)
+    if tokens is not None:
+        return tokens
+    unmarked = [messages[turn]["role"] for turn in turns if messages[turn]["role"] != "assistant"]
+    if unmarked:
+        raise ModelError(
+            f"the chat template changes earlier turns when later ones follow, so a turn of the role {unmarked[0]} "
+            "cannot be left out; take its weight away, or learn the assistant's turns alone."
+        )
+    return (yield from _by_markers(tokenizer, messages, turns, extra))
 
 
-def _turn_by_turn(messages: list[Message], turns: list[int], extra: dict[str, Any]) -> Steps[Tokens | None]:
+def _turn_by_turn(
+    messages: list[Message], turns: list[int], extra: dict[str, Any], all_of_them: bool
+) -> Steps[Tokens | None]:
     """Finds turns by rendering the chat up to them; None where the template changes earlier turns afterwards.
 
     A template that takes the reasoning out of earlier turns is no such one. The tokens are those that it renders, as
@@ -82,7 +104,7 @@ def _turn_by_turn(messages: list[Message], turns: list[int], extra: dict[str, An
         if kept is None:
             return None
         is_forgetful = is_forgetful or bool(thoughts)
-        if not thoughts:
+        if all_of_them or not thoughts:
             # A token that spans the border belongs to the turn: without it its first characters were not learned.
             start = common_prefix((yield Ids(before)), ids)
             until = before + kept
@@ -159,7 +181,8 @@ def without_end(tokens: Tokens, messages: list[Message], extra: dict[str, Any]) 
     """Finds the tokens up to where the last answer breaks off."""
     unfinished = yield Rendering(messages, {**extra, "continue_final_message": True})
     end = common_prefix((yield Ids(unfinished)), tokens.ids)
-    return Tokens(tokens.ids[:end], [(start, min(stop, end)) for start, stop in tokens.spans if start < end])
+    spans = [(start, min(stop, end)) for start, stop in tokens.spans if start < end]
+    return Tokens(tokens.ids[:end], spans, tokens.is_forgetful)
 
 
 def assistant_turns(messages: list[Message], first: int = 0) -> Iterator[int]:

@@ -110,7 +110,7 @@ def as_table(rows: list[dict[str, Any]], columns: list[str], *, where: str, firs
         raise InputError(f"A column of {where} mixes types ({first_line(error)}); give it one type.") from error
     except (UnicodeEncodeError, OverflowError) as error:
         row = f"Row {_row_without_a_place(rows) + first} of {where}"
-        raise InputError(f"{row} holds a value that no table can hold ({first_line(error)}); mend it.") from error
+        raise InputError(f"{row} holds a value that no table can hold ({first_line(error)}); correct it.") from error
     return _marked_as_json(table, nested)
 
 

@@ -29,6 +29,8 @@ class Supervision:
     """False: every turn of `messages` rows is learned."""
     named: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     """The keys of rows that a warning has named already."""
+    tries: dict[Any, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The number of rows in which each key was tried."""
 
 
 def _from_messages(row: Mapping[str, Any], how: Supervision, place: str) -> Steps[Tokens]:

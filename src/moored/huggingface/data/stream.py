@@ -21,6 +21,7 @@ from moored.huggingface.data.formats import (
     read_rows,
     refuse_twins,
     valid_file,
+    written_rows,
 )
 from moored.huggingface.data.stored_dataset import read_dataset
 
@@ -76,7 +77,7 @@ def open_rows(path_or_hub_id: str | Path, *, split: str = "train") -> RowStream:
     if kind == ".csv":
         return _surveyed(path, partial(_csv, path))
     if kind == ".json" and _is_array(path):
-        return _mapped(str(path), read_rows(path), sha256=sha256_of(path))
+        return _array(path)
     return _surveyed(path, partial(iterate_jsonl, path))
 
 
@@ -112,7 +113,19 @@ def _is_array(path: Path) -> bool:
         return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
 
 
-def _mapped(name: str, rows: Dataset, *, sha256: str | None = None) -> RowStream:
+def _array(path: Path) -> RowStream:
+    rows = read_rows(path)
+    return RowStream(
+        name=str(path),
+        count=len(rows),
+        columns=rows.column_names,
+        features=None,
+        sha256=sha256_of(path),
+        read=partial(written_rows, rows),
+    )
+
+
+def _mapped(name: str, rows: Dataset) -> RowStream:
     if not len(rows):
         raise no_rows(name)
     digest = hashlib.sha256("".join(sha256_of(file["filename"]) for file in rows.cache_files).encode()).hexdigest()
@@ -121,7 +134,7 @@ def _mapped(name: str, rows: Dataset, *, sha256: str | None = None) -> RowStream
         count=len(rows),
         columns=rows.column_names,
         features=rows.features,
-        sha256=sha256 or digest,
+        sha256=digest,
         read=partial(_from_dataset, rows),
     )
 

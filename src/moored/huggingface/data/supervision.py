@@ -88,7 +88,7 @@ def _tokenized(
 def _name_unread(rows: Dataset, how: Supervision, layout: str, where: str, first: int) -> None:
     """Says in one line which keys of the rows are learned by no token, each once."""
     unread = unread_keys(
-        written_rows(rows), lambda row: run_together(how.tokenizer, [LAYOUTS[layout](row, how, where)])
+        written_rows(rows), lambda row: run_together(how.tokenizer, [LAYOUTS[layout](row, how, where)]), how.tries
     )
     new = [f"{key} (row {number + first}, say)" for key, number in unread.items() if str(key) not in how.named]
     how.named.update(map(str, unread))

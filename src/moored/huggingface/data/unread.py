@@ -26,7 +26,7 @@ class Key(NamedTuple):
         return f"{self.name} of the role {self.role}"
 
 
-def unread_keys(rows: Iterable[Row], tokens: Callable[[Row], Any]) -> dict[Key, int]:
+def unread_keys(rows: Iterable[Row], tokens: Callable[[Row], Any], tries: dict[Key, int]) -> dict[Key, int]:
     """Finds the keys without which rows become the same tokens, each with the number (from 0) of a row that has it.
 
     What users and the assistant say is left out, for a rendering that lacks it is refused; and so is what says whether
@@ -35,8 +35,8 @@ def unread_keys(rows: Iterable[Row], tokens: Callable[[Row], Any]) -> dict[Key, 
     Args:
         rows: the rows as they were written.
         tokens: what becomes of a row.
+        tries: the number of rows in which each key was tried; it is brought up to date.
     """
-    tries: dict[Key, int] = {}
     unread: dict[Key, int] = {}
     for number, row in enumerate(rows):
         for key in {key: None for key in _keys_of(row) if tries.get(key, 0) < TRIED}:
