@@ -365,12 +365,13 @@ def test_turns_that_lose_their_thoughts_are_named_once(tmp_path, caplog, chat):
     )
 
 
-FORGOTTEN = [{**THOUGHTS[1], "weight": 0}, {**THOUGHTS[1], "train": False}]
+FORGOTTEN = [
+    case("weight 0 for a turn whose thoughts are gone", {**THOUGHTS[1], "weight": 0}, fast=True),
+    case("train false for a turn whose thoughts are gone", {**THOUGHTS[1], "train": False}, fast=True),
+]
 
 
-@pytest.mark.parametrize(
-    "answer", [case(f"all turns but one of {list(turn)[-1]} 0", turn, fast=True) for turn in FORGOTTEN]
-)
+@pytest.mark.parametrize("answer", FORGOTTEN)
 def test_a_turn_that_lost_its_thoughts_is_left_out(tmp_path, answer):
     row = {"messages": [THOUGHTS[0], answer, *THOUGHTS[2:]]}
     before, out, after = turn("user", "Hi"), "No.<|im_end|>\n", turn("user", "Sure?")
