@@ -47,6 +47,11 @@ class GateError(MooredError):
     exit_code = 3
 
 
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".: ")
+
+
 @contextmanager
 def blaming(source: object) -> Iterator[None]:
     """Puts the file or the setting that is to blame before the sentence of an InputError that is raised inside."""

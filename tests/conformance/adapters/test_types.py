@@ -137,4 +137,4 @@ def test_a_mixture_of_adapters_is_refused(shelf, tmp_path, peft_type):
     plain_lora = shelf.train("llama", lora())
     mixed = {"peft_type": peft_type, "hidden_size": 16, "adapters": {"0": str(plain_lora.adapter)}}
     trained = shelf.variant(plain_lora, tmp_path / "mixed", config=lambda _: mixed)
-    refused(trained, f"mixes several adapters anew for each token, {_NO_WEIGHTS}", tmp_path)
+    refused(trained, f"chooses a new mix of adapters for each token, {_NO_WEIGHTS}", tmp_path)

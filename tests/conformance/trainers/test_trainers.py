@@ -246,7 +246,7 @@ def _with_own_loss(folder: Any, factor: float, *safeguards: Any) -> Any:
 )
 def test_a_subclass_that_trains_another_loss_is_refused_before_the_first_step(tmp_path, factor):
     trainer = _with_own_loss(tmp_path, factor, GradientSelection(keep=0.5))
-    with pytest.raises(UserError, match=r"_OwnLoss trains another loss \(on the first row .* instead of"):
+    with pytest.raises(UserError, match=r"_OwnLoss trains another loss \(on the first batch .* instead of"):
         trainer.train()
     assert trainer.state.global_step == 0
 

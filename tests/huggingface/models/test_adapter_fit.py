@@ -146,3 +146,11 @@ def test_new_tokens_without_their_rows_of_the_head_are_refused(tmp_path):
     _rewrite(tmp_path / "adapter", _without("lm_head"))
     with pytest.raises(ModelError, match="with a vocabulary of 388 and lacks the new rows of lm_head; save it again"):
         require_fit(ModelSource(str(base), tmp_path / "adapter"))
+
+
+def test_a_name_with_meta_in_it_hides_no_error(tmp_path):
+    base, adapter = save_tiny(tmp_path / "meta-llama"), save_adapter(tmp_path / "adapter")
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "target_modules": ["metadata"]}))
+    with pytest.raises(ModelError, match=r"for another base: Target modules .*metadata.* not found in the base model"):
+        require_fit(ModelSource(str(base), adapter))

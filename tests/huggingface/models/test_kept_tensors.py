@@ -26,6 +26,7 @@ from moored.huggingface.models import (
     require_writable,
     write_back,
 )
+from moored.huggingface.models.conversion import Conversion
 from moored.huggingface.models.weights import stored_tensors
 
 
@@ -175,3 +176,11 @@ def test_what_was_written_otherwise_than_it_was_is_named(tmp_path, change, match
     _rewrite(tmp_path / "out", changed)
     with pytest.raises(ModelError, match=rf"^model\.norm\.weight of .*start {match}"):
         require_same_tensors(start, tmp_path / "out")
+
+
+def test_a_tensor_that_cannot_be_written_under_its_name_is_refused(tmp_path, monkeypatch):
+    start = save_tiny(tmp_path / "start")
+    model = load_model(ModelSource(str(start)))
+    monkeypatch.setattr(Conversion, "as_stored", lambda self, stored: None)
+    with pytest.raises(ModelError, match=r"would be written otherwise by transformers' LlamaForCausalLM; repair"):
+        write_back(model, start, tmp_path)

@@ -7,6 +7,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tests.adapters import save_adapter
 from tests.tiny import KINDS, save_tiny, tiny_model, tiny_tokenizer
+from transformers import LlamaForCausalLM
 
 from moored.errors import ModelError
 from moored.huggingface.models import ModelSource, adapter_base, load, load_model, load_tokenizer, require_chat_template
@@ -251,3 +252,17 @@ def test_a_source_is_described_by_what_was_typed():
     assert ModelSource("/cache/x", name="embedded:base").describe() == "embedded:base"
     assert ModelSource("m", Path("a")).describe() == "m + a"
     assert ModelSource("m", Path("a"), name="a").describe() == "a"
+
+
+@pytest.mark.parametrize("was_quantized", [False, True])
+def test_what_transformers_keeps_in_fp32_stays_in_fp32(monkeypatch, model, was_quantized):
+    monkeypatch.setattr(LlamaForCausalLM, "_keep_in_fp32_modules_strict", ["input_layernorm"])
+    if was_quantized:
+        dequantized = LlamaForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+        monkeypatch.setattr(load, "quantization", lambda config: {})
+        monkeypatch.setattr(load, "_load_checkpoint", lambda path, dtype: dequantized)
+    loaded = load_model(ModelSource(str(model)), dtype=torch.float16)
+    kept = {name for name, tensor in loaded.named_parameters() if tensor.dtype == torch.float32}
+    assert kept == {f"model.layers.{layer}.input_layernorm.weight" for layer in range(2)}
+    assert {tensor.dtype for _, tensor in loaded.named_parameters()} == {torch.float16, torch.float32}
+    assert loaded.model.rotary_emb.inv_freq.dtype == torch.float32

@@ -1,12 +1,13 @@
 """What a selection announces, logs and reports, and what it refuses or notices."""
 
 import pytest
+from datasets import Dataset, IterableDataset
 from tests.huggingface.safeguards.selections import SELECTION, Stock, trained_in_order
 from tests.huggingface.training.fixtures import THIRD_PARTY_WARNINGS, make_trainer, token_rows
 from transformers import Trainer
 
 from moored.errors import InactiveError, InputError
-from moored.huggingface.training import SafeguardMixin
+from moored.huggingface.training import SafeguardedSFTTrainer, SafeguardMixin
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -93,5 +94,32 @@ def test_a_trainer_that_never_hands_over_its_batches_is_noticed_at_once(tmp_path
     monkeypatch.setattr(SafeguardMixin, "get_batch_samples", Trainer.get_batch_samples)
     trainer = make_trainer(tmp_path, rows=token_rows(8), safeguards=[SELECTION], per_device_train_batch_size=4)
     with pytest.raises(InactiveError, match="got no rows"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+class OtherLoss(SafeguardedSFTTrainer):
+    """It trains half of the loss."""
+
+    def compute_loss(self, *args, **kwargs):
+        return 0.5 * super().compute_loss(*args, **kwargs)
+
+
+def _stream(rows):
+    return IterableDataset.from_generator(lambda: iter(rows.to_list()))
+
+
+def _unlabelled_first(rows):
+    first = {"input_ids": [5, 6, 7], "labels": [-100] * 3}
+    return Dataset.from_list([first, first, *rows.to_list()])
+
+
+@pytest.mark.parametrize("change", [_stream, _unlabelled_first])
+def test_another_loss_is_refused_at_the_first_batch_with_labels(tmp_path, change):
+    trainer = make_trainer(
+        tmp_path, rows=change(token_rows(8)), trainer_class=OtherLoss, safeguards=[SELECTION], max_steps=2,
+        per_device_train_batch_size=2, gradient_accumulation_steps=2, train_sampling_strategy="sequential",
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"OtherLoss trains another loss \(on the first batch"):
         trainer.train()
     assert trainer.state.global_step == 0

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.adapters import save_adapter
 from tests.tiny import save_tiny
 from tests.workflows.files import digests, write_rows
+from transformers import AutoModelForCausalLM
 
 from moored.errors import InputError, ModelError
 from moored.files import write_json
@@ -58,6 +59,14 @@ def _other_tokenizer(tmp_path, given):
     return {"against": str(other)}
 
 
+def _reference_with_fewer_tokens(tmp_path, given):
+    other = save_tiny(tmp_path / "other", "qwen2")
+    model = AutoModelForCausalLM.from_pretrained(other)
+    model.resize_token_embeddings(40)
+    model.save_pretrained(other)
+    return {"adapter": None, "against": str(other)}
+
+
 def _over_itself(tmp_path, given):
     folder = save_adapter(tmp_path / "loop", "qwen2", base=str(tmp_path / "loop"))
     return {"model": str(folder), "adapter": None}
@@ -94,6 +103,7 @@ BAD = {
     "no chat template": (_no_template, "has no chat template"),
     "adapter for another base": (_other_base, r"for another base: .*\(2, 16\).*\(2, 32\)"),
     "another tokenizer": (_other_tokenizer, "reads the prompts as other tokens"),
+    "reference with fewer tokens": (_reference_with_fewer_tokens, "lies beyond the 40 tokens of .*other"),
     "not finite": (_model(_not_finite), r"model\.norm\.weight in .* holds NaN"),
     "pickled": (_model(lambda file: file.rename(file.with_name("pytorch_model.bin"))), "pickled weights"),
     "truncated": (_model(lambda file: file.write_bytes(file.read_bytes()[:-9])), "Cannot load"),

@@ -9,9 +9,8 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 from datasets.arrow_writer import ArrowWriter
 
-from moored.errors import InputError
+from moored.errors import InputError, first_line
 from moored.files import whole_folder
-from moored.huggingface.data.stored_dataset import first_line
 from moored.huggingface.data.stream import Row, RowStream
 
 _BLOCK = 1000

@@ -12,10 +12,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from datasets import Dataset, DatasetInfo, Features, Json
 
-from moored.errors import InputError
+from moored.errors import InputError, first_line
 from moored.files import read_jsonl, read_text
 from moored.huggingface.data.messages import without_nulls
-from moored.huggingface.data.stored_dataset import first_line, read_dataset
+from moored.huggingface.data.stored_dataset import read_dataset
 
 _CSV_BLOCK = 8 << 20
 """Bytes that are read at once."""

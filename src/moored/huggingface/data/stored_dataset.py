@@ -8,7 +8,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
-from moored.errors import InputError
+from moored.errors import InputError, first_line
 
 
 def read_dataset(folder_or_hub_id: str | Path, *, split: str, in_memory: bool) -> Dataset:
@@ -54,8 +54,3 @@ def _read_hub(name: str, split: str) -> Dataset:
 def _no_dataset(name: str, error: Exception) -> str:
     advice = "HF_HUB_OFFLINE=1 forbids a download" if is_offline_mode() else "check the name"
     return f"{name} is neither a file here nor a dataset that can be loaded ({first_line(error)}); {advice}."
-
-
-def first_line(error: Exception) -> str:
-    """What a library says of an error, as a part of a sentence."""
-    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")

@@ -14,9 +14,8 @@ _ANSWER, _THOUGHT = "Zanzibar", "Madagascar"
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The token that ends the assistant's turn, or begins the next one; None where plain text does."""
     answer = {"role": "assistant", "content": _ANSWER}
-    return _first_special(tokenizer, _rendered(tokenizer, answer)) or _first_special(
-        tokenizer, _rendered(tokenizer, answer, _ASKED)
-    )
+    end = _first_special(tokenizer, _rendered(tokenizer, answer))
+    return _first_special(tokenizer, _rendered(tokenizer, answer, _ASKED)) if end is None else end
 
 
 def _first_special(tokenizer: PreTrainedTokenizerBase, rendered: str) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import peft
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftConfig, PeftType
 
-from moored.errors import ModelError
+from moored.errors import ModelError, first_line
 from moored.files import read_text
 
 CONFIG = "adapter_config.json"
@@ -28,7 +28,7 @@ _OTHER_TOOLS = {
 
 _NOT_WEIGHTS = {
     "ADAPTION_PROMPT": "adds trained prompts to the attention",
-    "XLORA": "mixes several adapters anew for each token",
+    "XLORA": "chooses a new mix of adapters for each token",
     "POLY": "mixes several adapters by task",
     "SHADOW": "runs a second model beside its base",
 }
@@ -88,11 +88,6 @@ def load_adapter_config(folder: Path) -> PeftConfig:
     _require_change_of_weights(config, folder)
     _require_repeatable(config, folder)
     return config
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in one line without a full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".: ")
 
 
 def _no_config(folder: Path) -> str:

@@ -16,8 +16,8 @@ from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM, get_pe
 from torch import nn
 from transformers import PreTrainedModel
 
-from moored.errors import ModelError
-from moored.huggingface.models.adapter_config import CONFIG, first_line, load_adapter_config
+from moored.errors import ModelError, first_line
+from moored.huggingface.models.adapter_config import CONFIG, load_adapter_config
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.weights import stored_tensors
 

@@ -50,6 +50,7 @@ class Conversion:
             else:
                 self.places[name] = place
                 self._sources.setdefault(place, []).append((name, pattern))
+        self._patterns = dict(source for sources in self._sources.values() for source in sources)
         self._first = {target: place for place in self._sources for target in self._targets(place)}
         if getattr(model, "_weight_conversions", None) is None:
             # As from_pretrained does: only rules that renamed something are undone when the model is written.
@@ -87,7 +88,7 @@ class Conversion:
 
     def is_converted(self, stored: str) -> bool:
         """Whether a stored tensor is more than renamed: stacked with others, split, or transposed."""
-        return dict(self._sources.get(self.places.get(stored, ""), ())).get(stored) is not None
+        return self._patterns.get(stored) is not None
 
     def read(self, name: str, tensor_of: Callable[[str], Tensor]) -> Tensor:
         """Makes the tensor of a name in memory from the stored ones, which `tensor_of` reads by their names."""

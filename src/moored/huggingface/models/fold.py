@@ -18,8 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from moored.errors import ModelError
-from moored.huggingface.models.adapter_config import first_line
+from moored.errors import ModelError, first_line
 
 _TOKENS = 8
 _TOLERANCE = {4: 0.01, 2: 0.3}

@@ -31,10 +31,14 @@ def require_writable(path: str) -> None:
     for name in conversion.places:
         written = conversion.as_stored(name)
         if written is None or list(written.shape) != stored[name][0]:
-            raise ModelError(
-                f"{name} of {path} would be written otherwise by transformers' {type(model).__name__}; repair an "
-                "adapter over it, or use --method linear_pull."
-            )
+            raise _written_otherwise(name, path, model)
+
+
+def _written_otherwise(name: str, path: object, model: PreTrainedModel) -> ModelError:
+    return ModelError(
+        f"{name} of {path} would be written otherwise by transformers' {type(model).__name__}; repair an adapter over "
+        "it, or use --method linear_pull."
+    )
 
 
 def require_complete(path: str) -> Conversion:
@@ -69,6 +73,9 @@ def write_back(model: PreTrainedModel, start: Path, folder: Path) -> list[str]:
 
     Returns:
         The names of the tensors that the model does not read; they are written as they were.
+
+    Raises:
+        ModelError: transformers would write a tensor under a name that the checkpoint does not have.
     """
     conversion = Conversion(model, stored_tensors(start))
     left: list[str] = []
@@ -78,7 +85,8 @@ def write_back(model: PreTrainedModel, start: Path, folder: Path) -> list[str]:
             left.append(name)
             return tensor
         written = conversion.as_stored(name)
-        assert written is not None
+        if written is None:
+            raise _written_otherwise(name, start, model)
         # A copy, since a file cannot hold two tensors that share their memory, as a tied head and embedding do.
         return written.detach().to("cpu", tensor.dtype, copy=True)
 

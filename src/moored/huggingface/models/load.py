@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from moored.errors import ModelError
+from moored.errors import ModelError, first_line
 from moored.files import read_text
-from moored.huggingface.models.adapter_config import first_line, load_adapter_config, read_adapter_config
+from moored.huggingface.models.adapter_config import load_adapter_config, read_adapter_config
 from moored.huggingface.models.adapter_fit import lay_over, take_vocabulary
 from moored.huggingface.models.fold import fold, require_foldable
 from moored.huggingface.models.names import plain_name
@@ -30,6 +30,9 @@ from moored.huggingface.models.weights import refuse_non_finite, refuse_wrapped,
 
 _NUMBER = re.compile(r"\.(\d+)(?=\.)")
 """The number of a layer, or of an expert in it."""
+
+_NO_NUMBERS = re.compile(r"\bmeta (tensor|device|kernel)|\bdevice meta\b|\bregister_meta\b", re.IGNORECASE)
+"""How PyTorch says that it lacks the numbers of a skeleton."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def load_model(
     model = _load_checkpoint(source.path, dtype)
     is_quantized = holds_codes(model)
     if not is_quantized:
-        model = _in_precision(model, dtype)
+        model = _in_precision(model, dtype, was_quantized=quantization(configuration(source.path)) is not None)
     elif trainable and (merge or source.adapter is None):
         raise ModelError(
             f"{source.describe()} is quantized, so its weights have no gradient; use an adapter over it, or a "
@@ -145,12 +148,19 @@ def load_model(
     return model.train(trainable)
 
 
-def _in_precision(model: Any, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
-    """Puts a model in a precision where loading has not: weights that were quantized come out in bf16."""
+def _in_precision(model: Any, dtype: torch.dtype | Literal["auto"], *, was_quantized: bool) -> PreTrainedModel:
+    """Puts a model in a precision where loading has not: weights that were quantized come out in bf16.
+
+    Buffers, and the parameters that transformers keeps in fp32, stay as loading has left them.
+    """
     if dtype == "auto":
         return model.float() if model.dtype == torch.bfloat16 and not bf16_is_native() else model
-    whole: Any = model
-    return whole.to(dtype) if any(p.dtype != dtype for p in model.parameters()) else model
+    if was_quantized:
+        kept = [part.replace("*", ".*") for part in model._get_dtype_plan(dtype)]
+        for name, parameter in model.named_parameters():
+            if not any(re.search(pattern, name) for pattern in kept):
+                parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def require_fit(source: ModelSource) -> None:
@@ -174,7 +184,7 @@ def require_fit(source: ModelSource) -> None:
                 require_foldable(over, source.adapter)
     except ModelError as error:
         # Some kinds compute with weights as soon as they are applied; they are checked once the weights are there.
-        if "meta" not in str(error.__cause__).lower():
+        if not _NO_NUMBERS.search(str(error.__cause__)):
             raise
 
 

@@ -70,8 +70,8 @@ class FoldedWeights:
         place = self._stored.place(stored)
         if place is None and self._updates and self._stored.is_read(stored):
             raise ModelError(
-                f"{stored} of {self.source.path} lies fused or split in memory, where the adapter "
-                f"{self.source.adapter} acts; merge the adapter into a checkpoint, and name that."
+                f"{stored} of {self.source.path} is fused or split when it is loaded, and the adapter "
+                f"{self.source.adapter} changes it there; merge the adapter into a checkpoint, and name that."
             )
         return self._moved(stored, place or stored, self._stored.read_stored(self._stored.stored_name(stored)))
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from transformers import Trainer
 
 from moored.errors import InactiveError, InputError
-from moored.huggingface.distributed.processes import gathered, process_count, process_index
+from moored.huggingface.distributed.processes import any_process, gathered, process_count, process_index
 from moored.huggingface.gradients import Scores, score
 from moored.huggingface.safeguards.interface import ActiveSafeguard, Batch, SafeguardReport
 from moored.huggingface.safeguards.readable import (
@@ -60,12 +60,8 @@ class ActiveRowSelection(ActiveSafeguard):
         self.safeguard = settings
         self._rule = settings.make_rule()
         self._trainer, self._expected = trainer, pool
+        self._is_loss_checked = not self._rule.scored
         self._total, self._recent = PoolTally(), PoolTally()
-
-    def before_training(self) -> None:
-        """Checks, for a rule that scores rows, that the loss which is trained is the one that is scored."""
-        if self._rule.scored:
-            require_token_loss(self._trainer, self.safeguard.name)
 
     def before_step(self, batches: Sequence[Any]) -> list[Batch]:
         """Returns the kept rows of this process."""
@@ -78,7 +74,16 @@ class ActiveRowSelection(ActiveSafeguard):
         if callable(getattr(trainer.optimizer, "train", None)):
             trainer.optimizer.train()
         on_device = [trainer._prepare_inputs(batch) for batch in batches]
+        self._check_loss(on_device)
         return self.choose(on_device, self._score, trainer.state.global_step)
+
+    def _check_loss(self, batches: Sequence[Batch]) -> None:
+        """Checks on the first batch with labels that the loss which is trained is the one that is scored."""
+        for batch in batches:
+            # Trainers gather their metrics, so all processes check at once.
+            if not self._is_loss_checked and not any_process(not _has_labels(batch)):
+                require_token_loss(self._trainer, batch, self.safeguard.name)
+                self._is_loss_checked = True
 
     def _score(self, batch: Batch) -> Scores:
         with self._trainer.accelerator.autocast():
@@ -173,6 +178,11 @@ class ActiveRowSelection(ActiveSafeguard):
             length=pool.mean("length"),
             length_kept=kept.mean("length"),
         )
+
+
+def _has_labels(batch: Batch) -> bool:
+    """Whether a batch has a token to learn; none is learned at the beginning of a row."""
+    return bool((batch["labels"][..., 1:] != -100).any())
 
 
 def activate(settings: GradientSelection, trainer: Trainer) -> ActiveRowSelection:

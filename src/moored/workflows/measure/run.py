@@ -76,8 +76,8 @@ def _prompts(settings: MeasureSettings, source: ModelSource, reference: ModelSou
     for each in sources:
         require_fit(each)
     prompts = render(sets, source, settings)
-    require_known_tokens(prompts, source)
     for each in sources:
         require_same_tokens(prompts, each)
+        require_known_tokens(prompts, each)
         require_room(prompts, each)
     return prompts
