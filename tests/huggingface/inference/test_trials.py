@@ -1,7 +1,10 @@
 """A shortcut is taken only where a model gives the same logits by it; each is tried once per model."""
 
+from functools import wraps
+
 import pytest
 import torch
+from tests.huggingface.inference.chats import RENDERED, plain_answer
 from tests.huggingface.inference.families import MODELS
 from tests.tiny import tiny_model, tiny_tokenizer
 from transformers import BertConfig, BertLMHeadModel, RwkvConfig, RwkvForCausalLM
@@ -65,3 +68,21 @@ def test_a_model_that_sees_later_tokens_does_not_answer():
     ):
         with pytest.raises(ModelError, match="In BertLMHeadModel a token sees those after it, so it has no answers"):
             ask()
+
+
+def test_a_shared_start_is_tried_though_the_first_prompts_were_too_short_for_one(monkeypatch):
+    model = tiny_model(seed=1)
+    forward = model.forward
+
+    @wraps(forward)
+    def misled(*args, past_key_values=None, **settings):
+        output = forward(*args, past_key_values=past_key_values, **settings)
+        if past_key_values is not None and settings["input_ids"].shape[1] > 1:
+            output.logits = -output.logits
+        return output
+
+    monkeypatch.setattr(model, "forward", misled)
+    tokenizer = tiny_tokenizer()
+    for prompts in (["Hi", "Ho"], RENDERED):
+        answers = generate(model, tokenizer, prompts, max_new_tokens=4)
+        assert answers == [plain_answer(model, prompt, 4) for prompt in prompts]

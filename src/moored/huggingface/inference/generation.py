@@ -193,17 +193,24 @@ def _way(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids])
             list(way(model, rows, shared, len(rows), tokenizer.pad_token_id, _is_tried, seen.append))
         return torch.cat(seen).float().sort().values
 
-    def is_right(way: Way) -> bool:
-        expected = tried(model, "read whole", lambda: largest_logits(_read_whole, NOTHING))
-        found = largest_logits(way, encode_shared_start(model, rows, gaps=True))
+    shared = encode_shared_start(model, rows, gaps=True)
+    # Too short a prompt shares nothing, and says nothing of what is shared by others.
+    kind = f", shared {shared.length > 0}"
+
+    def compared(way: Way) -> bool:
+        expected = tried(model, "read whole" + kind, lambda: largest_logits(_read_whole, NOTHING))
+        found = largest_logits(way, shared)
         return len(found) == len(expected) and agree(model, found, expected)
 
+    def is_right(name: str, way: Way) -> bool:
+        return tried(model, name + kind, lambda: compared(way))
+
     can_pad = passes_over_padding(model, prompts[0])
-    if can_pad and can_decode(model, prompts[0][0]) and tried(model, "decoding", lambda: is_right(_decoded)):
+    if can_pad and can_decode(model, prompts[0][0]) and is_right("decoding", _decoded):
         return _decoded
-    if can_pad and tried(model, "padded batches", lambda: is_right(_padded_batches)):
+    if can_pad and is_right("padded batches", _padded_batches):
         return _padded_batches
-    return _batches_of_one_length if tried(model, "batches", lambda: is_right(_batches_of_one_length)) else _read_whole
+    return _batches_of_one_length if is_right("batches", _batches_of_one_length) else _read_whole
 
 
 def _is_tried(row: int, answer: Ids) -> bool:
