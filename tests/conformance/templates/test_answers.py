@@ -111,6 +111,14 @@ def test_how_long_an_answer_may_get(name, reasoning):
     assert len(tokenizer(short, add_special_tokens=False)["input_ids"]) <= 3
 
 
+@pytest.mark.parametrize("thought", [case("a reasoning is not judged while it goes on", "<think>\na b c\n</think>")])
+def test_an_answer_is_judged_only_past_its_reasoning(thought):
+    tokenizer, asked = FAMILIES[QWEN3].tokenizer(), []
+    model, rendered = Scripted(tokenizer, f"{thought}\n\nParis, I say."), [render_prompt(tokenizer, "Hi there")]
+    generate(model, tokenizer, rendered, reasoning_tokens=100, is_final=lambda _, text: asked.append(text) is not None)
+    assert asked and all(text.startswith(thought) for text in asked)
+
+
 ENDS = [
     case(name, name, fast=name in ("ChatML", "Llama 3", "gpt-oss, in harmony"))
     for name, family in FAMILIES.items()

@@ -66,6 +66,10 @@ class AnswerLength:
         room = min(self._spoken_from.get(row, self.reasoning[row]), self.reasoning[row])
         return length >= room + self.most[row]
 
+    def is_past_reasoning(self, row: int) -> bool:
+        """Whether an answer has no reasoning, or has left it with the last token that `is_reached` was asked with."""
+        return not self.reasoning[row] or row in self._plain or row in self._spoken_from
+
     def _reasons(self, row: int, answer: Ids) -> bool:
         if row in self._plain or not self.reasoning[row]:
             return False

@@ -62,8 +62,8 @@ def generate(
         reasoning_tokens: the further tokens that an answer may take for a reasoning before it, ≥ 0. The reasoning is
             part of the text, with its marks.
         batch_size: answers in progress at a time, ≥ 1.
-        is_final: asked now and then with the position of a prompt and its answer so far; an answer ends where it says
-            so.
+        is_final: asked now and then, past the reasoning, with the position of a prompt and its answer so far; an answer
+            ends where it says so.
         progress: called with the number of answers whenever some are complete.
         name: the model's name in an error message.
 
@@ -171,7 +171,9 @@ def _texts(
     def is_over(row: int, answer: Ids) -> bool:
         if answer[-1] in ends or length.is_reached(row, answer):
             return True
-        return is_final is not None and len(answer) % LOOK == 0 and is_final(row, length.text(answer))
+        # Making the text of a reasoning time and again would cost the square of its length.
+        is_asked = is_final is not None and len(answer) % LOOK == 0 and length.is_past_reasoning(row)
+        return is_asked and is_final(row, length.text(answer))
 
     answers = _way(model, tokenizer, prompts)
     for row, answer in answers(model, prompts, shared, batch_size, tokenizer.pad_token_id, is_over, check):
