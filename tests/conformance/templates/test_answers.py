@@ -64,12 +64,13 @@ class Scripted(torch.nn.Module):
         self.generation_config = GenerationConfig(eos_token_id=own)
         self.ids, self.size = tokenizer(text, add_special_tokens=False)["input_ids"], len(tokenizer)
 
-    def generate(self, input_ids, attention_mask, logits_processor):
-        """Writes the tokens up to the first end, as `transformers` does."""
-        limit, ends = self.generation_config.max_new_tokens, self.generation_config.eos_token_id
-        ids = self.ids[:limit]
-        stop = next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))
-        return torch.cat([input_ids, torch.tensor([ids[:stop]]).expand(len(input_ids), -1)], dim=1)
+    def generate(self, input_ids, attention_mask, logits_processor, stopping_criteria):
+        """Writes the tokens until all rows are over, as `transformers` does."""
+        for token in self.ids[: self.generation_config.max_new_tokens]:
+            input_ids = torch.cat([input_ids, torch.full((len(input_ids), 1), token)], dim=1)
+            if stopping_criteria(input_ids, None).all():
+                break
+        return input_ids
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), SPLIT)
@@ -108,6 +109,14 @@ def test_how_long_an_answer_may_get(name, reasoning):
     assert 7 <= len(tokenizer(answer, add_special_tokens=False)["input_ids"]) <= 9
     (short,) = generate(model, tokenizer, [rendered], max_new_tokens=3)
     assert len(tokenizer(short, add_special_tokens=False)["input_ids"]) <= 3
+
+
+@pytest.mark.parametrize("thought", [case("a reasoning is not judged while it goes on", "<think>\na b c\n</think>")])
+def test_an_answer_is_judged_only_past_its_reasoning(thought):
+    tokenizer, asked = FAMILIES[QWEN3].tokenizer(), []
+    model, rendered = Scripted(tokenizer, f"{thought}\n\nParis, I say."), [render_prompt(tokenizer, "Hi there")]
+    generate(model, tokenizer, rendered, reasoning_tokens=100, is_final=lambda _, text: asked.append(text) is not None)
+    assert asked and all(text.startswith(thought) for text in asked)
 
 
 ENDS = [

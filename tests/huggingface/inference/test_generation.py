@@ -5,8 +5,8 @@ import torch
 from tests.adapters import random_adapter
 from tests.huggingface.inference import families
 from tests.huggingface.inference.chats import PROMPTS, RENDERED, TOKENIZER, plain_answer
-from tests.tiny import KINDS, tiny_model
-from transformers import GenerationConfig
+from tests.tiny import KINDS, SIZES, tiny_model
+from transformers import GenerationConfig, MistralConfig, MistralForCausalLM
 
 from moored.errors import ModelError
 from moored.huggingface.inference import generate
@@ -165,3 +165,30 @@ def test_an_ended_answer_leaves_the_batch(monkeypatch):
     monkeypatch.setattr(model, "forward", noting)
     generate(model, TOKENIZER, RENDERED, max_new_tokens=9, is_final=lambda row, text: row > 0)
     assert rows[-1] == 1 and max(rows) == len(RENDERED)
+
+
+def _windowed():
+    """Its layers look back by 8 places, so that its batches stay whole."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)).eval()
+
+
+def test_a_whole_batch_ends_with_its_last_answer(monkeypatch):
+    """The model does not reason, and takes no room for that."""
+    model, limits, steps = _windowed(), [7, 3, 5, 7, 1], []
+    generate(model, TOKENIZER, RENDERED, max_new_tokens=1)
+    monkeypatch.setattr(model, "generate", lambda **settings: (steps.clear(), type(model).generate(model, **settings)))
+    hook = model.register_forward_hook(lambda *_: steps.append(1))
+    found = generate(model, TOKENIZER, RENDERED, max_new_tokens=limits, reasoning_tokens=40)
+    hook.remove()
+    assert found == [plain_answer(model, prompt, most) for prompt, most in zip(RENDERED, limits, strict=True)]
+    assert len(steps) == 7
+
+
+def test_an_answer_of_a_whole_batch_ends_where_it_is_final():
+    model = _windowed()
+    whole = [plain_answer(model, prompt, 9) for prompt in RENDERED]
+    found = generate(model, TOKENIZER, RENDERED, max_new_tokens=9, is_final=lambda row, _: row == 3)
+    assert found[:3] + found[4:] == whole[:3] + whole[4:]
+    assert found[3] == plain_answer(model, RENDERED[3], 2) != whole[3]

@@ -1,7 +1,10 @@
 """A shortcut is taken only where a model gives the same logits by it; each is tried once per model."""
 
+from functools import wraps
+
 import pytest
 import torch
+from tests.huggingface.inference.chats import RENDERED, plain_answer
 from tests.huggingface.inference.families import MODELS
 from tests.tiny import tiny_model, tiny_tokenizer
 from transformers import BertConfig, BertLMHeadModel, RwkvConfig, RwkvForCausalLM
@@ -65,3 +68,52 @@ def test_a_model_that_sees_later_tokens_does_not_answer():
     ):
         with pytest.raises(ModelError, match="In BertLMHeadModel a token sees those after it, so it has no answers"):
             ask()
+
+
+def test_a_shared_start_is_tried_though_the_first_prompts_were_too_short_for_one(monkeypatch):
+    model = tiny_model(seed=1)
+    forward = model.forward
+
+    @wraps(forward)
+    def misled(*args, past_key_values=None, **settings):
+        output = forward(*args, past_key_values=past_key_values, **settings)
+        if past_key_values is not None and settings["input_ids"].shape[1] > 1:
+            output.logits = -output.logits
+        return output
+
+    monkeypatch.setattr(model, "forward", misled)
+    tokenizer = tiny_tokenizer()
+    for prompts in (["Hi", "Ho"], RENDERED):
+        answers = generate(model, tokenizer, prompts, max_new_tokens=4)
+        assert answers == [plain_answer(model, prompt, 4) for prompt in prompts]
+
+
+def _marked_by_padding(share, dtype):
+    """A model whose logits are larger by that share behind a padding of one kind."""
+    model = tiny_model().to(dtype)
+
+    def mark(_, args, settings, output):
+        if settings["input_ids"][0, 0] == TOKENS[5]:
+            output.logits = output.logits * (1 + share)
+        return output
+
+    model.register_forward_hook(mark, with_kwargs=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("share", "dtype", "passes"),
+    [(0.005, torch.bfloat16, True), (0.03, torch.bfloat16, False), (1e-5, torch.float32, False)],
+    ids=str,
+)
+def test_two_kinds_of_padding_may_differ_by_the_rounding_of_a_model(share, dtype, passes):
+    assert passes_over_padding(_marked_by_padding(share, dtype), TOKENS) is passes
+
+
+def test_tokens_that_a_model_rules_out_agree():
+    model = tiny_model()
+    model.lm_head.register_forward_hook(lambda _, inputs, logits: logits.index_fill(-1, torch.tensor([7]), -torch.inf))
+    assert passes_over_padding(model, TOKENS)
+    one, other = torch.tensor([1.0, -torch.inf]), torch.tensor([1.0, 0.5])
+    assert agree(model, one, one) and not agree(model, one, other) and not agree(model, other, one)
+    assert not agree(model, -one, -one)

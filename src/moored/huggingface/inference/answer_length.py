@@ -62,8 +62,13 @@ class AnswerLength:
             return length >= self.most[row]
         if row not in self._spoken_from and self.marks.end in self.text(answer[-_TAIL:]):
             self._spoken_from[row] = length
-        room = self._spoken_from.get(row, self.reasoning[row])
+        # A reasoning that outgrows its own room takes from that of the answer, so that both stay within the context.
+        room = min(self._spoken_from.get(row, self.reasoning[row]), self.reasoning[row])
         return length >= room + self.most[row]
+
+    def is_past_reasoning(self, row: int) -> bool:
+        """Whether an answer has no reasoning, or has left it with the last token that `is_reached` was asked with."""
+        return not self.reasoning[row] or row in self._plain or row in self._spoken_from
 
     def _reasons(self, row: int, answer: Ids) -> bool:
         if row in self._plain or not self.reasoning[row]:
@@ -73,11 +78,6 @@ class AnswerLength:
         if beginning and not is_open:
             self._plain.add(row)
         return is_open
-
-    def cut(self, row: int, answer: Ids) -> Ids:
-        """The tokens of a whole answer up to where it has had its room."""
-        reached = (length for length in range(1, len(answer)) if self.is_reached(row, answer[:length]))
-        return answer[: next(reached, len(answer))]
 
     @property
     def longest(self) -> int:

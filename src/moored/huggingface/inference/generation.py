@@ -1,13 +1,20 @@
 """Greedy answers to rendered prompts, in batches."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from moored.errors import ModelError
 from moored.huggingface.inference.answer_length import AnswerLength, answer_length, ends_of_turn
@@ -55,8 +62,8 @@ def generate(
         reasoning_tokens: the further tokens that an answer may take for a reasoning before it, ≥ 0. The reasoning is
             part of the text, with its marks.
         batch_size: answers in progress at a time, ≥ 1.
-        is_final: asked now and then with the position of a prompt and its answer so far; an answer ends where it says
-            so. It is not asked where batches stay whole.
+        is_final: asked now and then, past the reasoning, with the position of a prompt and its answer so far; an answer
+            ends where it says so.
         progress: called with the number of answers whenever some are complete.
         name: the model's name in an error message.
 
@@ -164,16 +171,13 @@ def _texts(
     def is_over(row: int, answer: Ids) -> bool:
         if answer[-1] in ends or length.is_reached(row, answer):
             return True
-        return is_final is not None and len(answer) % LOOK == 0 and is_final(row, length.text(answer))
+        # Making the text of a reasoning time and again would cost the square of its length.
+        is_asked = is_final is not None and len(answer) % LOOK == 0 and length.is_past_reasoning(row)
+        return is_asked and is_final(row, length.text(answer))
 
     answers = _way(model, tokenizer, prompts)
     for row, answer in answers(model, prompts, shared, batch_size, tokenizer.pad_token_id, is_over, check):
-        yield row, length.text(length.cut(row, _up_to_end(answer, ends)))
-
-
-def _up_to_end(answer: Ids, ends: Container[int]) -> Ids:
-    """The tokens up to the end, behind which the others of a batch have gone on."""
-    return answer[: next((at for at, token in enumerate(answer, 1) if token in ends), len(answer))]
+        yield row, length.text(answer)
 
 
 def _way(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids]) -> Way:
@@ -191,17 +195,24 @@ def _way(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids])
             list(way(model, rows, shared, len(rows), tokenizer.pad_token_id, _is_tried, seen.append))
         return torch.cat(seen).float().sort().values
 
-    def is_right(way: Way) -> bool:
-        expected = tried(model, "read whole", lambda: largest_logits(_read_whole, NOTHING))
-        found = largest_logits(way, encode_shared_start(model, rows, gaps=True))
+    shared = encode_shared_start(model, rows, gaps=True)
+    # Too short a prompt shares nothing, and says nothing of what is shared by others.
+    kind = f", shared {shared.length > 0}"
+
+    def compared(way: Way) -> bool:
+        expected = tried(model, "read whole" + kind, lambda: largest_logits(_read_whole, NOTHING))
+        found = largest_logits(way, shared)
         return len(found) == len(expected) and agree(model, found, expected)
 
+    def is_right(name: str, way: Way) -> bool:
+        return tried(model, name + kind, lambda: compared(way))
+
     can_pad = passes_over_padding(model, prompts[0])
-    if can_pad and can_decode(model, prompts[0][0]) and tried(model, "decoding", lambda: is_right(_decoded)):
+    if can_pad and can_decode(model, prompts[0][0]) and is_right("decoding", _decoded):
         return _decoded
-    if can_pad and tried(model, "padded batches", lambda: is_right(_padded_batches)):
+    if can_pad and is_right("padded batches", _padded_batches):
         return _padded_batches
-    return _batches_of_one_length if tried(model, "batches", lambda: is_right(_batches_of_one_length)) else _read_whole
+    return _batches_of_one_length if is_right("batches", _batches_of_one_length) else _read_whole
 
 
 def _is_tried(row: int, answer: Ids) -> bool:
@@ -227,7 +238,7 @@ def _padded_batches(
 ) -> Iterator[tuple[int, Ids]]:
     """Prompts of similar length share a batch until the last answer is over."""
     for rows in by_length(prompts, places):
-        yield from zip(rows, _whole_batch(model, [prompts[row] for row in rows], shared, filler, check), strict=True)
+        yield from _whole_batch(model, {row: prompts[row] for row in rows}, shared, filler, is_over, check).items()
 
 
 def _batches_of_one_length(
@@ -235,7 +246,7 @@ def _batches_of_one_length(
 ) -> Iterator[tuple[int, Ids]]:
     """The same without any padding before a prompt."""
     for rows in of_one_length(prompts, places):
-        yield from zip(rows, _whole_batch(model, [prompts[row] for row in rows], shared, filler, check), strict=True)
+        yield from _whole_batch(model, {row: prompts[row] for row in rows}, shared, filler, is_over, check).items()
 
 
 def _read_whole(
@@ -265,16 +276,42 @@ class _Seen(LogitsProcessor):
         return scores
 
 
-def _whole_batch(model: Any, prompts: Sequence[Ids], shared: SharedStart, filler: int, check: Check) -> list[Ids]:
+class _Answers(StoppingCriteria):
+    """Collects the answers of a generation, and ends each row where its answer is over."""
+
+    def __init__(self, rows: Iterable[int], is_over: IsOver) -> None:
+        self.answers: dict[int, Ids] = {row: [] for row in rows}
+        self._over = set[int]()
+        self._is_over = is_over
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Any:
+        """Whether each row is over with its last token. One that is over gets padding while the others go on."""
+        for (row, answer), token in zip(self.answers.items(), input_ids[:, -1].tolist(), strict=True):
+            if row not in self._over:
+                answer.append(token)
+                if self._is_over(row, answer):
+                    self._over.add(row)
+        return torch.tensor([row in self._over for row in self.answers], device=input_ids.device)
+
+
+def _whole_batch(
+    model: Any, prompts: Mapping[int, Ids], shared: SharedStart, filler: int, is_over: IsOver, check: Check
+) -> dict[int, Ids]:
     """Padding stands after what is shared, and before what is not."""
-    rests = [prompt[shared.length :] for prompt in prompts]
+    rests = [prompt[shared.length :] for prompt in prompts.values()]
     width = max(map(len, rests))
     gaps = [width - len(rest) for rest in rests]
-    start = prompts[0][: shared.length]
+    start = next(iter(prompts.values()))[: shared.length]
     ids = [start + [filler] * gap + rest for gap, rest in zip(gaps, rests, strict=True)]
     seen = [[1] * len(start) + [0] * gap + [1] * (width - gap) for gap in gaps]
     device = next(model.parameters()).device
     inputs = {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(seen, device=device)}
     state = shared.repeated(model, len(prompts))
-    output = model.generate(**inputs, **state, logits_processor=LogitsProcessorList([_Seen(check)]))
-    return output[:, shared.length + width :].tolist()
+    collected = _Answers(prompts, is_over)
+    model.generate(
+        **inputs,
+        **state,
+        logits_processor=LogitsProcessorList([_Seen(check)]),
+        stopping_criteria=StoppingCriteriaList([collected]),
+    )
+    return collected.answers

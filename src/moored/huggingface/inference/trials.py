@@ -32,9 +32,19 @@ def tried(model: nn.Module, what: str, trial: Callable[[], Outcome]) -> Outcome:
 
 def agree(model: nn.Module, one: Tensor, other: Tensor) -> bool:
     """Whether two results for the same tokens differ by no more than rounding in a model's precision."""
-    coarse = torch.finfo(next(model.parameters()).dtype).eps > 1e-4
+    return _close(one, other, 0.05 if _precision(model) > 1e-4 else 1e-4)
+
+
+def _precision(model: nn.Module) -> float:
+    return torch.finfo(next(model.parameters()).dtype).eps
+
+
+def _close(one: Tensor, other: Tensor, share: float) -> bool:
+    """Whether two results differ by no more than a share of the largest. Tokens that both rule out, by -inf, agree."""
+    ruled_out = one.isneginf() & other.isneginf()
+    one, other = one.masked_fill(ruled_out, 0), other.masked_fill(ruled_out, 0)
     scale = float(other.abs().max())
-    return scale < float("inf") and torch.allclose(one, other, rtol=0, atol=(0.05 if coarse else 1e-4) * scale)
+    return scale < float("inf") and torch.allclose(one, other, rtol=0, atol=share * scale)
 
 
 def require_causal_answers(model: nn.Module, prompts: Sequence[Ids]) -> None:
@@ -54,8 +64,7 @@ def passes_over_padding(model: nn.Module, prompt: Ids) -> bool:
         few = prompt[:_FEW]
         # Any two tokens will do that are not the same.
         one, other = (_padded_logits(model, few, filler) for filler in (few[0], few[-1] if few[-1] != few[0] else 0))
-        is_same = float((one - other).abs().max()) <= 1e-6 * float(one.abs().max())
-        return is_same and agree(model, one, plain_logits(model, [few])[0])
+        return _close(one, other, max(1e-6, _precision(model))) and agree(model, one, plain_logits(model, [few])[0])
 
     return tried(model, "padding", trial)
 
