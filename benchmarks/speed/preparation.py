@@ -28,7 +28,7 @@ from moored.files import whole_file, write_json, write_jsonl
 from moored.workflows.records.provenance import command_line, now, versions
 
 HERE = Path(__file__).resolve().parents[2]
-WORDS = "the river bends where old stones keep water slow and children learn to count boats before rain comes".split()
+WORDS = ["river", "stone", "water", "slow", "children", "learn", "count", "boats", "before", "rain", "comes", "quietly"]
 LENGTHS = {"short": (6, 16), "ordinary": (30, 130)}
 """The number of words of a question and of an answer, on average."""
 NOTE = "Aim: an eighth of the other checkout's time for a row, tokens and labels alike; no more than TRL's."
@@ -77,10 +77,12 @@ def _by_moored(file: str, tokenizer: Any) -> tuple[float, Any]:
 def _by_trl(file: str, tokenizer: Any) -> tuple[float, Any]:
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, LlamaConfig
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **sizes))
+    sizes: Row = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), **sizes)
+    model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SFTConfig(output_dir=scratch, use_cpu=True, bf16=False, max_length=1024, report_to="none")
         started = time.perf_counter()

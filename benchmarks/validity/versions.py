@@ -1,6 +1,6 @@
 """Whether moored works with the oldest and the newest versions of what it depends on, and with each Python.
 
-    python benchmarks/validity/versions.py --python python3.11 python3.12 python3.13
+    python -m benchmarks.validity.versions --python python3.11 python3.12 python3.13
 
 Every combination gets an environment of its own in `--work`, in which the tests run that need neither the embedded
 model nor a browser. A finished combination leaves a record there and is skipped next time; the table in `--out` is made
@@ -68,7 +68,7 @@ def _versions(python: str) -> dict[str, str]:
 
 def markdown(records: Sequence[Record]) -> str:
     """The table for people."""
-    lines = ["# Versions that were tried", "", f"`python benchmarks/validity/{command_line()}`, {now()}.", ""]
+    lines = ["# Versions that were tried", "", f"`{command_line()}`, {now()}.", ""]
     lines += [f"| Python | versions | outcome | {' | '.join(SHOWN)} |", "|---" * (3 + len(SHOWN)) + "|"]
     for record in records:
         used = [record.get("versions", {}).get(name, "") for name in SHOWN]

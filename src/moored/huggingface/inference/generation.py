@@ -172,8 +172,9 @@ def _texts(
         if answer[-1] in ends or length.is_reached(row, answer):
             return True
         # Making the text of a reasoning time and again would cost the square of its length.
-        is_asked = is_final is not None and len(answer) % LOOK == 0 and length.is_past_reasoning(row)
-        return is_asked and is_final(row, length.text(answer))
+        if is_final is None or len(answer) % LOOK or not length.is_past_reasoning(row):
+            return False
+        return is_final(row, length.text(answer))
 
     answers = _way(model, tokenizer, prompts)
     for row, answer in answers(model, prompts, shared, batch_size, tokenizer.pad_token_id, is_over, check):
