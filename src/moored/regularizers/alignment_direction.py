@@ -144,7 +144,7 @@ class AlignmentDirection:
         return "; ".join(told)
 
     def _spared(self, guides: Mapping[str, Guide]) -> list[str]:
-        """Of weights whose every update lies in the directions kept."""
+        """Lists the weights whose every update lies in the directions that are kept."""
         factors = [guide.factor for guide in guides.values() if guide.factor is not None]
         spared = sum(factor.shape[1] >= len(factor) for factor in factors)
         if spared == len(guides):

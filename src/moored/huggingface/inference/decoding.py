@@ -128,7 +128,7 @@ class Rows:
     """That of the last token."""
 
     def kept(self, places: Sequence[int]) -> "Rows | None":
-        """These rows alone, without the columns that none of them fills; None where no row is left."""
+        """Returns some of the rows, without the columns that none of them fills; None where no row is left."""
         if len(places) == len(self.numbers):
             return self
         if not places:
@@ -142,7 +142,7 @@ class Rows:
         return Rows(numbers, answers, self.state, seen[:, first:], self.positions[index])
 
     def joined(self, other: "Rows") -> "Rows":
-        """These rows and others."""
+        """Returns these rows and others in one batch."""
         missing = other.seen.shape[1] - self.seen.shape[1]
         here, there = max(missing, 0), max(-missing, 0)
         for ours, theirs in zip(self.state.layers, other.state.layers, strict=True):

@@ -34,7 +34,7 @@ class JudgeRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRecord(Record):
-    """Which prompts were asked; equal hashes mean equal rendered text, in the same order."""
+    """The prompts that were asked; equal hashes mean equal rendered text, in the same order."""
 
     n: int
     rendered_sha256: str

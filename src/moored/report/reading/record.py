@@ -28,7 +28,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord(Record):
-    """Which model was looked at."""
+    """The model that was looked at."""
 
     name: str
     """The name as the user wrote it."""

@@ -137,7 +137,7 @@ class SelectionNumbers(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SelectReport(Report):
-    """Which rows a rule kept, and what the choice depends on."""
+    """The rows that a rule kept, and what the choice depends on."""
 
     kind: ClassVar[str] = "select"
 

@@ -86,7 +86,7 @@ class AutoStrength(Record):
 
 
 def bargain(start: Outcome, plain: Outcome, found: Outcome) -> tuple[float, float]:
-    """Which share of plain fine-tuning's drift a run has undone, and which share of its learning it has given up."""
+    """Computes the share of plain fine-tuning's drift that a run has undone, and of its learning that it gave up."""
     undone = (found.log_odds - plain.log_odds) / (start.log_odds - plain.log_odds)
     given_up = (found.loss - plain.loss) / (start.loss - plain.loss)
     return undone, given_up
