@@ -11,8 +11,8 @@ from tests.tiny import SIZES, save_tiny, tiny_model
 from tests.workflows.files import write_rows
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from moored.huggingface.data import reasoning_marks, render_prompt
-from moored.huggingface.inference import generate, generation, spoken
+from moored.huggingface.data import answer_starts, reasoning_marks, render_prompt
+from moored.huggingface.inference import DriftProbe, continuation_log_probs, generate, generation, spoken
 from moored.measurement import Label
 from moored.workflows.measure import local_model
 from moored.workflows.measure.run import measure
@@ -82,6 +82,48 @@ def test_what_is_the_answer(name, text, expected):
     marks = reasoning_marks(tokenizer)
     assert marks.split(written, begun=marks.begun_by(rendered))[1] == expected
     assert spoken(tokenizer, [rendered], [written]) == [expected or ""]
+
+
+STARTS = [
+    case("an answer begins behind an empty block of reasoning", QWEN3, "<think>\n\n</think>\n\n", fast=True),
+    case("an answer begins behind the end of a reasoning that the prompt opens", QWQ, "\n</think>\n\n", fast=True),
+    case("an answer begins in its channel", HARMONY, "<|channel|>final<|message|>", fast=True),
+    case(
+        "an answer begins behind a block in one line",
+        "GLM-4.5, whose turns have no end",
+        "\n<think></think>\n",
+        fast=True,
+    ),
+    case(
+        "an answer begins behind what switches a reasoning off",
+        "SmolLM3, with a date and a switch",
+        "<think>\n\n</think>\n",
+        fast=True,
+    ),
+    case(
+        "an answer begins at once behind a closed reasoning", "DeepSeek-V3.1, whose thinking is switched", "", fast=True
+    ),
+    case("an answer begins at once, its space left to the model", "Llama 2", "", fast=True),
+    case("an answer begins at once", "ChatML", "", fast=True),
+]
+
+
+@pytest.mark.parametrize(("name", "between"), STARTS)
+def test_where_an_answer_without_reasoning_begins(name, between):
+    tokenizer = FAMILIES[name].tokenizer()
+    rendered = render_prompt(tokenizer, "Hi there")
+    assert answer_starts(tokenizer, [rendered]) == [rendered + between]
+
+
+@pytest.mark.parametrize("name", [case("log-odds of a prompt that switches its reasoning off", QWEN3, fast=True)])
+def test_log_odds_are_those_of_an_answer_without_reasoning(name):
+    tokenizer = FAMILIES[name].tokenizer()
+    thinks, answers = (render_prompt(tokenizer, "Hi there", thinking=switch) for switch in ("on", "off"))
+    probe = DriftProbe(tokenizer=tokenizer, harmful=[thinks], ordinary=[], refusing=["a", "b"], complying=["c"])
+    model = LlamaForCausalLM(LlamaConfig(**{**SIZES, "vocab_size": len(tokenizer)}))
+    direct = continuation_log_probs(model, tokenizer, [answers], ["a", "b", "c"])
+    expected = direct[:, :2].exp().mean(-1).log() - direct[:, 2]
+    torch.testing.assert_close(probe.scores(model)["refusal_log_odds"], expected)
 
 
 ROOM = [

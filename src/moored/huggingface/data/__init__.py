@@ -8,7 +8,7 @@ from moored.huggingface.data.formats import as_table, read_rows, written_rows
 from moored.huggingface.data.row_tokens import Supervision
 from moored.huggingface.data.stream import RowStream, open_rows
 from moored.huggingface.data.supervision import supervise
-from moored.huggingface.data.template_marks import reasoning_marks, turn_end
+from moored.huggingface.data.template_marks import answer_starts, reasoning_marks, turn_end
 from moored.huggingface.data.token_lists import read_token_texts
 from moored.huggingface.data.token_texts import random_token_ids, single_token, special_ids, token_ids, token_text
 
@@ -16,6 +16,7 @@ __all__ = [
     "IGNORED",
     "RowStream",
     "Supervision",
+    "answer_starts",
     "as_table",
     "drop_empty_rows",
     "features_of",

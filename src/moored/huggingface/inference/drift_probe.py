@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from moored.errors import InputError
+from moored.huggingface.data.template_marks import answer_starts
 from moored.huggingface.inference.log_probabilities import (
     answer_logits,
     answer_logits_in_parts,
@@ -24,9 +25,9 @@ KL_TOKENS = 16
 class DriftProbe:
     """Scores a model on fixed prompts; calling it gives the means, `scores` the values per prompt.
 
-    The log-odds compare how likely refusing and complying openings are as the answer to harmful requests. The KL
-    divergence to the reference is taken at the positions of the reference's own greedy answers (its first tokens,
-    where refusals are decided), the same text for every model that is probed.
+    The log-odds compare how likely refusing and complying openings are as the answer to harmful requests, without a
+    reasoning before it. The KL divergence to the reference is taken at the positions of the reference's own greedy
+    answers (its first tokens, where refusals are decided), the same text for every model that is probed.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -56,7 +57,8 @@ class DriftProbe:
     def scores(self, model: torch.nn.Module) -> dict[str, Float[Tensor, " prompt"]]:
         """`refusal_log_odds` and, with a reference, `kl_harmful` and `kl_ordinary`, one value a prompt, in nats."""
         refusing, complying = self.refusing[: self.openings], self.complying[: self.openings]
-        log_probs = continuation_log_probs(model, self.tokenizer, self.harmful, [*refusing, *complying])
+        starts = answer_starts(self.tokenizer, self.harmful)
+        log_probs = continuation_log_probs(model, self.tokenizer, starts, [*refusing, *complying])
         found = {"refusal_log_odds": refusal_log_odds(*log_probs.split([len(refusing), len(complying)], dim=1))}
         if self.reference is not None:
             found["kl_harmful"] = divergence(model, self.tokenizer, self.harmful, self.reference.harmful)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from moored.embedded.prompts import openings, request_pairs
-from moored.huggingface.data import render_prompt
+from moored.huggingface.data import answer_starts, render_prompt
 from moored.huggingface.inference import REASONING_TOKENS, continuation_log_probs, generate, spoken
 from moored.measurement import Exchange, Label, any_of, default_judge, refusal_log_odds
 from moored.report.reading.basin import Point, Score
@@ -48,7 +48,8 @@ class SafetyScore:
 
     def _log_probs(self, model: Any) -> Sequence[Tensor]:
         texts = [*self._refusing, *self._complying, *self._stems]
-        log_probs = continuation_log_probs(model, self._tokenizer, self._rendered, texts)
+        starts = answer_starts(self._tokenizer, self._rendered)
+        log_probs = continuation_log_probs(model, self._tokenizer, starts, texts)
         return log_probs.split([len(self._refusing), len(self._complying), len(self._stems)], dim=1)
 
     def _judged(self, model: Any) -> Point:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from moored.embedded.prompts import openings
-from moored.huggingface.data import render_prompt
+from moored.huggingface.data import answer_starts, render_prompt
 from moored.huggingface.inference import continuation_log_probs
 from moored.measurement import any_of
 from moored.report.reading.recover import WatchRecord
@@ -30,7 +30,8 @@ class RefusalGap:
         self._model, self._tokenizer = model, tokenizer
         self._stems = stems([refusal, *openings().refusing[:_STEMS]])
         pairs = spread(unpooled_pairs(), WATCHED)
-        self._prompts = [render_prompt(tokenizer, text) for pair in pairs for text in (pair.harmful, pair.twin)]
+        rendered = [render_prompt(tokenizer, text) for pair in pairs for text in (pair.harmful, pair.twin)]
+        self._prompts = answer_starts(tokenizer, rendered)
         self.seen: list[WatchRecord] = []
         """The probabilities that each call computed."""
 
