@@ -8,7 +8,7 @@ The cases are kept in results/conformance/cases.json, from which `--from-results
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,17 @@ AREAS = {
     "trainers": "Trainers",
     "options": "Training options",
 }
+COLUMNS = {
+    "architectures": {
+        "test_answers_and_probabilities_are_those_of_rows_alone": "measure",
+        "test_norms_by_lora": "select by a LoRA",
+        "test_norms_by_all_parameters": "select by all weights",
+        "test_a_repaired_adapter_is_what_was_in_memory": "recover an adapter",
+        "test_a_checkpoint_repaired_by_steps": "recover a checkpoint",
+        "test_a_checkpoint_repaired_by_a_formula": "recover by a formula",
+    }
+}
+"""What each test of an area shows, where a kind may work for one thing and be refused for another."""
 SEVERITY = ("works", "limited", "refused")
 INTRODUCTION = """\
 # Compatibility
@@ -40,7 +51,7 @@ Row = dict[str, Any]
 
 
 def collected(rows: Sequence[Row]) -> list[Row]:
-    """The outcome of each kind in each area: the one that restricts most, with all notes.
+    """The outcomes of each kind in each area, with all notes: the one that restricts most of each column's.
 
     Raises:
         SystemExit: a case has failed.
@@ -55,11 +66,24 @@ def collected(rows: Sequence[Row]) -> list[Row]:
         {
             "area": area,
             "kind": kind,
-            "outcome": max((row["outcome"] for row in own), key=SEVERITY.index),
+            "outcomes": _outcomes(area, own),
             "note": "; ".join(dict.fromkeys(row["note"] for row in own if row["note"])),
         }
         for (area, kind), own in sorted(kinds.items())
     ]
+
+
+def _columns(area: str) -> list[str]:
+    return list(COLUMNS.get(area, {}).values()) or ["outcome"]
+
+
+def _outcomes(area: str, rows: Sequence[Row]) -> dict[str, str]:
+    """By the columns of the area."""
+    titles = COLUMNS.get(area, {})
+    seen: dict[str, list[str]] = {title: [] for title in _columns(area)}
+    for row in rows:
+        seen[titles.get(row["test"], "outcome")].append(row["outcome"])
+    return {title: max(own, key=SEVERITY.index) for title, own in seen.items() if own}
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -69,11 +93,22 @@ def page(results: Mapping[str, Any]) -> str:
     for area, title in AREAS.items():
         rows = [row for row in results["cases"] if row["area"] == area]
         if rows:
-            counts = [f"{sum(row['outcome'] == outcome for row in rows)} {outcome}" for outcome in SEVERITY]
-            lines += [f"## {title}", "", f"{', '.join(counts)}.", "", "| kind | outcome | note |", "|---|---|---|"]
-            lines += [f"| {_cell(row['kind'])} | {row['outcome']} | {_cell(row['note'])} |" for row in rows]
-            lines.append("")
+            lines += [f"## {title}", "", _counts(rows), "", *_table(_columns(area), rows), ""]
     return "\n".join(lines)
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    outcomes = [outcome for row in rows for outcome in row["outcomes"].values()]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in SEVERITY)
+    return f"{len(rows)} kinds: {counts}."
+
+
+def _table(columns: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    yield f"| {' | '.join(['kind', *columns, 'note'])} |"
+    yield "|---" * (2 + len(columns)) + "|"
+    for row in rows:
+        cells = [row["kind"], *(row["outcomes"].get(column, "") for column in columns), row["note"]]
+        yield f"| {' | '.join(map(_cell, cells))} |"
 
 
 def _cell(text: str) -> str:

@@ -12,6 +12,7 @@ from moored.cli.demo import demo_command
 from moored.cli.inspect import inspect_app
 from moored.cli.measure import measure_command
 from moored.cli.recover import recover_command
+from moored.cli.report import report_command
 from moored.cli.safeguards import safeguards_command
 from moored.cli.select import select_command
 from moored.cli.train import train_command
@@ -33,6 +34,7 @@ app.command("select")(select_command)
 app.command("train")(train_command)
 app.command("safeguards")(safeguards_command)
 app.command("recover")(recover_command)
+app.command("report")(report_command)
 app.add_typer(inspect_app, name="inspect")
 
 

@@ -7,7 +7,7 @@ from moored.report.pages.selection import render_selection, selection_findings
 from moored.report.pages.spectrum import render_spectrum, spectrum_findings
 from moored.report.pages.terminal import gradients_table, measure_table, summary_table
 from moored.report.reading.measure import MeasureReport, read_measure
-from moored.report.reading.record import SCHEMA, Report
+from moored.report.reading.record import SCHEMA, Report, redraw
 from moored.report.words.basin_findings import basin_findings
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "gradients_table",
     "measure_table",
     "read_measure",
+    "redraw",
     "render_basin",
     "render_comparison",
     "render_figure",

@@ -119,14 +119,22 @@ TEXT_PART_ALONE = dict.fromkeys(["emu3", "mllama"], "has no causal language mode
 """transformers reads their text part out of the whole checkpoint, and not out of a folder of its own."""
 
 
-def cases(refused: Mapping[str, str], fast: tuple[str, ...] = ()) -> list[Any]:
-    """A case for each architecture: its name and the sentence that refuses it, or None."""
+def cases(refused: Mapping[str, str], fast: tuple[str, ...] = (), limits: Mapping[str, str] | None = None) -> list[Any]:
+    """A case for each architecture: its name and the sentence that refuses it, or None.
+
+    Args:
+        refused: the sentences by architecture.
+        fast: the cases that run in `make test`, too.
+        limits: what a user should know of architectures that work within a limit.
+    """
+    notes = limits or {}
     return [
         case(
             name,
             name,
             refused.get(name),
-            outcome="refused" if name in refused else "works",
+            outcome="refused" if name in refused else "limited" if name in notes else "works",
+            note=notes.get(name, ""),
             fast=name in fast,
         )
         for name in architectures()

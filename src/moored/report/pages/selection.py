@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from moored.errors import InputError
 from moored.report.figures.plot import Plot
 from moored.report.figures.selection import histogram_plot, lengths_plot
 from moored.report.pages.html import write_page
+from moored.report.reading.record import page_of, read_record
 from moored.report.reading.selection import CorrelationRecord, SelectReport
 
 _QUANTITIES = {"norm": "Gradient norm", "loss": "Loss (nats a token)", "tokens": "Supervised tokens"}
@@ -50,6 +52,19 @@ def render_selection(report: SelectReport, out: Path) -> Path:
         examples=[(heading, report.examples[name]) for name, heading in _EXAMPLES.items()],
         report=report,
     )
+
+
+@page_of(SelectReport)
+def redraw_selection(folder: Path) -> Path:
+    """Writes `index.html` beside the `report.json` of `moored select`.
+
+    Raises:
+        InputError: the report is broken or of a selection that has not ended, or its folder cannot be written.
+    """
+    report = read_record(SelectReport, folder)
+    if not report.finished:
+        raise InputError(f"{folder} holds a selection that has not ended; run moored select again with --resume.")
+    return render_selection(report, folder)
 
 
 def _lead(report: SelectReport) -> str:

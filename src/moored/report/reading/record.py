@@ -130,6 +130,23 @@ def page_of(kind: type[Report]) -> Callable[[Callable[[Path], Path]], Callable[[
     return register
 
 
+def redraw(folder: Path | str) -> Path:
+    """Writes the page of a report again from the files beside it; no number changes.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: the folder holds no report, a broken one, or one of a command that draws no page.
+    """
+    path = Path(folder) / Report.file
+    found = _object(path).get("kind")
+    drawn = {kind.kind: draw for kind, draw in _PAGES.items()}
+    if found not in drawn:
+        raise InputError(f"{path} is a report of kind {found!r}, which has no page; name one of {', '.join(drawn)}.")
+    return drawn[found](Path(folder))
+
+
 def read_record(kind: type[Kind], folder: Path | str) -> Kind:
     """Reads a report from its folder.
 
