@@ -1,4 +1,4 @@
-"""What docs/supported.md and docs/faq.md state: model families that the tests build, versions, detectable changes."""
+"""What docs/supported.md and docs/faq.md state: versions, and the changes that can be detected."""
 
 import re
 import tomllib
@@ -11,24 +11,6 @@ from moored.measurement.statistics.comparison import smallest_detectable_differe
 PROMPTS = (20, 50, 100, 300, 1000)
 DISAGREEING = (0.05, 0.1, 0.2, 0.3)
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
-
-
-def families() -> str:
-    """Returns the families of models that the tests build, by what is checked on each against a plainer computation."""
-    from tests.huggingface.gradients.models import FAMILIES
-    from tests.huggingface.inference.families import MODELS
-
-    measured = {_family(type(make()).__name__) for name, make in MODELS.items() if name != "adapter"}
-    scored = {_family(name) for name, _ in FAMILIES.values()}
-    rows = [
-        [family, *("tested" if family in each else "" for each in (measured, scored))]
-        for family in sorted(measured | scored, key=str.lower)
-    ]
-    return text_of(["family", "answers and log-probabilities", "per-row gradients and penalties"], rows)
-
-
-def _family(name: str) -> str:
-    return re.sub("(ForCausalLM|LMHeadModel|Text)$", "", name)
 
 
 def versions() -> str:
@@ -53,6 +35,6 @@ def _points(difference: float | None) -> str:
     return "–" if difference is None else f"{100 * difference:.0f}"
 
 
-SUPPORTED: Mapping[str, Callable[[], str]] = {"families": families, "versions": versions}
+SUPPORTED: Mapping[str, Callable[[], str]] = {"versions": versions}
 QUESTIONS: Mapping[str, Callable[[], str]] = {"detectable": detectable}
 """By their places in the two pages."""
