@@ -22,9 +22,14 @@ def demo() -> str:
     share = f"{plan['poisoned_rows']} harmful rows among {plan['task_rows'] + plan['instructions']}"
     about = (
         f"*SmolLM2-135M-Instruct, {share}, one seed; 95 % intervals in parentheses. The task is new to the model "
-        f"before the fine-tune. Made by `moored demo`, {found['took']}.*"
+        f"before the fine-tune. Made by `moored demo`, {found['took']} with bf16; without it, the demo takes "
+        f"{_minutes('demo_without_bf16.json')} ([times](results/measure/demo_without_bf16.md)).*"
     )
     return f"{text_of(['', *heads], rows)}\n\n{about}"
+
+
+def _minutes(file: str) -> str:
+    return f"{results('measure', file)['rows'][0]['seconds'] / 60:.0f} minutes"
 
 
 def _percent(rate: Row) -> str:
