@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from moored.cli._command import command
 from moored.errors import InputError
+from moored.sole_writer import sole_writer
 from moored.verbs import Settings, bounded, meanings, verb
 
 
@@ -58,6 +59,14 @@ def test_a_verb_takes_its_settings_whole_or_singly():
     whole = LookSettings(model="m", out=Path("o"), share=1.0)
     assert look(whole) is whole
     assert look("m", out="o", share=1) == look(model="m", out=Path("o"), share="1") == whole
+
+
+def test_a_verb_has_its_folder_to_itself(tmp_path):
+    with sole_writer(tmp_path):
+        with pytest.raises(InputError, match="Another moored process is writing"):
+            look("m", out=tmp_path)
+        assert look("m").out is None
+    assert look("m", out=tmp_path).out == tmp_path
 
 
 def test_signature_and_docstring_list_every_setting():

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import wraps
 from pathlib import Path
@@ -11,6 +12,7 @@ from docstring_parser import parse_from_object
 
 from moored.errors import InputError, blaming
 from moored.settings import converted, typed
+from moored.sole_writer import sole_writer
 
 Given = TypeVar("Given", bound="Settings")
 Result = TypeVar("Result")
@@ -93,13 +95,16 @@ def verb(kind: type[Given]) -> Callable[[Callable[..., Result]], Callable[..., R
     """Lets a function of a settings object be called with the settings themselves, too.
 
     `measure(MeasureSettings(model="m", out="r"))` and `measure("m", out="r")` are the same call. Its signature and its
-    docstring list every setting.
+    docstring list every setting. While it runs, no other process may write to its `out`.
     """
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         @wraps(function)
         def call(*given: Any, console: Any = None, **stated: Any) -> Result:
-            return function(_settings(kind, function.__name__, given, stated), console=console)
+            settings = _settings(kind, function.__name__, given, stated)
+            out = getattr(settings, "out", None)
+            with nullcontext() if out is None else sole_writer(out):
+                return function(settings, console=console)
 
         call.__signature__ = _signature(kind)  # pyright: ignore[reportAttributeAccessIssue]
         call.__doc__ = _docstring(function, kind)

@@ -48,7 +48,7 @@ def test_a_selection_that_has_not_ended_has_no_page(tmp_path: Path) -> None:
     [
         (None, "report.json"),
         ("{", "is not valid JSON"),
-        ('{"schema": 2, "kind": "recover"}', "kind 'recover', which has no page; name one of measure, "),
+        ('{"schema": 2, "kind": "recover"}', "kind 'recover', which has no page; name one of inspect basin, "),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path, text: str | None, sentence: str) -> None:

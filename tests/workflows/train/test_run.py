@@ -18,6 +18,7 @@ from moored.huggingface.training import build as start
 from moored.regularizers import REGULARIZERS
 from moored.report.reading.record import read_record
 from moored.report.reading.train import TrainReport
+from moored.sole_writer import sole_writer
 from moored.workflows.train import run as workflow
 from moored.workflows.train.run import train
 
@@ -186,6 +187,24 @@ def test_resume_ends_where_the_uninterrupted_run_does(job, monkeypatch, adapter)
     assert record.resumed_from == "checkpoint-2" and record.steps == 4
     whole, resumed = (load_file(job.folder / out / "adapter_model.safetensors") for out in ("whole", "out"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_two_runs_never_share_a_folder(job, monkeypatch):
+    with sole_writer(job.folder / "out"), pytest.raises(InputError, match="Another moored process is writing to out"):
+        job()
+    prepare = workflow.prepare
+
+    def overtaken(settings):
+        """Another run ends while this one is prepared."""
+        plan = prepare(settings)
+        (job.folder / "out").mkdir()
+        (job.folder / "out" / "moored_run.json").write_text("{}")
+        return plan
+
+    monkeypatch.setattr(workflow, "prepare", overtaken)
+    with pytest.raises(InputError, match="holds a run already"):
+        job()
+    assert (job.folder / "out" / "moored_run.json").read_text() == "{}"
 
 
 def test_resume_starts_over_where_there_is_nothing_and_refuses_another_run(job):

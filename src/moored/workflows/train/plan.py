@@ -59,7 +59,7 @@ def prepare(settings: TrainSettings) -> Plan:
         resume = settings.resume or _asks_to_resume(config)
         arguments = sft_config(for_trl(config))
     if is_main_process():
-        _require_free(Path(config.output_dir), resume)
+        require_free(Path(config.output_dir), resume=resume)
     source = resolve_model(config.model, None if config.adapter is None else Path(config.adapter))
     with blaming(settings.config):
         start = prepare_start(source, config.lora, config.quantize, config.trl)
@@ -104,7 +104,8 @@ def _asks_to_resume(config: TrainConfig) -> bool:
     return bool(stated)
 
 
-def _require_free(out: Path, resume: bool) -> None:
+def require_free(out: Path, *, resume: bool) -> None:
+    """Raises InputError when a run's folder holds anything but the run to be resumed."""
     holds_run = (out / TrainReport.file).is_file()
     if resume and holds_run:
         return

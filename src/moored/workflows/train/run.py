@@ -23,11 +23,12 @@ from moored.huggingface.training.build import make_trainer
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
 from moored.report.reading.train import DriftRecord, TrainReport
+from moored.sole_writer import sole_writer
 from moored.verbs import verb
 from moored.workflows.train.auto_strength import ShortRuns
 from moored.workflows.train.config import DriftConfig
 from moored.workflows.train.drift import drift_probe, watch_drift
-from moored.workflows.train.plan import Plan, for_trl, prepare
+from moored.workflows.train.plan import Plan, for_trl, prepare, require_free
 from moored.workflows.train.safeguards import Findings
 from moored.workflows.train.settings import TrainSettings
 
@@ -50,11 +51,22 @@ def train(settings: TrainSettings, *, console: Console | None = None) -> TrainRe
     """
     started = time.perf_counter()
     plan = prepare(settings)
-    with as_user_error(plan.out):
+    with as_user_error(plan.out), _alone(plan):
         findings = Findings(plan.out, (console or Console(stderr=True)) if is_main_process() else None)
         plan = find(plan, findings)
         fitted = _fit(plan, findings, console)
         return _record(plan, fitted, seconds=time.perf_counter() - started)
+
+
+@contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Claims the run's folder, which another run may have filled since it was looked at."""
+    if not is_main_process():
+        yield
+        return
+    with sole_writer(plan.out):
+        require_free(plan.out, resume=plan.resume)
+        yield
 
 
 def find(plan: Plan, findings: Findings) -> Plan:
