@@ -7,6 +7,8 @@ settings.load_profile("patient")
 
 
 def pytest_addoption(parser):
-    """Declares what tests/conformance asks for."""
+    """Declares what tests/conformance and tests/stress ask for."""
     parser.addoption("--conformance", action="store_true", help="run the slow cases of tests/conformance, too")
     parser.addoption("--conformance-results", metavar="FILE", help="append what each conformance case showed")
+    parser.addoption("--stress", action="store_true", help="run the long tests of tests/stress at full length")
+    parser.addoption("--stress-results", metavar="FILE", help="append what each stress test has counted")
