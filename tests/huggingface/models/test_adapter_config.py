@@ -7,7 +7,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 from tests.adapters import save_adapter
 
 from moored.errors import ModelError
-from moored.huggingface.models import read_adapter_config
+from moored.huggingface.models import adapter_base, read_adapter_config
 from moored.huggingface.models.adapter_config import _require_types, load_adapter_config
 
 
@@ -87,3 +87,11 @@ def test_the_types_of_every_kind_of_adapter_are_known(tmp_path):
     """Their types are those that PEFT states, as far as Python can evaluate them."""
     for kind in PEFT_TYPE_TO_CONFIG_MAPPING.values():
         _require_types({}, kind, tmp_path)
+
+
+def test_the_base_of_an_adapter_is_the_one_it_names(tmp_path):
+    assert adapter_base(save_adapter(tmp_path / "adapter", base="org/base")) == "org/base"
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": None}))
+    with pytest.raises(ModelError, match="names no base"):
+        adapter_base(tmp_path / "adapter")

@@ -11,8 +11,7 @@ from tests.tiny import save_tiny
 
 import moored
 from moored.errors import ModelError
-from moored.huggingface.models import ModelSource, load_model, load_tokenizer, require_fit
-from moored.huggingface.models.load import context_length
+from moored.huggingface.models import ModelSource, context_length, load_model, load_tokenizer, require_fit
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = [Path(moored.__file__).parent, ROOT / "recipes", ROOT / "benchmarks"]

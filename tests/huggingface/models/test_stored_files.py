@@ -93,11 +93,11 @@ def test_an_index_that_leaves_its_folder_or_names_a_pickle_is_refused(sharded, n
 
 
 def test_a_hub_id_s_index_is_checked_too(sharded, monkeypatch):
-    from moored.huggingface.models import load
+    from moored.huggingface.models import checkpoint
 
     _move_last_shard(sharded, "../x.safetensors")
-    monkeypatch.setattr(load, "snapshot_download", lambda *_, **__: str(sharded))
-    monkeypatch.setattr(load, "AutoModelForCausalLM", None)
+    monkeypatch.setattr(checkpoint, "snapshot_download", lambda *_, **__: str(sharded))
+    monkeypatch.setattr(checkpoint, "AutoModelForCausalLM", None)
     with pytest.raises(ModelError, match=r"names \.\./x\.safetensors, which is no safetensors file inside its folder"):
         load_model(ModelSource("somebody/something"))
 

@@ -1,6 +1,6 @@
 """Models as files and in memory: loading, adapters, names, weights read key by key."""
 
-from moored.huggingface.models.adapter_config import read_adapter_config
+from moored.huggingface.models.adapter_config import adapter_base, read_adapter_config
 from moored.huggingface.models.adapter_fit import lay_over
 from moored.huggingface.models.adapter_updates import (
     adapter_updates,
@@ -9,6 +9,8 @@ from moored.huggingface.models.adapter_updates import (
 )
 from moored.huggingface.models.adapters import refuse_lm_head, save_adapter_like
 from moored.huggingface.models.base_direction import BaseDirection, MatrixDirection, find_base_direction
+from moored.huggingface.models.checkpoint import checkpoint_folder
+from moored.huggingface.models.device import best_device, bf16_is_native
 from moored.huggingface.models.kept_tensors import (
     dtypes_as_stored,
     refuse_quantized,
@@ -17,21 +19,7 @@ from moored.huggingface.models.kept_tensors import (
     require_writable,
     write_back,
 )
-from moored.huggingface.models.load import (
-    ModelSource,
-    adapter_base,
-    best_device,
-    bf16_is_native,
-    checkpoint_folder,
-    context_length,
-    load_model,
-    load_tokenizer,
-    refuse_beyond,
-    require_chat_template,
-    require_fit,
-    require_tokens,
-    transposed_weights,
-)
+from moored.huggingface.models.load import load_model
 from moored.huggingface.models.merged_adapter import (
     folded_adapter,
     make_whole,
@@ -44,7 +32,11 @@ from moored.huggingface.models.model_weights import ModelWeights
 from moored.huggingface.models.names import plain_name
 from moored.huggingface.models.parameter_location import Place, is_stack, place_of, places, refuse_stacked
 from moored.huggingface.models.quantized import is_code
+from moored.huggingface.models.skeleton import context_length, transposed_weights
+from moored.huggingface.models.source import ModelSource
+from moored.huggingface.models.source_checks import refuse_beyond, require_fit, require_tokens
 from moored.huggingface.models.stored_files import refuse_gguf, weight_files
+from moored.huggingface.models.tokenizer import load_tokenizer, require_chat_template
 from moored.huggingface.models.weights import (
     StoredWeights,
     copy_companions,

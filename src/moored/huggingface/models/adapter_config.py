@@ -65,6 +65,18 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return values
 
 
+def adapter_base(adapter: Path | str) -> str:
+    """The checkpoint that an adapter folder names as its base.
+
+    Raises:
+        ModelError: it names none.
+    """
+    base = read_adapter_config(Path(adapter)).get("base_model_name_or_path")
+    if not base:
+        raise ModelError(f"The adapter {adapter} names no base model; give the base as the model and it as --adapter.")
+    return str(base)
+
+
 def load_adapter_config(folder: Path) -> PeftConfig:
     """The configuration as PEFT reads it.
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from moored.errors import ModelError
+from moored.huggingface.models.checkpoint import lacking, misfitting, refuse_more_layers
 from moored.huggingface.models.conversion import Conversion
-from moored.huggingface.models.load import configuration, lacking, misfitting, refuse_more_layers, skeleton
 from moored.huggingface.models.quantized import quantization
+from moored.huggingface.models.skeleton import configuration, skeleton
 from moored.huggingface.models.weights import rewrite_weights, stored_dtypes, stored_tensors
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from moored.errors import ModelError
 from moored.huggingface.models.adapter_config import read_adapter_config
 from moored.huggingface.models.adapter_updates import stack_adapters
-from moored.huggingface.models.load import ModelSource
+from moored.huggingface.models.source import ModelSource
 
 _STACKABLE = {"use_dora": False, "bias": "none", "modules_to_save": None, "trainable_token_indices": None}
 

@@ -7,9 +7,12 @@ from torch import Tensor
 
 from moored.errors import ModelError
 from moored.huggingface.models.adapter_updates import adapter_updates
-from moored.huggingface.models.load import ModelSource, checkpoint_folder, require_fit, tied_weights, transposed_weights
+from moored.huggingface.models.checkpoint import checkpoint_folder
 from moored.huggingface.models.model_weights import ModelWeights
 from moored.huggingface.models.quantized import is_code
+from moored.huggingface.models.skeleton import tied_weights, transposed_weights
+from moored.huggingface.models.source import ModelSource
+from moored.huggingface.models.source_checks import require_fit
 from moored.huggingface.models.weights import refuse_non_finite
 
 

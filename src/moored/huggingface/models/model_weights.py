@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from moored.huggingface.models.conversion import Conversion
-from moored.huggingface.models.load import skeleton
+from moored.huggingface.models.skeleton import skeleton
 from moored.huggingface.models.weights import StoredWeights
 
 
