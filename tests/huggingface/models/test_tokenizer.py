@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from tests.adapters import save_adapter
 from tests.tiny import save_tiny, tiny_tokenizer
@@ -44,3 +46,10 @@ def test_a_tokenizer_that_cannot_render_a_chat_is_refused():
     require_chat_template(tiny_tokenizer(), "here")
     with pytest.raises(ModelError, match="tokenizer of here has no chat template"):
         require_chat_template(tiny_tokenizer(None), "here")
+
+
+def test_whatever_the_libraries_say_of_a_broken_tokenizer_is_one_sentence(model):
+    file = model / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token": []}))
+    with pytest.raises(ModelError, match=r"look at its tokenizer files\): Special token eos_token has to be .*[^:. ]\.$"):
+        load_tokenizer(ModelSource(str(model)))

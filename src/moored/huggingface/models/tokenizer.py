@@ -19,11 +19,11 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         place = str(source.adapter)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # The files are read by several libraries, each of which complains of what it meets in its own way.
         refuse_own_code(error, place)
-        hint = "put its tokenizer files there" if os.path.isdir(place) else why_absent(place)
         raise ModelError(
-            f"Cannot load the tokenizer of {place or '(no name)'} ({hint}): {first_line(error)}."
+            f"Cannot load the tokenizer of {place or '(no name)'} ({_hint(place)}): {first_line(error)}."
         ) from error
     if source.adapter is not None and place != str(source.adapter):
         tokenizer.chat_template = _template_beside(source.adapter) or tokenizer.chat_template
@@ -32,6 +32,12 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         raise ModelError(f"The tokenizer in {place} names neither a padding nor an end token; add one to its files.")
     return tokenizer
+
+
+def _hint(place: str) -> str:
+    if not os.path.isdir(place):
+        return why_absent(place)
+    return "look at its tokenizer files" if any(Path(place).glob("tokenizer*")) else "put its tokenizer files there"
 
 
 def require_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
