@@ -20,9 +20,13 @@ class MooredError(Exception):
 
 
 class UserError(MooredError):
-    """Something the user can put right; its message is one sentence that says what, where and how."""
+    """Something the user can put right; its message is one sentence that says what, where and how, in one line."""
 
     exit_code = 2
+
+    def __init__(self, sentence: str = "") -> None:
+        # A name or a value that it quotes may hold ends of lines.
+        super().__init__("␊".join(sentence.splitlines()))
 
 
 class InputError(UserError, ValueError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moored.errors import InputError
+from moored.leftovers import REPLACED
 from moored.outputs import OwnOutput
 
 _THE_PLACE = {
@@ -92,7 +93,7 @@ def _install(temporary: Path, path: Path, *, replace: bool) -> None:
         for inside in temporary.iterdir():
             shutil.move(inside, path / inside.name)
         return
-    old = temporary.with_name(f"{temporary.name}.old")
+    old = temporary.with_name(f"{temporary.name}{REPLACED}")
     if replace and path.is_dir():
         path.replace(old)
     # The system itself refuses to rename a folder over one that is not empty.

@@ -10,14 +10,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from moored.errors import InputError
+from moored.leftovers import clear
 
 
 @contextmanager
 def sole_writer(folder: Path | str) -> Iterator[None]:
     """Keeps other moored processes of this machine and user from writing to a folder meanwhile.
 
-    The lock lies outside, so that the folder stays empty until something is written, and ends with the process, however
-    that ends.
+    What one that was killed has left beside it is cleared away. The lock lies outside, so that the folder stays empty
+    until something is written, and ends with the process, however that ends.
 
     Raises:
         InputError: another process is writing to it.
@@ -31,6 +32,7 @@ def sole_writer(folder: Path | str) -> Iterator[None]:
             f"Another moored process is writing to {folder}; wait until it ends, or name another folder."
         ) from None
     try:
+        clear(folder.absolute())
         yield
     finally:
         lock.release()

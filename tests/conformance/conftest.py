@@ -21,9 +21,11 @@ def pytest_runtest_makereport(item, call):
     result = yield
     mark = item.get_closest_marker("conformance")
     file = item.config.getoption("--conformance-results")
-    if mark is None or file is None or call.when != "call":
+    report = result.get_result()
+    if mark is None or file is None or call.when != "call" or report.skipped:
         return
     area = Path(item.path).parent.name
-    row = {"area": area, "test": item.originalname, **mark.kwargs, "passed": result.get_result().passed}
-    with Path(file).open("a", encoding="utf-8") as lines:
+    row = {"area": area, "test": item.originalname, **mark.kwargs, "passed": report.passed}
+    # The test may have gone to another folder.
+    with (item.config.invocation_params.dir / file).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ def record(request: pytest.FixtureRequest) -> Callable[..., None]:
     def write(**counted: Any) -> None:
         file = request.config.getoption("--stress-results")
         if file is not None:
-            with Path(file).open("a", encoding="utf-8") as lines:
+            with (request.config.invocation_params.dir / file).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(counted, ensure_ascii=False) + "\n")
 
     return write

@@ -16,8 +16,8 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 
 
 def mostly(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Something usual five times in six, else anything."""
-    return st.integers(0, 5).flatmap(lambda draw: VALUES if draw == 0 else usual)
+    """Something usual eleven times in twelve, else anything."""
+    return st.integers(0, 11).flatmap(lambda draw: VALUES if draw == 0 else usual)
 
 
 def mappings(required: dict[str, Any], optional: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -26,7 +26,7 @@ def mappings(required: dict[str, Any], optional: dict[str, Any]) -> st.SearchStr
         {key: mostly(value) for key, value in required.items()},
         optional={key: mostly(value) for key, value in optional.items()},
     )
-    more = st.integers(0, 7).flatmap(lambda draw: st.dictionaries(NAMES, VALUES, max_size=2 if draw == 0 else 0))
+    more = st.integers(0, 15).flatmap(lambda draw: st.dictionaries(NAMES, VALUES, max_size=2 if draw == 0 else 0))
     return st.builds(lambda one, other: {**one, **other}, known, more)
 
 
@@ -34,7 +34,7 @@ def _damaged(text: bytes) -> st.SearchStrategy[bytes]:
     """A file as it is, cut off, or with a few bytes put in."""
     cut = st.integers(0, len(text)).map(lambda end: text[:end])
     put = st.builds(lambda at, more: text[:at] + more + text[at:], st.integers(0, len(text)), st.binary(max_size=4))
-    return st.integers(0, 3).flatmap(lambda draw: {0: cut, 1: put}.get(draw, st.just(text)))
+    return st.integers(0, 9).flatmap(lambda draw: {0: cut, 1: put}.get(draw, st.just(text)))
 
 
 def files(values: st.SearchStrategy[Any], write: Any = json.dumps) -> st.SearchStrategy[bytes]:

@@ -13,7 +13,7 @@ from tests.report.conftest import made_answers, made_report
 from tests.stress import made
 from tests.tiny import save_tiny, tiny_tokenizer
 
-from moored.errors import InputError
+from moored import verbs
 from moored.files import write_jsonl
 from moored.huggingface.data import Supervision, read_rows, supervise
 from moored.huggingface.models import ModelSource, load_tokenizer, require_fit
@@ -185,10 +185,6 @@ def test_settings(read_made: Any) -> None:
     names = ["model", "adapter", "limit", "batch_size", "out", "thinking", "dtype", "drift_prompts", "judge", "other"]
 
     def read(given: dict[str, Any]) -> None:
-        try:
-            MeasureSettings(**given)
-        except TypeError as error:
-            # What Python itself says of a name that is missing or unknown.
-            raise InputError(str(error)) from None
+        verbs._settings(MeasureSettings, "measure", (), given)
 
     read_made("settings in Python", st.dictionaries(st.sampled_from(names), made.VALUES), read, count=1000)

@@ -323,7 +323,7 @@ REFUSED = [
     case("a text encoder-decoder", "has no causal language model", config(model_type="t5"), outcome="refused"),
     case(
         "an adapter's folder",
-        "is an adapter|names no base model",
+        "is an adapter|names no base model|holds no adapter_model.safetensors but model.safetensors",
         file("adapter_config.json", b'{"peft_type": "LORA"}'),
         outcome="refused",
     ),

@@ -102,13 +102,14 @@ def of_update_norm(trainer: Any, strength: float, step: int = 1) -> Weights:
         pairs = [(name.replace("lora_A", "lora_B"), name) for name in now if "lora_A" in name]
         updates = [now[b] @ now[a] - start[b] @ start[a] for b, a in pairs]
     else:
-        backbone = {id(each) for each in trainer.model.base_model.modules()}
-        linear = [
+        # T5 keeps a table of positions inside its layers; those that are outside have no number in their names.
+        kinds = (torch.nn.Linear, torch.nn.Embedding)
+        inside = [
             f"{name}.weight"
             for name, module in trainer.model.named_modules()
-            if isinstance(module, torch.nn.Linear) and id(module) in backbone and name != "lm_head"
+            if isinstance(module, kinds) and any(part.isdigit() for part in name.split("."))
         ]
-        updates = [now[name] - start[name] for name in linear]
+        updates = [now[name] - start[name] for name in inside]
     value = strength * torch.stack([update.square().sum() for update in updates]).sum()
     return _gradients(value, now)
 

@@ -51,5 +51,5 @@ def test_a_tokenizer_that_cannot_render_a_chat_is_refused():
 def test_whatever_the_libraries_say_of_a_broken_tokenizer_is_one_sentence(model):
     file = model / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token": []}))
-    with pytest.raises(ModelError, match=r"look at its tokenizer files\): Special token eos_token has to be .*[^:. ]\.$"):
+    with pytest.raises(ModelError, match=r"look at its tokenizer files\): Special token eos_token .*[^:. ]\.$"):
         load_tokenizer(ModelSource(str(model)))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from moored.errors import ModelError
@@ -92,7 +93,12 @@ def refuse_more_layers(model: PreTrainedModel, unread: Iterable[str], path: str)
     kinds = {_without_numbers(name) for name in model.state_dict()}
     ignored = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
     known = {name for name in unread if any(pattern.search(name) for pattern in ignored)}
-    left = sorted(name for name in {*unread} - known if _without_numbers(name) in kinds)
+    empty = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and not len(module)}
+    left = sorted(
+        name
+        for name in {*unread} - known
+        if _without_numbers(name) in kinds or _NUMBER.split(name, maxsplit=1)[0] in empty
+    )
     layers = {_NUMBER.findall(name)[0] for name in left}
     if len(layers) > (getattr(model.config.get_text_config(), "num_nextn_predict_layers", None) or 0):
         raise ModelError(

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
+from moored.errors import InputError
 from moored.files import whole_file
 from moored.report.figures.svg import standalone_svg
 from moored.report.reading.shown_text import visible
@@ -50,11 +51,17 @@ def write_page(
         The file that was written.
 
     Raises:
-        InputError: `out` cannot be written.
+        InputError: the report lacks what the page shows, or `out` cannot be written.
     """
     lead, *others = [*findings, ""]
     shell = {"title": title, "lead": lead, "others": [text for text in others if text], "next_command": next_command}
-    page = environment().get_template(template).render({**shell, "warnings": warnings, **content})
+    try:
+        page = environment().get_template(template).render({**shell, "warnings": warnings, **content})
+    except (UndefinedError, TypeError) as error:
+        # The records are typed, but for what a command states of its own settings.
+        raise InputError(
+            f"A report lacks what its page shows ({error}); run the command that wrote it again."
+        ) from error
     path = Path(out) / "index.html"
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")

@@ -142,7 +142,7 @@ def redraw(folder: Path | str) -> Path:
     path = Path(folder) / Report.file
     found = _object(path).get("kind")
     drawn = {kind.kind: draw for kind, draw in _PAGES.items()}
-    if found not in drawn:
+    if not isinstance(found, str) or found not in drawn:
         raise InputError(f"{path} is a report of kind {found!r}, which has no page; name one of {', '.join(drawn)}.")
     return drawn[found](Path(folder))
 
