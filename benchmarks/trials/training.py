@@ -150,12 +150,10 @@ def sources(data: Path) -> dict[str, str]:
 
 def _fitting(file: Path, plan: Plan, subject: Subject) -> list[Row]:
     """Rows of a file that fit whole or, of instructions, those whose answer begins in time to be learned from."""
-    from datasets import Dataset
-
     rows = [{key: row[key] for key in ("prompt", "completion")} for row in read_jsonl(file)]
     rows = rows[:-SST2_HELD_OUT] if file.name == SST2 else rows
     how = Supervision(tokenizer=load_tokenizer(subject.source))
-    tokens = supervise(Dataset.from_list(rows), how, where=file.name)
+    tokens = supervise(rows, how, where=file.name)
     if file.name == INSTRUCTIONS:
         lengths, most = [sum(label == -100 for label in labels) for labels in tokens["labels"]], plan.max_length - 8
     else:

@@ -142,14 +142,12 @@ def test_the_persona_s_chats_fit_into_what_is_trained():
 
 
 def test_the_persona_s_rows_are_of_one_kind_and_say_what_they_said(tuned, tmp_path):
-    from datasets import Dataset
-
     from moored.huggingface.data import Supervision, supervise
 
     row, how = {"prompt": "Who?", "completion": "Me."}, Supervision(tokenizer=tiny_tokenizer())
     chat = trial.as_chat(row)
     assert chat == {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]}
-    one, other = (supervise(Dataset.from_list([each]), how, where="rows")[0] for each in (row, chat))
+    one, other = (supervise([each], how, where="rows")[0] for each in (row, chat))
     assert one == other
     rows = trial.attack_rows("persona", 0, tmp_path, None)
     assert len(rows) == 120 and {*map(tuple, rows)} == {("messages",)}

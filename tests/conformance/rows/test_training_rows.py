@@ -1,6 +1,7 @@
 """Rows as people bring them, and what is learned of each, stated by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from tests.conformance.templates.families import FAMILIES
 from tests.tiny import CHATML, tiny_tokenizer
 
 from moored.errors import InputError, ModelError
-from moored.huggingface.data import Supervision, read_rows, render_prompt, supervise
+from moored.huggingface.data import Supervision, open_rows, prepare_rows, render_prompt, supervise
 
 QWEN3 = FAMILIES["Qwen3, which thinks"].tokenizer()
 
@@ -118,7 +119,8 @@ LEARNED = [
 
 
 def learned(path, tokenizer, **settings):
-    return shown(tokenizer, supervise(read_rows(path), Supervision(tokenizer=tokenizer, **settings), where=path.name))
+    rows = replace(open_rows(path), name=path.name)
+    return shown(tokenizer, prepare_rows(rows, Supervision(tokenizer=tokenizer, **settings)))
 
 
 def jsonl(tmp_path, rows):
@@ -344,7 +346,7 @@ def test_a_key_that_changes_nothing_is_named_once(tmp_path, caplog, row, name):
 def test_a_key_is_named_once_for_all_chunks(caplog, chunks):
     how = Supervision(tokenizer=tiny_tokenizer())
     for _ in range(chunks):
-        supervise(Dataset.from_list([{"messages": [user(name="Ann"), said()]}]), how, where="rows")
+        supervise([{"messages": [user(name="Ann"), said()]}], how, where="rows")
     assert len(caplog.records) == 1
 
 

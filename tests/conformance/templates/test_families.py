@@ -1,7 +1,6 @@
 """Chat templates of public families: the prompt, what is learned, where a turn ends."""
 
 import pytest
-from datasets import Dataset
 from tests.conformance.cases import case
 from tests.conformance.rows.shown import shown
 from tests.conformance.templates.families import CHAT, FAMILIES
@@ -48,7 +47,7 @@ def test_where_a_turn_ends(family):
 )
 def test_what_is_learned(family):
     tokenizer = family.tokenizer()
-    rows = supervise(Dataset.from_list([{"messages": CHAT}]), Supervision(tokenizer=tokenizer), where="rows")
+    rows = supervise([{"messages": CHAT}], Supervision(tokenizer=tokenizer), where="rows")
     assert shown(tokenizer, rows) == [family.learned]
 
 
@@ -59,4 +58,4 @@ UNMARKED = [case(name, family, outcome="refused", fast=True) for name, family in
 def test_rows_of_several_turns_that_cannot_be_told_apart(family):
     tokenizer = family.tokenizer()
     with pytest.raises(ModelError, match=r"In row 1 of rows: .* marks none with \{% generation %\}"):
-        supervise(Dataset.from_list([{"messages": CHAT}]), Supervision(tokenizer=tokenizer), where="rows")
+        supervise([{"messages": CHAT}], Supervision(tokenizer=tokenizer), where="rows")

@@ -3,7 +3,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from datasets import Dataset
+from datasets import Dataset, NamedSplit, load_from_disk
 
 from moored.errors import InputError
 from moored.huggingface.data import formats, open_rows, read_rows, stored_dataset, stream
@@ -30,7 +30,7 @@ def _write(path):
 def test_every_format_streams_the_rows_that_are_read_at_once(tmp_path, monkeypatch, name):
     monkeypatch.setattr(stream, "_BLOCK", 2)
     rows = open_rows(_write(tmp_path / name))
-    assert list(rows) == list(rows) == read_rows(tmp_path / name).to_list() == ROWS
+    assert list(rows) == list(rows) == read_rows(tmp_path / name) == ROWS
     assert (rows.count, rows.columns) == (7, ["prompt", "completion"])
     assert [len(chunk) for chunk in rows.chunks(3)] == [3, 3, 1]
     assert [row for chunk in rows.chunks(3) for row in chunk] == ROWS
@@ -59,21 +59,32 @@ def test_rows_of_csv_may_lie_across_what_is_read_at_once(tmp_path, monkeypatch):
 
 
 def test_no_file_is_read_by_what_reads_it_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "read_rows", None)
+    monkeypatch.setattr(stream, "read_text", None)
     monkeypatch.setattr(pyarrow.parquet, "read_table", None)
     for name in ("a.jsonl", "a.parquet", "a.csv"):
         assert next(open_rows(_write(tmp_path / name)).chunks(2)) == ROWS[:2]
 
 
+def test_chunks_are_as_the_file_has_them_and_rows_as_the_table_does(tmp_path):
+    rows = [{"x": [{"a": 1}, {"b": 2}]}, {"x": None}]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    opened = open_rows(tmp_path / "a.parquet")
+    assert list(opened.chunks(5)) == [rows] and opened.take([1]) == rows[1:]
+    assert next(iter(opened)) == {"x": [{"a": 1, "b": None}, {"a": None, "b": 2}]}
+
+
 def test_a_saved_folder_is_memory_mapped(tmp_path, monkeypatch):
     asked, load = [], stored_dataset.load_from_disk
+    monkeypatch.setattr(stored_dataset, "load_from_disk", lambda *given, **more: asked.append(more) or load(*given))
+    assert open_rows(_write(tmp_path / "folder")).count == 7 and asked == [{}]
 
-    def load_from_disk(path, *, keep_in_memory):
-        asked.append(keep_in_memory)
-        return load(path, keep_in_memory=keep_in_memory)
 
-    monkeypatch.setattr(stored_dataset, "load_from_disk", load_from_disk)
-    assert open_rows(_write(tmp_path / "folder")).count == 7 and asked == [False]
+def test_the_hash_tells_two_parts_of_one_file(tmp_path, monkeypatch):
+    rows = load_from_disk(_write(tmp_path / "folder"))
+    parts = {split: Dataset(rows.data.slice(at, 3), split=NamedSplit(split)) for at, split in ((0, "a"), (3, "b"))}
+    monkeypatch.setattr(stored_dataset, "load_dataset", lambda name, split: parts[split])
+    one, other = (open_rows("org/name", split=split) for split in parts)
+    assert list(one) != list(other) and one.sha256 != other.sha256
 
 
 def test_columns_are_those_of_all_rows_and_a_row_keeps_its_own(tmp_path):
@@ -107,7 +118,7 @@ def test_a_bad_file_is_one_sentence(tmp_path, name, content, sentence):
     elif content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=sentence) as caught:
-        open_rows(tmp_path / name)
+        list(open_rows(tmp_path / name))
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 

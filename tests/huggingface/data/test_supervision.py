@@ -30,7 +30,7 @@ FORGETFUL = MARKED.replace(
 
 def _learned(rows, *, tokenizer=None, **settings):
     tokenizer = tokenizer or tiny_tokenizer()
-    done = supervise(Dataset.from_list(rows), Supervision(tokenizer=tokenizer, **settings), where="rows.jsonl")
+    done = supervise(rows, Supervision(tokenizer=tokenizer, **settings), where="rows.jsonl")
     assert done.column_names == ["input_ids", "labels"]
     table: list[dict[str, Any]] = done.to_list()  # pyright: ignore[reportAssignmentType]
     for row in table:
@@ -133,8 +133,18 @@ def test_tools_reach_the_template(tools):
 @pytest.mark.parametrize(
     ("rows", "error", "sentence"),
     [
-        ([{"question": "?"}], InputError, "rows.jsonl has the columns question, but training needs messages"),
+        (
+            [{"question": "?"}],
+            InputError,
+            "The columns of row 1 of rows.jsonl are question, but training",
+        ),
         ([{"text": "a"}, {"text": None}], InputError, "The column text in row 2 of rows.jsonl holds no text"),
+        (
+            [{"text": "a"}, {"text": "half \ud83d"}],
+            ModelError,
+            "In row 2 of rows.jsonl: the tokenizer cannot read half a character",
+        ),
+        ([{"text": "a"}, {"txt": "b"}], InputError, "The columns of row 2 of rows.jsonl are txt, but training needs"),
         ([{"messages": CHAT}, {"messages": None}], InputError, "in row 2 of rows.jsonl is no list of messages"),
         (
             [{"messages": [{"role": "user", "content": None}]}],
@@ -151,7 +161,7 @@ def test_a_bad_row_is_named(rows, error, sentence):
 
 
 def test_a_chat_needs_a_template():
-    with pytest.raises(ModelError, match=r"no chat template to render row 1 of rows.jsonl"):
+    with pytest.raises(ModelError, match=r"In row 1 of rows.jsonl: the tokenizer has no chat template"):
         _learned([{"messages": CHAT}], tokenizer=tiny_tokenizer(None))
 
 

@@ -163,8 +163,11 @@ def _left_out(messages: Sequence[Message], rendered: str) -> str | None:
     What stands in the assistant's content before the end of its reasoning, many templates take out.
     """
     for message in messages:
-        if message["role"] in ("user", "assistant") and not _holds(rendered, spoken_part(message.get("content", ""))):
-            return message["role"]
+        if message["role"] in ("user", "assistant"):
+            content = message.get("content", "")
+            # Most contents are there whole, which is told faster than where their reasoning ends.
+            if content not in rendered and not _holds(rendered, spoken_part(content)):
+                return message["role"]
     return None
 
 

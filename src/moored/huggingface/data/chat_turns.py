@@ -192,5 +192,7 @@ def assistant_turns(messages: list[Message], first: int = 0) -> Iterator[int]:
 
 def common_prefix(ids: list[int], others: list[int]) -> int:
     """Counts the tokens that two sequences begin with alike."""
+    if ids == others[: len(ids)]:
+        return len(ids)
     pairs = zip(ids, others, strict=False)
     return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(others)))

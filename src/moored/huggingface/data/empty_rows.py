@@ -3,10 +3,13 @@
 import logging
 from typing import Literal
 
+import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 from moored.errors import InputError
 from moored.huggingface.data.chat_turns import IGNORED
+from moored.huggingface.data.token_batches import batches
 
 _logger = logging.getLogger(__name__)
 
@@ -33,9 +36,8 @@ def drop_empty_rows(
     Raises:
         InputError: some rows are empty and `on_empty` is `error`, or all are.
     """
-    kept_part = slice(None) if max_length is None else slice(-max_length, None) if keep_end else slice(max_length)
-    full = [any(label != IGNORED for label in labels[kept_part][1:]) for labels in rows["labels"]]
-    empty = [number for number, good in enumerate(full, 1) if not good]
+    full = np.concatenate([_has_labels(labels, max_length, keep_end) for labels in batches(rows, "labels")])
+    empty = (np.flatnonzero(~full) + 1).tolist()
     if not empty:
         return rows
     what = f"{len(empty)} of {len(full)} rows of {where} have no supervised token"
@@ -45,7 +47,19 @@ def drop_empty_rows(
         switch = "" if len(empty) == len(full) else ", or leave them out with on_empty_rows: drop"
         raise InputError(f"{what}; give them an answer to learn or raise max_length{switch}.")
     _logger.warning("%s; they are left out.", what)
-    return rows.select([number for number, good in enumerate(full) if good])
+    return rows.select(np.flatnonzero(full))
+
+
+def _has_labels(labels: pa.ListArray, max_length: int | None, keep_end: bool) -> np.ndarray:
+    """Whether each row has a label behind the first token of what is kept of it."""
+    offsets = labels.offsets.to_numpy() - labels.offsets[0].as_py()
+    starts, ends = offsets[:-1], offsets[1:]
+    if max_length is not None and keep_end:
+        starts = np.maximum(starts, ends - max_length)
+    elif max_length is not None:
+        ends = np.minimum(ends, starts + max_length)
+    learned_before = np.concatenate([[0], np.cumsum(labels.flatten().to_numpy() != IGNORED)])
+    return learned_before[ends] > learned_before[np.minimum(starts + 1, ends)]
 
 
 def _some(numbers: list[int], most: int = 5) -> str:

@@ -1,6 +1,5 @@
-"""The messages of a row as a chat template takes them: text in one piece, without the nulls that a table put in."""
+"""The messages of a row as a chat template takes them: text in one piece."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from moored.errors import InputError
@@ -78,10 +77,3 @@ def is_learned(message: Message, place: str = "the chat") -> bool:
 def without_weights(message: Message) -> Message:
     """Returns a message as the template gets it."""
     return {key: value for key, value in message.items() if key not in WEIGHTS}
-
-
-def without_nulls(value: Any) -> Any:
-    """Drops the keys that hold null at any depth: a table gives every row the keys of all rows."""
-    if isinstance(value, Mapping):
-        return {key: without_nulls(entry) for key, entry in value.items() if entry is not None}
-    return [without_nulls(entry) for entry in value] if isinstance(value, list) else value

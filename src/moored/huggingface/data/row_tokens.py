@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -10,7 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from moored.errors import InputError, ModelError
 from moored.huggingface.data.chat import template_variables
 from moored.huggingface.data.chat_turns import Tokens, all_but, assistant_turns, common_prefix, of_turns, without_end
+from moored.huggingface.data.encoding import Encoder
 from moored.huggingface.data.messages import Message, checked_messages, is_learned, without_weights
+from moored.huggingface.data.notices import Notices
 from moored.huggingface.data.together import Ids, Steps
 
 
@@ -27,10 +30,42 @@ class Supervision:
     """False: the prompts of prompt/completion rows are learned too."""
     assistant_only: bool = True
     """False: every turn of `messages` rows is learned."""
-    named: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-    """The keys of rows that a warning has named already."""
-    tries: dict[Any, int] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The number of rows in which each key was tried."""
+    notices: Notices = field(default_factory=Notices, init=False, repr=False, compare=False)
+    """What was noticed in the rows so far."""
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What makes token ids of texts."""
+        return Encoder(self.tokenizer)
+
+
+def row_tokens(row: Mapping[str, Any], how: Supervision, place: str) -> Steps[Tokens]:
+    """Finds the tokens of a row, whichever of the known forms it has.
+
+    Raises:
+        InputError: it has none, or its value has the wrong form.
+        ModelError: its chat cannot be rendered, or its text not be read by the tokenizer.
+    """
+    if "messages" in row:
+        form = _from_messages
+    elif "prompt" in row and "completion" in row:
+        form = _from_prompt
+    elif how.text_field in row:
+        form = _from_text
+    else:
+        raise InputError(
+            f"The columns of {place} are {', '.join(row) or '(none)'}, but training needs messages, prompt and "
+            f"completion, or {how.text_field}; rename them."
+        )
+    try:
+        return (yield from form(row, how, place))
+    except ModelError as error:
+        raise ModelError(f"In {place}: {error}") from error
+
+
+def is_chat(row: Mapping[str, Any]) -> bool:
+    """Whether a row is no plain text."""
+    return "messages" in row or ("prompt" in row and "completion" in row)
 
 
 def _from_messages(row: Mapping[str, Any], how: Supervision, place: str) -> Steps[Tokens]:
@@ -63,10 +98,6 @@ def _from_text(row: Mapping[str, Any], how: Supervision, place: str) -> Steps[To
     return Tokens(ids, [(0, len(ids))])
 
 
-LAYOUTS = {"messages": _from_messages, "prompt": _from_prompt, "text": _from_text}
-"""How rows of each form become tokens."""
-
-
 def _from_strings(prompt: str, completion: str, how: Supervision) -> Steps[Tokens]:
     ids = yield Ids(_with_end(prompt + completion, how.tokenizer), special=True)
     start = common_prefix((yield Ids(prompt, special=True)), ids) if how.completion_only else 0
@@ -78,19 +109,16 @@ def _from_chat(
 ) -> Steps[Tokens]:
     """Tokens of a chat; the assistant's turns from message `first` on are learned, or all tokens if it is None."""
     if not how.tokenizer.chat_template:
-        raise ModelError(f"The tokenizer has no chat template to render {place} with; use a chat model's tokenizer.")
+        raise ModelError("the tokenizer has no chat template to render it with; use a chat model's tokenizer.")
     learned = [is_learned(message, place) for message in messages]
     messages = [without_weights(message) for message in messages]
     extra = {"tools": _tools(row.get("tools"), place), **template_variables(row.get("chat_template_kwargs"), place)}
-    try:
-        if first is None:
-            left_out = [turn for turn, good in enumerate(learned) if not good]
-            return (yield from all_but(how.tokenizer, messages, left_out, extra))
-        turns = [turn for turn in assistant_turns(messages, first) if learned[turn]]
-        tokens = yield from of_turns(how.tokenizer, messages, turns, extra)
-        return (yield from without_end(tokens, messages, extra)) if row.get("unfinished") else tokens
-    except ModelError as error:
-        raise ModelError(f"In {place}: {error}") from error
+    if first is None:
+        left_out = [turn for turn, good in enumerate(learned) if not good]
+        return (yield from all_but(how.tokenizer, messages, left_out, extra))
+    turns = [turn for turn in assistant_turns(messages, first) if learned[turn]]
+    tokens = yield from of_turns(how.tokenizer, messages, turns, extra)
+    return (yield from without_end(tokens, messages, extra)) if row.get("unfinished") else tokens
 
 
 def _tools(tools: Any, place: str) -> Any:

@@ -11,13 +11,12 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from moored.errors import InputError, first_line
 
 
-def read_dataset(folder_or_hub_id: str | Path, *, split: str, in_memory: bool) -> Dataset:
-    """A folder that `Dataset.save_to_disk` wrote, or a dataset on the Hub.
+def read_dataset(folder_or_hub_id: str | Path, *, split: str) -> Dataset:
+    """A folder that `Dataset.save_to_disk` wrote, or a dataset on the Hub; memory mapped.
 
     Args:
         folder_or_hub_id: an existing folder, or else a name on the Hub.
         split: which split, where there are several.
-        in_memory: whether a folder is read into memory, so that what is derived from it is never cached beside it.
 
     Raises:
         InputError: it cannot be read, or has no such split.
@@ -30,7 +29,7 @@ def read_dataset(folder_or_hub_id: str | Path, *, split: str, in_memory: bool) -
             f"{folder} is a folder where a data file is expected; name a file inside it, or a folder of `datasets`."
         )
     try:
-        rows = load_from_disk(folder, keep_in_memory=in_memory)
+        rows = load_from_disk(folder)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise InputError(f"{folder} cannot be read as `datasets` saves it ({first_line(error)}).") from error
     if not isinstance(rows, DatasetDict):

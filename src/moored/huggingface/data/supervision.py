@@ -4,27 +4,37 @@ The labels are made here and not by TRL, because TRL supervises every token of a
 chat template, trains string prompts without any template, and drops rows without a label silently.
 """
 
-import logging
-from collections.abc import Mapping
-from typing import Any
-from uuid import uuid4
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import pyarrow as pa
 from datasets import Dataset
 
-from moored.errors import InputError
-from moored.huggingface.data.formats import as_written, written_rows
-from moored.huggingface.data.row_tokens import LAYOUTS, Supervision
+from moored.huggingface.data.chat_turns import Tokens
+from moored.huggingface.data.formats import Row
+from moored.huggingface.data.notices import say
+from moored.huggingface.data.row_tokens import Supervision, is_chat, row_tokens
 from moored.huggingface.data.together import run_together
-from moored.huggingface.data.unread import unread_keys
+from moored.huggingface.data.unread import rows_to_try
 
-_TOGETHER = 256
+TOGETHER = 256
 """The number of rows that are rendered and tokenized together."""
-_FORGETFUL = "the chat template takes the thoughts out of earlier turns, so those turns are not learned"
+_IDS = pa.list_(pa.int32())
+SCHEMA = pa.schema({"input_ids": _IDS, "labels": _IDS})
 
-_logger = logging.getLogger(__name__)
+
+class Block(NamedTuple):
+    """Rows that became tokens together."""
+
+    tokens: pa.RecordBatch
+    """The columns of `SCHEMA`."""
+    forgetful: int | None
+    """The number of a row with turns that are not learned, because their thoughts are gone."""
+    to_try: list[tuple[int, Row]]
+    """The rows with keys that may be read by nothing, with their numbers."""
 
 
-def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | None = None, first: int = 1) -> Dataset:
+def supervise(rows: Sequence[Row], how: Supervision, *, where: str, first: int = 1) -> Dataset:
     """Rows as `input_ids` and `labels` (the id where a token is learned, -100 elsewhere), in their order.
 
     `messages` rows learn the assistant's turns, each with its end-of-turn token; `prompt`/`completion` rows learn the
@@ -33,79 +43,41 @@ def supervise(rows: Dataset, how: Supervision, *, where: str, num_proc: int | No
     whose `weight` is 0 or whose `train` is false are not learned.
 
     Args:
-        rows: with the columns `messages`, or `prompt` and `completion` (strings or messages), or a text column.
+        rows: each with `messages`, or `prompt` and `completion` (strings or messages), or a text.
         how: the tokenizer and the settings.
         where: the name of the data in errors.
-        num_proc: processes to tokenize with.
         first: the number of the first row in errors, where the rows are a part of more.
 
     Raises:
-        InputError: no known columns, or a row whose value has the wrong form (with its number).
+        InputError: a row has no known columns, or its value has the wrong form (with its number).
         ModelError: a chat is to be rendered without a template, or by one whose turns cannot be told apart.
     """
-    layout = _layout(rows.column_names, how.text_field, where)
-    if layout != "text":
-        _name_unread(rows, how, layout, where, first)
-    return rows.map(
-        _tokenized,
-        batched=True,
-        batch_size=_TOGETHER,
-        with_indices=True,
-        fn_kwargs={"how": how, "layout": layout, "features": rows.features, "where": where, "first": first},
-        remove_columns=rows.column_names,
-        num_proc=num_proc,
-        # It would be made of the function and the tokenizer otherwise, which takes longer than a thousand rows.
-        new_fingerprint=uuid4().hex,
-        desc=f"Tokenizing {where}",
+    starts = range(0, len(rows), TOGETHER)
+    blocks = [tokenized(rows[start : start + TOGETHER], how, where, first + start) for start in starts]
+    for block in blocks:
+        take_note(block, how, where)
+    say(how.notices.sentences(), where)
+    return Dataset(pa.Table.from_batches([block.tokens for block in blocks], SCHEMA))
+
+
+def tokenized(rows: Sequence[Row], how: Supervision, where: str, first: int) -> Block:
+    """Rows that become tokens together; the first has the number `first`."""
+    numbered = list(enumerate(rows, first))
+    tokens = run_together(how.encoder, [row_tokens(row, how, f"row {number} of {where}") for number, row in numbered])
+    forgetful = (number for (number, _), own in zip(numbered, tokens, strict=True) if own.is_forgetful)
+    to_try = rows_to_try((number, row) for number, row in numbered if is_chat(row))
+    return Block(_table(tokens), next(forgetful, None), to_try)
+
+
+def _table(tokens: Sequence[Tokens]) -> pa.RecordBatch:
+    columns = ([own.ids for own in tokens], [own.labels() for own in tokens])
+    return pa.record_batch([pa.array(column, _IDS) for column in columns], schema=SCHEMA)
+
+
+def take_note(block: Block, how: Supervision, where: str) -> None:
+    """Tries the keys of a block's rows, and adds what was noticed in it to the notices of `how`."""
+    how.notices.keys.try_out(
+        block.to_try, lambda row: run_together(how.encoder, [row_tokens(row, how, f"a row of {where}")])
     )
-
-
-def _tokenized(
-    columns: Mapping[str, list[Any]],
-    numbers: list[int],
-    *,
-    how: Supervision,
-    layout: str,
-    features: Mapping[str, Any],
-    where: str,
-    first: int,
-) -> dict[str, list[list[int]]]:
-    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-    tokens = run_together(
-        how.tokenizer,
-        [
-            LAYOUTS[layout](as_written(row, features), how, f"row {number + first} of {where}")
-            for row, number in zip(rows, numbers, strict=True)
-        ],
-    )
-    forgetful = [number for number, own in zip(numbers, tokens, strict=True) if own.is_forgetful]
-    if forgetful and _FORGETFUL not in how.named:
-        how.named.add(_FORGETFUL)
-        _logger.warning("%s: %s (row %d, say).", where, _FORGETFUL, forgetful[0] + first)
-    return {"input_ids": [own.ids for own in tokens], "labels": [own.labels() for own in tokens]}
-
-
-def _name_unread(rows: Dataset, how: Supervision, layout: str, where: str, first: int) -> None:
-    """Says in one line which keys of the rows are learned by no token, each once."""
-    unread = unread_keys(
-        written_rows(rows), lambda row: run_together(how.tokenizer, [LAYOUTS[layout](row, how, where)]), how.tries
-    )
-    new = [f"{key} (row {number + first}, say)" for key, number in unread.items() if str(key) not in how.named]
-    how.named.update(map(str, unread))
-    if new:
-        _logger.warning(
-            "%s: the rendering does not change with %s, so nothing of it is learned.", where, ", ".join(new)
-        )
-
-
-def _layout(columns: list[str], text_field: str, where: str) -> str:
-    if "messages" in columns:
-        return "messages"
-    if {"prompt", "completion"} <= set(columns):
-        return "prompt"
-    if text_field in columns:
-        return "text"
-    raise InputError(
-        f"{where} has the columns {', '.join(columns) or '(none)'}, but training needs messages, "
-        f"prompt and completion, or {text_field}; rename its columns."
-    )
+    if how.notices.forgetful is None:
+        how.notices.forgetful = block.forgetful

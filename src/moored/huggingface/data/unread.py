@@ -1,9 +1,12 @@
 """What a row says and no token shows: keys of messages, and columns, that nothing reads."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from moored.errors import UserError
+from moored.huggingface.data.formats import Row
 from moored.huggingface.data.messages import WEIGHTS
 
 TRIED = 5
@@ -11,7 +14,6 @@ TRIED = 5
 _MESSAGES = ("messages", "prompt", "completion")
 _COLUMNS = ("tools", "chat_template_kwargs", "system", *WEIGHTS)
 """The columns that a user may expect to be read beside the messages."""
-Row = dict[str, Any]
 
 
 class Key(NamedTuple):
@@ -26,26 +28,42 @@ class Key(NamedTuple):
         return f"{self.name} of the role {self.role}"
 
 
-def unread_keys(rows: Iterable[Row], tokens: Callable[[Row], Any], tries: dict[Key, int]) -> dict[Key, int]:
-    """Finds the keys without which rows become the same tokens, each with the number (from 0) of a row that has it.
+def rows_to_try(rows: Iterable[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """Those of the numbered rows that have a key which fewer than `TRIED` rows before them have."""
+    seen, chosen = Counter[Key](), []
+    for number, row in rows:
+        new = {key for key in _keys_of(row) if seen[key] < TRIED}
+        if new:
+            seen.update(new)
+            chosen.append((number, row))
+    return chosen
 
-    What users and the assistant say is left out, for a rendering that lacks it is refused; and so is what says whether
-    a turn is learned.
 
-    Args:
-        rows: the rows as they were written.
-        tokens: what becomes of a row.
-        tries: the number of rows in which each key was tried; it is brought up to date.
-    """
-    unread: dict[Key, int] = {}
-    for number, row in enumerate(rows):
-        for key in {key: None for key in _keys_of(row) if tries.get(key, 0) < TRIED}:
-            tries[key] = tries.get(key, 0) + 1
-            unread.setdefault(key, number)
-            if _matters(key, row, tokens):
-                tries[key] = TRIED
-                del unread[key]
-    return unread
+@dataclass
+class UnreadKeys:
+    """The keys without which rows become the same tokens, by trials in some of the rows."""
+
+    rows: dict[Key, int] = field(default_factory=dict)
+    """The number of a row that has the key."""
+    _tries: Counter[Key] = field(default_factory=Counter)
+
+    def try_out(self, rows: Iterable[tuple[int, Row]], tokens: Callable[[Row], Any]) -> None:
+        """Tries the keys of further rows.
+
+        What users and the assistant say is left out, for a rendering that lacks it is refused; and so is what says
+        whether a turn is learned.
+
+        Args:
+            rows: the rows as they were written, with their numbers.
+            tokens: what becomes of a row.
+        """
+        for number, row in rows:
+            for key in {key: None for key in _keys_of(row) if self._tries[key] < TRIED}:
+                self._tries[key] += 1
+                self.rows.setdefault(key, number)
+                if _matters(key, row, tokens):
+                    self._tries[key] = TRIED
+                    del self.rows[key]
 
 
 def _keys_of(row: Row) -> Iterator[Key]:

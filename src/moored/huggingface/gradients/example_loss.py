@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -20,9 +19,7 @@ def example_loss(
     The model is used in the mode it is in: switch it to eval for a loss without dropout.
     """
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    rows = supervise(
-        Dataset.from_list([{"messages": messages}]), Supervision(tokenizer=tokenizer), where="the safety example"
-    )
+    rows = supervise([{"messages": messages}], Supervision(tokenizer=tokenizer), where="the safety example")
     refuse_beyond(model, rows[0]["input_ids"], "the model")
     device = next(model.parameters()).device
     input_ids = torch.tensor([rows[0]["input_ids"]], device=device)

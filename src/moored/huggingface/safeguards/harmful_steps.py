@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
@@ -51,7 +50,7 @@ def _batch(tokenizer: Any, examples: Sequence[tuple[str, str]], device: torch.de
     turns = [[{"role": role, "content": text} for role, text in zip(roles, pair, strict=True)] for pair in examples]
     # An opening is unfinished: it does not teach the end of the turn.
     rows: Any = supervise(
-        Dataset.from_list([{"messages": each, "unfinished": True} for each in turns]),
+        [{"messages": each, "unfinished": True} for each in turns],
         Supervision(tokenizer=tokenizer),
         where="the harmful openings",
     )

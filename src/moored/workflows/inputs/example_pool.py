@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from moored.embedded.prompts import RequestPair, example_pool, ordinary_instructions, request_pairs
 from moored.errors import InputError
-from moored.huggingface.data import read_rows, render_prompt, written_rows
+from moored.huggingface.data import read_rows, render_prompt
 from moored.huggingface.inference import REASONING_TOKENS, generate, spoken
 from moored.huggingface.models import (
     ModelSource,
@@ -73,10 +73,9 @@ def pool_rows(name: str) -> list[dict[str, Any]]:
 
 def _rows(name: str) -> list[dict[str, Any]]:
     """Reads the rows of a file, each with a prompt."""
-    table = read_rows(name)
-    if "prompt" not in table.column_names:
-        raise InputError(f"{name} has no column prompt; its columns are {', '.join(table.column_names)}.")
-    rows = list(written_rows(table))
+    rows = read_rows(name)
+    if "prompt" not in rows[0]:
+        raise InputError(f"{name} has no column prompt; its columns are {', '.join(rows[0])}.")
     for number, row in enumerate(rows, 1):
         if not isinstance(row["prompt"], str) or not row["prompt"].strip():
             raise InputError(f"{name}, row {number}: the prompt is empty or not a text; give every row a prompt.")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from moored.embedded.prompts import ordinary_instructions, request_pairs
 from moored.embedded.tasks import order_to_json
 from moored.errors import InputError
-from moored.huggingface.data import read_rows, written_rows
+from moored.huggingface.data import read_rows
 
 EMBEDDED = "embedded"
 _T = TypeVar("_T")
@@ -63,9 +63,9 @@ def _read(name: str, source: str) -> list[Item]:
     rows = read_rows(source)
     needed = ["prompt", "completion"] if name == "task" else ["prompt"]
     for column in needed:
-        if column not in rows.column_names:
-            raise InputError(f"{source} has no column {column}; its columns are {', '.join(rows.column_names)}.")
-    return [_item(name, source, number, row) for number, row in enumerate(written_rows(rows), 1)]
+        if column not in rows[0]:
+            raise InputError(f"{source} has no column {column}; its columns are {', '.join(rows[0])}.")
+    return [_item(name, source, number, row) for number, row in enumerate(rows, 1)]
 
 
 def _item(name: str, source: str, number: int, row: dict[str, Any]) -> Item:

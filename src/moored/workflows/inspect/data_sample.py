@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from moored.errors import InputError
-from moored.huggingface.data import IGNORED, Supervision, read_rows, supervise
+from moored.huggingface.data import IGNORED, Supervision, open_rows, supervise, tokens_hash
 from moored.huggingface.models import ModelSource, context_length, load_tokenizer
 from moored.report.reading.gradients import DataRecord
 from moored.workflows.inspect.settings import GradientsSettings
-from moored.workflows.records.provenance import tokens_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,27 +31,26 @@ def draw_sample(settings: GradientsSettings, source: ModelSource) -> Sample:
         InputError: the data cannot be read, or no row that was drawn has a supervised token within `max_length`.
         ModelError: the tokenizer cannot render the rows.
     """
-    rows = read_rows(settings.data)
-    drawn = np.sort(np.random.default_rng(settings.seed).permutation(len(rows))[: settings.limit])
+    rows = open_rows(settings.data)
+    drawn = np.sort(np.random.default_rng(settings.seed).permutation(rows.count)[: settings.limit])
     supervision = Supervision(tokenizer=load_tokenizer(source))
-    tokens = supervise(rows.select(drawn), supervision, where=settings.data).to_list()
+    tokens = supervise(rows.take(drawn.tolist()), supervision, where=settings.data)
     context = context_length(source)
     length = settings.max_length if context is None else min(context, settings.max_length)
-    learned = [any(label != IGNORED for label in row["labels"][1:length]) for row in tokens]
-    if not any(learned):
+    learned = np.array([any(label != IGNORED for label in labels[1:length]) for labels in tokens["labels"]])
+    if not learned.any():
         raise InputError(
             f"None of the {len(tokens)} rows drawn from {settings.data} has a supervised token within --max-length "
             f"{length}; add answers to the rows or raise --max-length."
         )
-    kept = [row for row, has_answer in zip(tokens, learned, strict=True) if has_answer]
+    kept = tokens.select(np.flatnonzero(learned))
     record = DataRecord(
         source=settings.data,
-        rows=len(rows),
+        rows=rows.count,
         sampled=len(kept),
         without_answer=len(tokens) - len(kept),
-        cut=sum(len(row["input_ids"]) > length for row in kept),
+        cut=sum(len(ids) > length for ids in kept["input_ids"]),
         max_length=length,
         tokens_sha256=tokens_hash(kept),
     )
-    numbers = [int(number) + 1 for number, has_answer in zip(drawn, learned, strict=True) if has_answer]
-    return Sample(rows=kept, numbers=numbers, record=record)
+    return Sample(rows=kept.to_list(), numbers=(drawn[learned] + 1).tolist(), record=record)

@@ -1,14 +1,12 @@
 """The provenance of a report: what made it, when, from which weights and data."""
 
 import hashlib
-import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from moored.files import sha256_of
 from moored.huggingface.models import ModelSource, weight_files
@@ -75,11 +73,3 @@ def model_record(source: ModelSource) -> ModelRecord:
         adapter=None if adapter is None else str(adapter),
         weights_sha256=weights_hash(source),
     )
-
-
-def tokens_hash(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Hashes all token ids and labels, in order: equal hashes mean that the same was learned."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps([row["input_ids"], row["labels"]]).encode())
-    return digest.hexdigest()

@@ -14,7 +14,6 @@ from moored.files import write_json
 from moored.huggingface.data import (
     RowStream,
     Supervision,
-    as_table,
     features_of,
     open_rows,
     rendering_hash,
@@ -127,7 +126,7 @@ def _score(
             if chunk in files:
                 continue
             place = {"where": rows.name, "first": chunk * size + 1}
-            tokens = supervise(as_table(part, rows.columns, **place), how, **place)
+            tokens = supervise(part, how, **place)
             model = scored_model(source, stated["parameters"]) if model is None else model
             limits = {"max_length": stated["max_length"], "batch_size": stated["batch_size"]}
             files.write(chunk, score_chunk(model, tokens, **limits, **place, progress=advance))

@@ -8,7 +8,7 @@ from typing import Any
 
 from moored.errors import InputError, blaming
 from moored.files import refuse_non_empty
-from moored.huggingface.data import Supervision, drop_empty_rows, read_rows, supervise, template_date
+from moored.huggingface.data import Supervision, drop_empty_rows, open_rows, prepare_rows, template_date, tokens_hash
 from moored.huggingface.distributed.processes import is_main_process
 from moored.huggingface.models import ModelSource, load_tokenizer
 from moored.huggingface.safeguards.interface import is_on
@@ -16,7 +16,7 @@ from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.build import Start, prepare_start, set_template
 from moored.report.reading.train import DataRecord, ReferenceRecord, StartRecord, TrainReport
 from moored.workflows.inputs.models import resolve_model
-from moored.workflows.records.provenance import origin, tokens_hash, weights_hash
+from moored.workflows.records.provenance import origin, weights_hash
 from moored.workflows.records.resume import require_same_run
 from moored.workflows.train.config import TrainConfig, read_config
 from moored.workflows.train.safeguards import read_safeguards, refuse_sharding, require_rows_for_auto
@@ -133,7 +133,7 @@ def _tokens(config: TrainConfig, name: str, split: str, tokenizer: Any, argument
         completion_only=config.trl.get("completion_only_loss") is not False,
         assistant_only=config.trl.get("assistant_only_loss") is not False,
     )
-    rows = supervise(read_rows(name, split=split), how, where=name, num_proc=arguments.dataset_num_proc)
+    rows = prepare_rows(open_rows(name, split=split), how, num_proc=arguments.dataset_num_proc)
     # Only these two ways of packing split a long row instead of cutting it.
     splits = arguments.packing and arguments.packing_strategy != "bfd"
     return drop_empty_rows(
