@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset, concatenate_datasets
 
-from moored.huggingface.data import token_batches, tokens_hash
+from moored.huggingface.data import largest_token, token_batches, tokens_hash
 
 ROWS = [{"input_ids": [n] * n, "labels": [-100] * n} for n in range(1, 8)]
 
@@ -29,3 +29,9 @@ def test_the_hash_is_of_the_rows_and_not_of_how_they_are_kept(monkeypatch):
 )
 def test_the_hash_tells_other_rows(other):
     assert _hash(other) != _hash(ROWS)
+
+
+def test_the_largest_token_of_all_batches(monkeypatch):
+    monkeypatch.setattr(token_batches, "_BATCH", 2)
+    assert largest_token(Dataset.from_list([*ROWS, {"input_ids": [], "labels": []}, ROWS[0]])) == 7
+    assert largest_token(Dataset.from_list(ROWS).select([])) == -1

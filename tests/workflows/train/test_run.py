@@ -189,6 +189,17 @@ def test_resume_ends_where_the_uninterrupted_run_does(job, monkeypatch, adapter)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_rows_with_tokens_that_the_model_lacks_are_refused_before_it_is_loaded(job, monkeypatch):
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["zanzibar"])
+    tokenizer.save_pretrained(job.folder / "model")
+    (job.folder / "rows.jsonl").write_text(json.dumps({"prompt": "Where?", "completion": "In zanzibar."}) + "\n")
+    monkeypatch.setattr(workflow, "make_trainer", None)
+    with pytest.raises(ModelError, match=r"gives the token \d+, which lies beyond the \d+ tokens of model"):
+        job()
+    assert not (job.folder / "out").exists()
+
+
 def test_two_runs_never_share_a_folder(job, monkeypatch):
     with sole_writer(job.folder / "out"), pytest.raises(InputError, match="Another moored process is writing to out"):
         job()

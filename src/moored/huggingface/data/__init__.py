@@ -9,7 +9,7 @@ from moored.huggingface.data.row_tokens import Supervision
 from moored.huggingface.data.stream import RowStream, open_rows, read_rows
 from moored.huggingface.data.supervision import supervise
 from moored.huggingface.data.template_marks import answer_starts, reasoning_marks, turn_end
-from moored.huggingface.data.token_batches import tokens_hash
+from moored.huggingface.data.token_batches import largest_token, tokens_hash
 from moored.huggingface.data.token_lists import read_token_texts
 from moored.huggingface.data.token_texts import random_token_ids, single_token, special_ids, token_ids, token_text
 
@@ -20,6 +20,7 @@ __all__ = [
     "answer_starts",
     "drop_empty_rows",
     "features_of",
+    "largest_token",
     "open_rows",
     "prepare_rows",
     "random_token_ids",

@@ -6,7 +6,6 @@ from contextlib import closing
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from shutil import rmtree
 
 import pyarrow as pa
 from datasets import Dataset
@@ -21,6 +20,7 @@ from moored.huggingface.data.row_tokens import Supervision
 from moored.huggingface.data.stream import RowStream
 from moored.huggingface.data.supervision import SCHEMA, TOGETHER, Block, supervise, take_note, tokenized
 from moored.huggingface.data.workers import in_order, worker_count
+from moored.leftovers import clear
 
 _FEW = 8
 """So many blocks are tokenized here and kept in memory, which takes less time than starting processes."""
@@ -56,8 +56,7 @@ def prepare_rows(rows: RowStream, how: Supervision, *, num_proc: int | None = No
 
 def _write(folder: Path, name: str, chunks: Iterator[list[Row]], how: Supervision, workers: int) -> None:
     """Writes tokens and notices, whole or not at all."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        rmtree(left)  # of a run that was killed
+    clear(folder)
     with (
         closing(in_order(partial(_numbered, how=how, where=name), enumerate(chunks), workers)) as blocks,
         whole_folder(folder) as temporary,

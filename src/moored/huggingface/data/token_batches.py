@@ -19,6 +19,11 @@ def batches(rows: Dataset, column: str) -> Iterator[pa.ListArray]:
         yield table[column].combine_chunks()
 
 
+def largest_token(rows: Dataset) -> int:
+    """The largest token id of all rows; -1 where there is none."""
+    return max((pa.compute.max(batch.flatten()).as_py() or 0 for batch in batches(rows, "input_ids")), default=-1)
+
+
 def tokens_hash(rows: Dataset) -> str:
     """Hashes all token ids and labels, in order: equal hashes mean that the same was learned."""
     lengths, values = hashlib.sha256(), hashlib.sha256()

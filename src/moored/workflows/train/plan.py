@@ -8,9 +8,17 @@ from typing import Any
 
 from moored.errors import InputError, blaming
 from moored.files import refuse_non_empty
-from moored.huggingface.data import Supervision, drop_empty_rows, open_rows, prepare_rows, template_date, tokens_hash
+from moored.huggingface.data import (
+    Supervision,
+    drop_empty_rows,
+    largest_token,
+    open_rows,
+    prepare_rows,
+    template_date,
+    tokens_hash,
+)
 from moored.huggingface.distributed.processes import is_main_process
-from moored.huggingface.models import ModelSource, load_tokenizer
+from moored.huggingface.models import ModelSource, load_tokenizer, require_tokens
 from moored.huggingface.safeguards.interface import is_on
 from moored.huggingface.training.arguments import sft_config
 from moored.huggingface.training.build import Start, prepare_start, set_template
@@ -73,6 +81,7 @@ def prepare(settings: TrainSettings) -> Plan:
     eval_rows = None
     if config.eval_dataset is not None:
         eval_rows = _tokens(config, config.eval_dataset, config.eval_split, tokenizer, arguments)
+    require_tokens(source, [largest_token(rows) for rows in (train_rows, eval_rows) if rows is not None])
     with blaming(settings.config):
         require_rows_for_auto(config, len(train_rows))
     plan = Plan(
