@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from moored.cli._command import command
 from moored.errors import InputError
-from moored.sole_writer import sole_writer
+from moored.files import sole_writer
 from moored.verbs import Settings, bounded, meanings, verb
 
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar, get_type_hints
 from docstring_parser import parse_from_object
 
 from moored.errors import InputError, blaming
+from moored.files import sole_writer
 from moored.settings import converted, typed
-from moored.sole_writer import sole_writer
 
 Given = TypeVar("Given", bound="Settings")
 Result = TypeVar("Result")

@@ -12,13 +12,13 @@ from tests.tiny import KINDS, save_tiny, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 
 from moored.errors import DivergedError, InputError, ModelError
+from moored.files import sole_writer
 from moored.huggingface.models import ModelSource, load_model
 from moored.huggingface.training import SafeguardedSFTTrainer
 from moored.huggingface.training import build as start
 from moored.regularizers import REGULARIZERS
 from moored.report.reading.record import read_record
 from moored.report.reading.train import TrainReport
-from moored.sole_writer import sole_writer
 from moored.workflows.train import run as workflow
 from moored.workflows.train.run import train
 

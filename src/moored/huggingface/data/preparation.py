@@ -12,7 +12,7 @@ from datasets import Dataset
 from datasets.utils import tqdm
 from filelock import FileLock
 
-from moored.files import read_text, whole_folder, write_json
+from moored.files import clear, read_text, whole_folder, write_json
 from moored.huggingface.data.formats import Row
 from moored.huggingface.data.notices import say
 from moored.huggingface.data.prepared_folder import prepared_folder
@@ -20,7 +20,6 @@ from moored.huggingface.data.row_tokens import Supervision
 from moored.huggingface.data.stream import RowStream
 from moored.huggingface.data.supervision import SCHEMA, TOGETHER, Block, supervise, take_note, tokenized
 from moored.huggingface.data.workers import in_order, worker_count
-from moored.leftovers import clear
 
 _FEW = 8
 """So many blocks are tokenized here and kept in memory, which takes less time than starting processes."""

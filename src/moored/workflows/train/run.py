@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from moored.errors import UserError, blaming
-from moored.files import write_json
+from moored.files import sole_writer, write_json
 from moored.huggingface.distributed.processes import is_main_process
 from moored.huggingface.training import newest_complete
 from moored.huggingface.training.build import make_trainer
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
 from moored.report.reading.train import DriftRecord, TrainReport
-from moored.sole_writer import sole_writer
 from moored.verbs import verb
 from moored.workflows.train.auto_strength import ShortRuns
 from moored.workflows.train.config import DriftConfig

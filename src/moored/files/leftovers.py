@@ -1,4 +1,4 @@
-"""What a writing that was killed has left, which the names tell that `files.whole_file` and `whole_folder` give it."""
+"""What a writing that was killed has left, which the names tell that `whole_file` and `whole_folder` give it."""
 
 import re
 import shutil

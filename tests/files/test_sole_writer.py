@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from moored.errors import InputError
-from moored.sole_writer import sole_writer
+from moored.files import sole_writer
 
 
 def test_a_second_writer_is_told_of_the_first(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from moored.errors import InputError
-from moored.leftovers import clear
+from moored.files.leftovers import clear
 
 
 @contextmanager
