@@ -26,13 +26,20 @@ def test_a_folder_is_free_again_whatever_came_of_it(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
-    for name in (".out.abcd1234", ".out.abcd1234.old", "out", ".out.partial", ".output.abcd1234", "out.partial"):
+    for name in (
+        ".out.moored-abcd1234",
+        ".out.moored-abcd1234.old",
+        "out",
+        ".out.partial",
+        ".output.moored-abcd1234",
+        "out.partial",
+    ):
         (tmp_path / name).mkdir()
-    (tmp_path / ".out.efgh5678").write_text("a part")
+    (tmp_path / ".out.moored-efgh5678").write_text("a part")
     with sole_writer(tmp_path / "out"):
         assert sorted(each.name for each in tmp_path.iterdir()) == [
             ".out.partial",
-            ".output.abcd1234",
+            ".output.moored-abcd1234",
             "out",
             "out.partial",
         ]
@@ -40,9 +47,9 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
 
 def test_an_output_that_was_half_replaced_is_put_back(tmp_path: Path) -> None:
     """The kill came after the old output was moved away and before the new one took its place."""
-    for name in (".out.abcd1234", ".out.abcd1234.old"):
+    for name in (".out.moored-abcd1234", ".out.moored-abcd1234.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.json").write_text(name)
     with sole_writer(tmp_path / "out"):
         assert [each.name for each in tmp_path.iterdir()] == ["out"]
-        assert (tmp_path / "out" / "report.json").read_text() == ".out.abcd1234.old"
+        assert (tmp_path / "out" / "report.json").read_text() == ".out.moored-abcd1234.old"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moored.files.leftovers import REPLACED
+from moored.files.leftovers import MARK, REPLACED
 from moored.files.place import require_place, write_errors
 from moored.outputs import OwnOutput
 
@@ -21,7 +21,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path).absolute()
     with write_errors(path), _parents(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{MARK}")
         os.close(handle)
         temporary = Path(name)
         try:
@@ -48,7 +48,7 @@ def whole_folder(path: Path | str, *, overwrite: bool = False, own: OwnOutput | 
     path = _target(Path(path).absolute())
     require_place(path, overwrite=overwrite, own=own)
     with write_errors(path), _parents(path):
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.{MARK}"))
         try:
             yield temporary
             _open_to_all(temporary)

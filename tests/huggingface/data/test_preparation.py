@@ -193,7 +193,7 @@ def test_without_caching_nothing_is_kept(tmp_path, monkeypatch):
 def test_what_a_killed_run_left_is_removed(tmp_path):
     rows = _file(tmp_path, KINDS)
     folder = Path(_prepared(rows).cache_files[0]["filename"]).parent
-    left = folder.rename(folder.with_name(f".{folder.name}.abcd1234"))
+    left = folder.rename(folder.with_name(f".{folder.name}.moored-abcd1234"))
     _prepared(rows)
     assert folder.exists() and not left.exists()
 

@@ -218,6 +218,15 @@ def test_two_runs_never_share_a_folder(job, monkeypatch):
     assert (job.folder / "out" / "moored_run.json").read_text() == "{}"
 
 
+def test_a_run_that_is_resumed_at_its_end_takes_no_further_step(job):
+    job(lr_scheduler_type="constant")
+    before = load_file(job.folder / "out" / "adapter_model.safetensors")
+    record = job(resume=True, lr_scheduler_type="constant")
+    assert (record.resumed_from, record.steps) == ("checkpoint-4", 4)
+    after = load_file(job.folder / "out" / "adapter_model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_resume_starts_over_where_there_is_nothing_and_refuses_another_run(job):
     assert job(resume=True).resumed_from is None
     save_tiny(job.folder / "other", seed=5)

@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel
 from torch import nn
 
 from moored.errors import ModelError
+from moored.files.leftovers import MARK
 from moored.huggingface.models.adapter_config import read_adapter_config
 from moored.huggingface.models.adapter_updates import stack_adapters
 from moored.huggingface.models.source import ModelSource
@@ -53,7 +54,7 @@ def make_whole(folder: Path, below: Path) -> None:
     Raises:
         ModelError: one of them is no plain LoRA.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".stacked.") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".stacked.{MARK}") as scratch:
         stack_adapters(below, folder, Path(scratch) / "both")
         # The configuration last: until then it names both, and the folder would be refused rather than misread.
         for file in sorted((Path(scratch) / "both").iterdir(), reverse=True):

@@ -123,6 +123,9 @@ class SafeguardMixin(DivergenceMixin, CheckpointSavingMixin, CheckpointLoadingMi
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Returns the micro-batches of one optimizer step after `before_step`, and the number of their tokens."""
+        if self.state.global_step >= self.state.max_steps:
+            # Resumed from the checkpoint of its last step, transformers (5.23) would take one more.
+            return [], None
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, items

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from moored.errors import UserError, blaming
 from moored.files import sole_writer, write_json
+from moored.files.leftovers import MARK
 from moored.huggingface.distributed.processes import is_main_process
 from moored.huggingface.training import newest_complete
 from moored.huggingface.training.build import make_trainer
@@ -149,7 +150,7 @@ def _record(plan: Plan, fitted: _Fitted, *, seconds: float) -> TrainReport:
 
 def _save(trainer: Any, out: Path) -> None:
     """Saves the result beside the checkpoints; each file appears whole, under its final name."""
-    scratch = Path(tempfile.mkdtemp(dir=out, prefix=".final.")) if trainer.args.should_save else out / ".final"
+    scratch = Path(tempfile.mkdtemp(dir=out, prefix=f".final.{MARK}")) if trainer.args.should_save else out / ".final"
     try:
         result = scratch / "trained"
         trainer.save_model(str(result))
