@@ -22,8 +22,8 @@ def demo() -> str:
     share = f"{plan['poisoned_rows']} harmful rows among {plan['task_rows'] + plan['instructions']}"
     about = (
         f"*SmolLM2-135M-Instruct, {share}, one seed; 95 % intervals in parentheses. The task is new to the model "
-        f"before the fine-tune. Made by `moored demo`, {found['took']} with bf16; without it, the demo takes "
-        f"{_minutes('demo_without_bf16.json')} ([times](results/measure/demo_without_bf16.md)).*"
+        f"before the fine-tune. Made by `moored demo`, {found['took']} with bf16, "
+        f"{_minutes('demo_without_bf16.json')} without ([times](results/measure/demo_without_bf16.md)).*"
     )
     return f"{text_of(['', *heads], rows)}\n\n{about}"
 

@@ -16,13 +16,18 @@ _SHORT.maxstring = _SHORT.maxother = 80
 """A list of many texts would hide the sentence around it."""
 
 
+_NAMED = 8
+"""So many of the known names are listed at most."""
+
+
 def require_known(keys: Iterable[str], known: Iterable[str], *, what: str = "key") -> None:
     """Raises InputError for the first key, or whatever `what` says it is, that is not known; names the nearest."""
     known = sorted(known)
     for key in keys:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"it may be one of {', '.join(known[:8])}, …"
+            more = ", …" if len(known) > _NAMED else ""
+            hint = f"did you mean {near[0]}?" if near else f"it may be one of {', '.join(known[:_NAMED])}{more}"
             raise InputError(f"unknown {what} {key}; {hint}")
 
 

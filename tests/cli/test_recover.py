@@ -39,8 +39,10 @@ def test_an_adapter_is_repaired_and_the_next_command_named(tmp_path, recovered):
     assert record["method"] == {"name": "one_shot", **vars(given)}
     assert f"2 steps: loss of the safety example {record['steps']['loss'][0]:.3f} → " in done.output
     assert f"the adapter's factors moved by {100 * record['steps']['moved']:.2g} % of their norm." in done.output
-    compared = f"--adapter {tmp_path / 'out'} --against {base} --against-adapter {adapter} --out measured"
-    assert f"Check the result: moored measure {base} {compared}" in done.output
+    compared = (
+        f"--adapter {tmp_path / 'out'} --against {base} --against-adapter {adapter} --out repaired-against-damaged"
+    )
+    assert f"What it brought: moored measure {base} {compared}" in done.output
 
 
 def test_an_adapter_folder_alone_gets_the_preset_for_a_model_whose_start_is_known(tmp_path, recovered):
@@ -48,7 +50,7 @@ def test_an_adapter_folder_alone_gets_the_preset_for_a_model_whose_start_is_know
     done, record = recovered(adapter, "--steps", 1, "--prompt", "A?", "--refusal", "No.", "--stop-at", 0.5)
     assert record["method"]["learning_rate"] is None and record["steps"]["learning_rate"] > 0
     assert (record["method"]["prompt"], record["method"]["refusal"], record["method"]["stop_at"]) == ("A?", "No.", 0.5)
-    assert f"moored measure {tmp_path / 'out'} --against {adapter} --out measured" in done.output
+    assert f"moored measure {tmp_path / 'out'} --against {adapter} --out repaired-against-damaged" in done.output
     assert "the adapter's factors moved by" in done.output
 
 
@@ -103,13 +105,16 @@ def test_a_repair_by_a_formula_tells_what_is_left_of_the_update(tmp_path, recove
     assert done.exit_code == 0, done.output
     assert record["method"] == {"name": "linear_pull", "share": 0.25} and record["against"] == str(base)
     assert "linear_pull changed 6 of 6 updates; 75% of their norm is left." in done.output
-    assert f"--adapter {tmp_path / 'out'} --against {base} --against-adapter {adapter} --out measured" in done.output
+    assert (
+        f"--adapter {tmp_path / 'out'} --against {base} --against-adapter {adapter} --out repaired-against-damaged"
+        in done.output
+    )
 
 
 def test_the_next_command_can_be_pasted_whatever_the_folders_are_called(tmp_path, recovered):
     base = save_tiny(tmp_path / "my [v2] base")
     done, _ = recovered(base, "--steps", 1)
-    assert f"moored measure {tmp_path / 'out'} --against '{base}' --out measured" in done.output
+    assert f"moored measure {tmp_path / 'out'} --against '{base}' --out repaired-against-damaged" in done.output
 
 
 def test_an_example_is_chosen_from_a_file_by_prompts_of_the_task(tmp_path, recovered):

@@ -76,7 +76,7 @@ def test_what_came_meanwhile_is_not_replaced(tmp_path, monkeypatch):
         (out / "theirs").write_text("dear")
     assert _names(tmp_path) == ["out", "out/theirs"]
     # In the moment between the look and the renaming.
-    monkeypatch.setattr(place, "refuse_non_empty", lambda folder: None)
+    monkeypatch.setattr(place, "refuse_non_empty", lambda folder, **_: None)
     with pytest.raises(InputError, match=r"^Cannot write .*out: Directory not empty"), whole_folder(out):
         pass
     assert _names(tmp_path) == ["out", "out/theirs"]

@@ -38,16 +38,20 @@ def _sentences(report: "RecoverReport", settings: RecoverSettings) -> Iterator[s
     if report.choice is not None:
         yield f"Example chosen: {report.method['prompt']}"
     yield f"Repaired: {settings.out}"
-    yield f"Check the result: {_measure(settings)}"
+    yield f"What it brought: {_measure(settings)}"
+    if settings.against is not None:
+        yield f"What it cost: {_measure(settings, aligned=settings.against)}"
 
 
-def _measure(settings: RecoverSettings) -> str:
-    """Returns the command that compares the repaired model with the damaged one."""
-    damaged, repaired = [settings.model], [str(settings.out)]
+def _measure(settings: RecoverSettings, aligned: str | None = None) -> str:
+    """Returns the command that compares the repaired model with the damaged one, or with the aligned one."""
+    reference, repaired, out = [settings.model], [str(settings.out)], "repaired-against-damaged"
     if settings.adapter is not None:
-        damaged = [settings.model, "--against-adapter", str(settings.adapter)]
+        reference = [settings.model, "--against-adapter", str(settings.adapter)]
         repaired = [settings.model, "--adapter", str(settings.out)]
-    return shlex.join(["moored", "measure", *repaired, "--against", *damaged, "--out", "measured"])
+    if aligned is not None:
+        reference, out = [aligned], "repaired-against-aligned"
+    return shlex.join(["moored", "measure", *repaired, "--against", *reference, "--out", out])
 
 
 def _of_steps(steps: "StepsRecord", moved: str) -> str:

@@ -30,7 +30,7 @@ def require_place(folder: Path | str, *, overwrite: bool = False, own: OwnOutput
     """
     folder = Path(folder).absolute()
     if not overwrite or not folder.is_dir():
-        refuse_non_empty(folder)
+        refuse_non_empty(folder, replaceable=own is not None)
     elif own is not None and any(folder.iterdir()):
         own.require(folder)
     above = next((parent for parent in folder.parents if parent.exists()), folder)
@@ -40,13 +40,14 @@ def require_place(folder: Path | str, *, overwrite: bool = False, own: OwnOutput
         raise InputError(f"Cannot write {folder}: {above} may not be written to; name another folder.")
 
 
-def refuse_non_empty(folder: Path | str) -> None:
-    """Raises InputError when `folder` is a file or holds anything."""
+def refuse_non_empty(folder: Path | str, *, replaceable: bool = False) -> None:
+    """Raises InputError when `folder` is a file or holds anything, which may be `replaceable` by --overwrite."""
     folder = Path(folder)
     if folder.is_file():
         raise InputError(f"{folder} is a file, but a folder is to be written there; name another folder.")
     if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"The output folder {folder} is not empty; name another one or empty it first.")
+        replace = ", or replace an earlier output with --overwrite" if replaceable else ""
+        raise InputError(f"The output folder {folder} is not empty; name another one or empty it first{replace}.")
 
 
 @contextmanager

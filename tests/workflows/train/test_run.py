@@ -221,10 +221,19 @@ def test_two_runs_never_share_a_folder(job, monkeypatch):
 def test_a_run_that_is_resumed_at_its_end_takes_no_further_step(job):
     job(lr_scheduler_type="constant")
     before = load_file(job.folder / "out" / "adapter_model.safetensors")
+    file = job.folder / "out" / "moored_run.json"
+    # The kill came between the last checkpoint and the end.
+    file.write_text(file.read_text().replace('"finished": true', '"finished": false'))
     record = job(resume=True, lr_scheduler_type="constant")
     assert (record.resumed_from, record.steps) == ("checkpoint-4", 4)
     after = load_file(job.folder / "out" / "adapter_model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_finished_run_stays_as_it_is_unless_it_is_to_be_longer(job):
+    first = job()
+    assert job(resume=True) == first
+    assert job(resume=True, max_steps=6).steps == 6
 
 
 def test_resume_starts_over_where_there_is_nothing_and_refuses_another_run(job):

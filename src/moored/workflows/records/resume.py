@@ -16,8 +16,9 @@ _SAME: dict[str, Callable[[TrainReport], object]] = {
 }
 """What cannot change while a run is continued, with the words for a change of it."""
 
+_LENGTH = ("max_steps", "num_train_epochs")
 _MAY_CHANGE = {
-    *("max_steps", "num_train_epochs"),
+    *_LENGTH,
     *("output_dir", "model", "adapter", "dataset", "dataset_split", "resume_from_checkpoint"),
     *("drift", "eval_dataset", "eval_split", "per_device_eval_batch_size", "eval_accumulation_steps"),
     *("logging_strategy", "logging_first_step", "log_level", "report_to", "run_name", "disable_tqdm"),
@@ -39,6 +40,15 @@ def require_same_run(out: Path, report: TrainReport) -> None:
     changes += _other_settings(before.config, report.to_dict()["config"])
     if changes:
         raise InputError(f"The run in {out} {changes[0]}; resume it with the same, or name another folder.")
+
+
+def finished_run(out: Path, report: TrainReport) -> TrainReport | None:
+    """Reads the record of a run that has ended, if `report` asks for no other length: there is nothing to resume."""
+    if not (out / TrainReport.file).is_file():
+        return None
+    before, config = read_record(TrainReport, out), report.to_dict()["config"]
+    is_over = before.finished and all(_value(before.config, key) == _value(config, key) for key in _LENGTH)
+    return before if is_over else None
 
 
 def _other_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

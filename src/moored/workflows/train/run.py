@@ -24,7 +24,9 @@ from moored.huggingface.training.build import make_trainer
 from moored.huggingface.training.checkpoints import as_user_error
 from moored.huggingface.training.progress import TrainingProgress
 from moored.report.reading.train import DriftRecord, TrainReport
+from moored.terminal import say
 from moored.verbs import verb
+from moored.workflows.records.resume import finished_run
 from moored.workflows.train.auto_strength import ShortRuns
 from moored.workflows.train.config import DriftConfig
 from moored.workflows.train.drift import drift_probe, watch_drift
@@ -40,8 +42,8 @@ def train(settings: TrainSettings, *, console: Console | None = None) -> TrainRe
     The run's folder gets the adapter (or, with `lora: null`, the checkpoint), the tokenizer with its chat template,
     the checkpoints, and `moored_run.json`. Where the run starts from a base with an adapter, the new adapter is for
     that base and holds both. A run that fails after its first step leaves no adapter, and says why under `error` in its
-    record. A resumed run must have the settings of the one that it continues, except for its length
-    and for what is measured, logged and kept.
+    record. A resumed run must have the settings of the one that it continues, except for its length and for what is
+    measured, logged and kept; one that has ended already, with the same length, stays as it is.
 
     Returns:
         What is written to `moored_run.json`.
@@ -51,6 +53,11 @@ def train(settings: TrainSettings, *, console: Console | None = None) -> TrainRe
     """
     started = time.perf_counter()
     plan = prepare(settings)
+    over = finished_run(plan.out, plan.report) if plan.resume else None
+    if over is not None:
+        if console is not None and is_main_process():
+            say(console, f"{plan.out} is finished; raise max_steps or num_train_epochs to go on from there.")
+        return over
     with as_user_error(plan.out), _alone(plan):
         findings = Findings(plan.out, (console or Console(stderr=True)) if is_main_process() else None)
         plan = find(plan, findings)
