@@ -1,26 +1,12 @@
 import errno
-import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from moored import files
 from moored.errors import InputError
-from moored.files import (
-    append_json,
-    read_jsonl,
-    read_text,
-    refuse_non_empty,
-    require_place,
-    sha256_of,
-    whole_file,
-    whole_folder,
-    write_json,
-    write_jsonl,
-)
+from moored.files import place, whole_file, whole_folder, write_json
 from moored.outputs import OwnOutput
 
 
@@ -58,14 +44,6 @@ def test_a_folder_that_failed_leaves_nothing_not_even_its_parents(tmp_path, fail
     assert _names(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_what_is_no_json_is_refused_and_leaves_the_old_file(tmp_path, number):
-    write_json(tmp_path / "a.json", {"loss": 1.0})
-    with pytest.raises(InputError, match=r"a\.json is not written, since one of its numbers is NaN or infinite.*\.$"):
-        write_json(tmp_path / "a.json", {"deep": [{"loss": number}]})
-    assert _names(tmp_path) == ["a.json"] and json.loads((tmp_path / "a.json").read_text()) == {"loss": 1.0}
-
-
 def test_a_folder_appears_whole_with_ordinary_permissions(tmp_path):
     with whole_folder(tmp_path / "out") as temporary:
         (temporary / "inner").mkdir(mode=0o700)
@@ -98,7 +76,7 @@ def test_what_came_meanwhile_is_not_replaced(tmp_path, monkeypatch):
         (out / "theirs").write_text("dear")
     assert _names(tmp_path) == ["out", "out/theirs"]
     # In the moment between the look and the renaming.
-    monkeypatch.setattr(files, "refuse_non_empty", lambda folder: None)
+    monkeypatch.setattr(place, "refuse_non_empty", lambda folder: None)
     with pytest.raises(InputError, match=r"^Cannot write .*out: Directory not empty"), whole_folder(out):
         pass
     assert _names(tmp_path) == ["out", "out/theirs"]
@@ -168,7 +146,7 @@ def test_a_place_where_nothing_can_be_made_is_one_sentence(tmp_path, monkeypatch
     def nowhere(dir, prefix):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{dir}/{prefix}x")
 
-    monkeypatch.setattr(files.tempfile, "mkdtemp", nowhere)
+    monkeypatch.setattr(tempfile, "mkdtemp", nowhere)
     sentence = r"^Cannot write .*out: No such file or directory"
     with pytest.raises(InputError, match=sentence), whole_folder(tmp_path / "out"):
         pass
@@ -179,99 +157,3 @@ def test_a_file_that_is_only_read_inside_the_block_is_not_blamed_on_the_output(t
         raise PermissionError(errno.EACCES, "denied", str(tmp_path / "model" / "config.json"))
     with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "out"):
         (tmp_path / "missing").read_text()
-
-
-def test_a_file_where_a_folder_should_be_is_named(tmp_path):
-    (tmp_path / "file").write_text("x")
-    for target in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out"):
-        with pytest.raises(InputError, match=r"^Cannot write .*out: .*file is a file; name another"):
-            require_place(target)
-        with pytest.raises(InputError, match="Cannot write"), whole_file(target):
-            pass
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match="is a file, but a folder"):
-            require_place(tmp_path / "file", overwrite=overwrite)
-
-
-def test_a_folder_that_may_not_be_written_to_is_found_out_early(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.os, "access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(InputError, match="may not be written to"):
-        require_place(tmp_path / "a" / "b")
-    assert _names(tmp_path) == []
-
-
-def test_refuse_non_empty_accepts_what_is_absent_or_empty(tmp_path):
-    refuse_non_empty(tmp_path)
-    refuse_non_empty(tmp_path / "absent")
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"", "holds no rows"),
-        (b"\n  \n", "holds no rows"),
-        (b'{"a": 1}\n{"a": \n', "line 2 is not valid JSON: Expecting value at column 6"),
-        (b'{"a": 1}\n{"a": "b\n', "line 2 is not valid JSON: Unterminated string starting at column 7"),
-        (b'{"a": 1}\n\n[1]\n', "line 3 is not a JSON object"),
-        (b'{"a": "\xff"}\n', "is not UTF-8"),
-    ],
-)
-def test_a_broken_jsonl_file_is_named_with_its_line(tmp_path, content, sentence):
-    (tmp_path / "rows.jsonl").write_bytes(content)
-    with pytest.raises(InputError, match=sentence) as raised:
-        read_jsonl(tmp_path / "rows.jsonl")
-    assert "rows.jsonl" in str(raised.value)
-
-
-def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    with pytest.raises(InputError, match="There is no file"):
-        read_text(tmp_path / "absent")
-    with pytest.raises(InputError, match="is a folder"):
-        read_text(tmp_path)
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="Cannot read"):
-        read_text(tmp_path / "file" / "below")
-
-
-def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
-    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n{"a": 2}\r\n')
-    assert read_jsonl(tmp_path / "rows.jsonl") == [{"a": 1}, {"a": 2}]
-
-
-def test_separators_inside_a_string_end_no_row(tmp_path):
-    """Also where another program wrote them unescaped, as JSON allows."""
-    row = {"text": "a\u2028b\u2029c\x85d"}
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert read_jsonl(tmp_path / "rows.jsonl") == [row]
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.dictionaries(st.text(), st.text(st.characters(exclude_categories=()))), min_size=1))
-def test_whatever_is_written_comes_back(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    write_jsonl(path, rows)
-    assert len(path.read_text(encoding="utf-8").splitlines()) == len(rows)
-    assert [json.dumps(row) for row in read_jsonl(path)] == [json.dumps(row) for row in rows]
-
-
-def test_a_lone_surrogate_and_line_separators_survive(tmp_path):
-    value = {"text": "\ud800 \u2028 \x85 é"}
-    write_json(tmp_path / "a.json", value)
-    write_jsonl(tmp_path / "a.jsonl", [value])
-    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
-    assert read_jsonl(tmp_path / "a.jsonl") == [value]
-    assert "é" in (tmp_path / "a.jsonl").read_text(encoding="utf-8")
-
-
-def test_appended_lines_are_rows_and_a_place_that_cannot_be_written_is_named(tmp_path):
-    file = tmp_path / "new" / "rows.jsonl"
-    for row in ({"a": "one\n\u2028\udc00"}, {"b": 2}):
-        append_json(file, row)
-    assert read_jsonl(file) == [{"a": "one\n\u2028\udc00"}, {"b": 2}]
-    with pytest.raises(InputError, match=r"Cannot write .*rows\.jsonl/below"):
-        append_json(file / "below", {})
-
-
-def test_sha256_is_that_of_the_bytes(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
