@@ -13,6 +13,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from moored.huggingface.data import answer_starts, reasoning_marks, render_prompt
 from moored.huggingface.inference import DriftProbe, continuation_log_probs, generate, generation, spoken
+from moored.huggingface.inference.strategies import batches_of_one_length
 from moored.measurement import Label
 from moored.workflows.measure import local_model
 from moored.workflows.measure.run import measure
@@ -50,7 +51,7 @@ SPLIT = [
 @pytest.fixture(autouse=True)
 def untried(monkeypatch):
     """Leaves out the trials of a model, since a scripted one has no logits."""
-    monkeypatch.setattr(generation, "_way", lambda *_: generation._batches_of_one_length)
+    monkeypatch.setattr(generation, "choose_strategy", lambda *_: batches_of_one_length)
     monkeypatch.setattr(generation, "require_causal_answers", lambda *_: None)
 
 

@@ -6,13 +6,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from peft import PeftModel
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from moored.errors import ModelError
 from moored.huggingface.distributed.sharding import any_distributed
+from moored.huggingface.models import unwrapped
 from moored.tensors.output_head import Head
 
 _checked: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
@@ -63,7 +62,7 @@ def split(model: nn.Module) -> CausalModel:
     Raises:
         ModelError: the model is not a decoder with an output head, or its head does more than a linear layer.
     """
-    whole: Any = _unwrapped(model)
+    whole = unwrapped(model)
     projection = _output_head(whole)
     if isinstance(projection, ModulesToSaveWrapper):
         projection = projection.modules_to_save[projection.active_adapters[0]]
@@ -106,14 +105,6 @@ def _backbone(whole: Any) -> nn.Module | None:
     """The layers below the head; Llama 4's text model names a prefix that it does not have, so `model` is tried too."""
     modules = (getattr(whole, "base_model", None), getattr(whole, "model", None))
     return next((module for module in modules if isinstance(module, nn.Module) and module is not whole), None)
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    if isinstance(model, DistributedDataParallel):
-        return _unwrapped(model.module)
-    if isinstance(model, torch._dynamo.OptimizedModule):
-        return _unwrapped(model._orig_mod)
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _scale(config: Any) -> float:
@@ -167,7 +158,7 @@ def require_causal(model: nn.Module, input_ids: Tensor, after_forward: Callable[
         ModelError: it does not (an encoder-decoder, a masked language model, a classifier), or its logits are not
             finite.
     """
-    whole: Any = _unwrapped(model)
+    whole = unwrapped(model)
     _output_head(whole)
     known = _checked.setdefault(whole, set())
     if "causal" in known:
@@ -188,7 +179,7 @@ def require_causal(model: nn.Module, input_ids: Tensor, after_forward: Callable[
 @torch.no_grad()
 def require_next_tokens(model: nn.Module, input_ids: Tensor) -> None:
     """Raises ModelError, checked once per model, for one whose logits depend on later tokens."""
-    whole: Any = _unwrapped(model)
+    whole = unwrapped(model)
     known = _checked.setdefault(whole, set())
     few = input_ids[:1, :_FEW]
     if not known & {"causal", "next tokens"} and not _is_causal(whole, few, _logits(whole, few)):

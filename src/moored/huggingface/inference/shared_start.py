@@ -7,11 +7,11 @@ from inspect import signature
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from moored.huggingface.inference.batches import Ids
+from moored.huggingface.models import without_adapter
 
 WORTHWHILE, SHARE, LONGEST = 8, 0.25, 2048
 """So many tokens at least, and that share of what is encoded: the state of long texts would take more room than the
@@ -71,8 +71,7 @@ def knows_positions(model: Any) -> bool:
 
 def _arguments(model: Any) -> Mapping[str, Any]:
     """What the forward pass of a model takes, with or without an adapter over it."""
-    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    return signature(causal.forward).parameters
+    return signature(without_adapter(model).forward).parameters
 
 
 def _common(sequences: Sequence[Ids]) -> int:

@@ -48,6 +48,7 @@ from moored.huggingface.models.weights import (
     rewrite_weights,
     stored_dtypes,
 )
+from moored.huggingface.models.wrappers import unwrapped, without_adapter
 
 __all__ = [
     "BaseDirection",
@@ -102,7 +103,9 @@ __all__ = [
     "stored_dtypes",
     "transposed_weights",
     "unstackable",
+    "unwrapped",
     "weight_files",
+    "without_adapter",
     "write_back",
     "write_updates",
 ]

@@ -7,8 +7,9 @@ answers after long prompts that is most of a training step. The sums that TRL ta
 import functools
 from typing import Any
 
-from peft import PeftModel
 from torch import Tensor, nn
+
+from moored.huggingface.models import without_adapter
 
 
 def compact_head(model: nn.Module) -> None:
@@ -19,7 +20,7 @@ def compact_head(model: nn.Module) -> None:
     Args:
         model: the trainer's model with TRL's fused head, possibly with an adapter.
     """
-    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal = without_adapter(model)
     if next(causal.parameters()).device.type != "cpu":
         return
     original = causal.forward
