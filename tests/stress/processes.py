@@ -73,6 +73,7 @@ def _run(words: Sequence[str], folder: Path, log: Path, count: Any, at: int, act
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Jobs in the background are deaf to it.
     sys.argv = ["moored", *words]
     happen = _ACTS[act] if act in _ACTS else lambda: os.kill(os.getpid(), getattr(signal, act))
     _watch(str(folder.resolve()), count, at, happen if at else lambda: None)

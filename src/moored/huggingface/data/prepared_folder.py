@@ -41,7 +41,8 @@ def _identity(tokenizer: PreTrainedTokenizerBase) -> list[Any] | None:
     """What the tokens of a text and the rendering of a chat depend on; None where a tokenizer does not say it all."""
     if not tokenizer.is_fast:
         return None
-    backend = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    fast: Any = tokenizer.backend_tokenizer
+    backend = hashlib.sha256(fast.to_str().encode()).hexdigest()
     own = f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}"
     return [own, backend, tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.split_special_tokens]
 

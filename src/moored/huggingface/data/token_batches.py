@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute
 from datasets import Dataset
 
 _BATCH = 1000
@@ -21,7 +20,7 @@ def batches(rows: Dataset, column: str) -> Iterator[pa.ListArray]:
 
 def largest_token(rows: Dataset) -> int:
     """The largest token id of all rows; -1 where there is none."""
-    return max((pa.compute.max(batch.flatten()).as_py() or 0 for batch in batches(rows, "input_ids")), default=-1)
+    return max((int(batch.flatten().to_numpy().max(initial=-1)) for batch in batches(rows, "input_ids")), default=-1)
 
 
 def tokens_hash(rows: Dataset) -> str:
@@ -29,6 +28,6 @@ def tokens_hash(rows: Dataset) -> str:
     lengths, values = hashlib.sha256(), hashlib.sha256()
     for column in ("input_ids", "labels"):
         for batch in batches(rows, column):
-            lengths.update(pa.compute.list_value_length(batch).to_numpy().astype("<i8").tobytes())
+            lengths.update(batch.value_lengths().to_numpy().astype("<i8").tobytes())
             values.update(batch.flatten().to_numpy().astype("<i8").tobytes())
     return hashlib.sha256(lengths.digest() + values.digest()).hexdigest()

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from moored.errors import InputError
 
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 _MOST = 16
 """More processes wait for the one that reads the rows and writes the tokens."""
 _work: Callable[[Any], Any]

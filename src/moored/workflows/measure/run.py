@@ -3,9 +3,11 @@
 import shutil
 import time
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
+from moored.errors import InputError
 from moored.files import require_place
 from moored.huggingface.models import ModelSource, require_fit
 from moored.measurement import judge_named
@@ -34,7 +36,7 @@ def measure(settings: MeasureSettings, *, console: Console | None = None) -> Mea
         UserError: Something the user can put right; no report is written then.
     """
     if settings.out is not None:
-        require_place(settings.out, overwrite=settings.overwrite, own=MeasureReport.own_output())
+        _require_place(settings.out, overwrite=settings.overwrite)
     started = time.perf_counter()
     judge, (source, reference_source) = judge_named(settings.judge), _sources(settings)
     _keep_what_is_read(settings, source, reference_source)
@@ -53,6 +55,16 @@ def measure(settings: MeasureSettings, *, console: Console | None = None) -> Mea
         report.save(settings.out, overwrite=settings.overwrite)
         shutil.rmtree(partial_folder(settings.out), ignore_errors=True)
     return report
+
+
+def _require_place(out: Path, *, overwrite: bool) -> None:
+    try:
+        require_place(out, overwrite=overwrite, own=MeasureReport.own_output())
+    except InputError:
+        if (out / MeasureReport.file).is_file():
+            # The kill came after the report was in its place, which holds all answers.
+            shutil.rmtree(partial_folder(out), ignore_errors=True)
+        raise
 
 
 def _sources(settings: MeasureSettings) -> tuple[ModelSource, ModelSource | None]:

@@ -68,6 +68,7 @@ def select(settings: SelectSettings, *, console: Console | None = None) -> Selec
     report = _begun(source, rows, settings, tokenizer)
     before = earlier(settings.out, report)
     if before is not None and before.finished:
+        ScoreFiles(settings.out, before).remove()  # The kill may have come before this.
         return before
     files = ScoreFiles(settings.out, report)
     how = Supervision(tokenizer=tokenizer, render=settings.render)

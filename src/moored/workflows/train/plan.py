@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moored.errors import InputError, blaming
-from moored.files import refuse_non_empty
+from moored.files import refuse_non_empty, sole_writer
 from moored.huggingface.data import (
     Supervision,
     drop_empty_rows,
@@ -67,7 +67,8 @@ def prepare(settings: TrainSettings) -> Plan:
         resume = settings.resume or _asks_to_resume(config)
         arguments = sft_config(for_trl(config))
     if is_main_process():
-        require_free(Path(config.output_dir), resume=resume)
+        with sole_writer(config.output_dir):
+            require_free(Path(config.output_dir), resume=resume)
     source = resolve_model(config.model, None if config.adapter is None else Path(config.adapter))
     with blaming(settings.config):
         start = prepare_start(source, config.lora, config.quantize, config.trl)
