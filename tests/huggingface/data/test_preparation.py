@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,8 @@ import datasets
 import pytest
 from tests.conformance.templates.families import FAMILIES
 from tests.tiny import CHATML, tiny_tokenizer
+from tokenizers.pre_tokenizers import PreTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from moored.errors import InputError, ModelError
 from moored.huggingface.data import Supervision, open_rows, preparation, prepare_rows, prepared_folder, supervise
@@ -172,6 +175,43 @@ def test_nothing_stale_is_served(tmp_path, change):
     assert before != after == supervise([row for chunk in rows.chunks(9) for row in chunk], how, where="x").to_list()
 
 
+def test_a_file_that_changes_meanwhile_is_not_kept(tmp_path):
+    rows = _file(tmp_path, KINDS)
+
+    def read():
+        yield from rows.read()
+        _changed(rows)
+
+    with pytest.raises(InputError, match=r"rows.jsonl has changed while it was read"):
+        _prepared(replace(rows, read=read))
+    assert len(list((tmp_path / "cache" / "moored").iterdir())) == 1  # the lock
+
+
+class Own(PreTrainedTokenizerFast):
+    """A class whose code a name does not tell."""
+
+
+def _written_in_python():
+    class Words:
+        def pre_tokenize(self, pretok):
+            pretok.split(lambda _, text: text.split(" ", "isolated"))
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = PreTokenizer.custom(Words())
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [lambda: Own(tokenizer_object=tiny_tokenizer().backend_tokenizer, eos_token="<|im_end|>"), _written_in_python],
+)
+def test_a_tokenizer_that_cannot_be_told_from_others_is_asked_again(tmp_path, monkeypatch, tokenizer):
+    rows, numbers = _file(tmp_path, [{"text": "It is"}] * 9), _tokenized_rows(monkeypatch)
+    for _ in range(2):
+        _prepared(rows, tokenizer())
+    assert numbers == [1, 4, 7] * 2 and not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize("what", ["_own_code", "version"])
 def test_other_code_makes_its_own_tokens(tmp_path, monkeypatch, what):
     rows, numbers = _file(tmp_path, KINDS), _tokenized_rows(monkeypatch)
@@ -182,11 +222,13 @@ def test_other_code_makes_its_own_tokens(tmp_path, monkeypatch, what):
 
 
 def test_without_caching_nothing_is_kept(tmp_path, monkeypatch):
+    rows, numbers = _file(tmp_path, KINDS), _tokenized_rows(monkeypatch)
     datasets.disable_caching()
     try:
-        assert len(_prepared(_file(tmp_path, KINDS))) == len(KINDS)
+        assert len(_prepared(rows)) == len(_prepared(rows)) == len(KINDS)
     finally:
         datasets.enable_caching()
+    assert numbers == [1, 4, 7, 10] * 2
     assert not (tmp_path / "cache").exists()
 
 
@@ -200,8 +242,20 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "cache").write_text("")
-    with pytest.raises(InputError, match=r"Cannot write .*cache.*is a file"):
+    with pytest.raises(InputError, match=r"Cannot write the cache .*set HF_DATASETS_CACHE to another\.$"):
         _prepared(_file(tmp_path, KINDS))
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_a_full_disk_is_one_sentence(tmp_path, num_proc):
+    rows, limits = _file(tmp_path, KINDS * 20), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"Cannot write .*cache.*File too large; free space"):
+            _prepared(rows, num_proc=num_proc)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(list((tmp_path / "cache" / "moored").iterdir())) == 1  # the lock
 
 
 class Counted(dict):

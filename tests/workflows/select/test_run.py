@@ -296,7 +296,7 @@ def test_the_kept_rows_can_be_trained_on(job, tmp_path, form):
     report = job(format=form)
     kept = tmp_path / "out" / report.files.kept
     indices = json.loads((tmp_path / "out" / "kept_indices.json").read_text())
-    assert read_rows(kept)["prompt"] == [ROWS[n]["prompt"] for n in indices]
+    assert [row["prompt"] for row in read_rows(kept)] == [ROWS[n]["prompt"] for n in indices]
     keys = {"model": "model", "dataset": str(kept), "output_dir": "trained", "max_steps": 1, "use_cpu": True}
     keys |= {"bf16": False, "activation_checkpointing": False, "disable_tqdm": True, "lora": {"r": 2}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(keys))
@@ -335,7 +335,7 @@ def _same(path):
 CHAT = '{"messages": [{"role": "user", "content": "a"}]}\n'
 BAD = {
     "a broken line": (_lines('{"prompt": "a"}\n\n{"prompt"\n'), {}, "rows.jsonl, line 3 is not valid JSON"),
-    "other columns": (_lines('{"question": "a"}\n'), {}, "rows.jsonl has the columns question"),
+    "other columns": (_lines('{"question": "a"}\n'), {}, "The columns of row 1 of .*rows.jsonl are question"),
     "our columns": (_lines('{"text": "a", "moored_loss": 1}\n'), {}, "has a column moored_loss already"),
     "a broken row": (_lines(3 * CHAT + '{"messages": []}\n'), {}, "The column messages in row 4 of rows.jsonl"),
     "no table": (_lines('{"text": 1}\n{"text": "x"}\n'), {"format": "datasets"}, "do not make a table"),

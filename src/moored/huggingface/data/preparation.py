@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 from datasets.utils import tqdm
-from filelock import FileLock
 
+from moored.errors import InputError
 from moored.files import clear, read_text, whole_folder, write_json
 from moored.huggingface.data.formats import Row
 from moored.huggingface.data.notices import say
@@ -20,6 +20,7 @@ from moored.huggingface.data.row_tokens import Supervision
 from moored.huggingface.data.stream import RowStream
 from moored.huggingface.data.supervision import SCHEMA, TOGETHER, Block, supervise, take_note, tokenized
 from moored.huggingface.data.workers import in_order, worker_count
+from moored.locks import locked_cache
 
 _FEW = 8
 """So many blocks are tokenized here and kept in memory, which takes less time than starting processes."""
@@ -46,15 +47,16 @@ def prepare_rows(rows: RowStream, how: Supervision, *, num_proc: int | None = No
     if len(begin) < _FEW:
         return supervise(list(chain(*begin)), how, where=rows.name)
     folder = prepared_folder(rows, how)
-    with FileLock(f"{folder}.lock"):
+    with locked_cache(folder.with_suffix(".lock"), "HF_DATASETS_CACHE"):
         if not folder.exists():
-            _write(folder, rows.name, chain(begin, chunks), how, num_proc or worker_count())
+            _write(folder, rows, chain(begin, chunks), how, num_proc or worker_count())
     say(json.loads(read_text(folder / _NOTICES)), rows.name)
     return Dataset.from_file(str(folder / _TOKENS))
 
 
-def _write(folder: Path, name: str, chunks: Iterator[list[Row]], how: Supervision, workers: int) -> None:
-    """Writes tokens and notices, whole or not at all."""
+def _write(folder: Path, rows: RowStream, chunks: Iterator[list[Row]], how: Supervision, workers: int) -> None:
+    """Writes the tokens of all chunks and the notices, whole or not at all."""
+    name, asked_for = rows.name, rows.sha256
     clear(folder)
     with (
         closing(in_order(partial(_numbered, how=how, where=name), enumerate(chunks), workers)) as blocks,
@@ -68,6 +70,8 @@ def _write(folder: Path, name: str, chunks: Iterator[list[Row]], how: Supervisio
             writer.write_batch(block.tokens)
             progress.update(len(block.tokens))
         write_json(temporary / _NOTICES, how.notices.sentences())
+        if rows.digest() != asked_for:
+            raise InputError(f"{name} has changed while it was read; run the command again.")
 
 
 def _numbered(chunk: tuple[int, list[Row]], how: Supervision, where: str) -> Block:

@@ -5,12 +5,13 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from datasets import config, is_caching_enabled
 from datasets.fingerprint import get_temporary_cache_files_directory
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from moored.files import require_place
 from moored.huggingface.data.row_tokens import Supervision
 from moored.huggingface.data.stream import RowStream
 from moored.measurement import reasoning
@@ -19,32 +20,30 @@ _LIBRARIES = ("jinja2", "tokenizers", "transformers", "trl")
 
 
 def prepared_folder(rows: RowStream, how: Supervision) -> Path:
-    """The folder for the tokens of these rows; what is above it exists.
-
-    Raises:
-        InputError: the cache cannot be written.
-    """
+    """The folder for the tokens of these rows, whether they are there or not."""
     tokenizer = _identity(how.tokenizer)
-    is_kept = is_caching_enabled() and tokenizer is not None
-    cache = Path(config.HF_DATASETS_CACHE if is_kept else get_temporary_cache_files_directory())
-    settings = (how.render, how.text_field, how.completion_only, how.assistant_only)
+    if tokenizer is None or not is_caching_enabled():
+        # The folder is deleted when this process ends.
+        return Path(get_temporary_cache_files_directory()) / "moored" / uuid4().hex
     read_as = Path(rows.name).suffix.lower()
+    settings = (how.render, how.text_field, how.completion_only, how.assistant_only)
     libraries = [version(library) for library in _LIBRARIES]
     key = json.dumps([rows.sha256, read_as, settings, tokenizer, _own_code(), libraries], default=str)
-    folder = cache / "moored" / hashlib.sha256(key.encode()).hexdigest()
-    require_place(folder, overwrite=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Path(config.HF_DATASETS_CACHE) / "moored" / hashlib.sha256(key.encode()).hexdigest()
 
 
 def _identity(tokenizer: PreTrainedTokenizerBase) -> list[Any] | None:
     """What the tokens of a text and the rendering of a chat depend on; None where a tokenizer does not say it all."""
-    if not tokenizer.is_fast:
+    own, backend = type(tokenizer), getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer) or not own.__module__.startswith("transformers."):
         return None
-    fast: Any = tokenizer.backend_tokenizer
-    backend = hashlib.sha256(fast.to_str().encode()).hexdigest()
-    own = f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}"
-    return [own, backend, tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.split_special_tokens]
+    try:
+        vocabulary = hashlib.sha256(backend.to_str().encode()).hexdigest()
+    except Exception:
+        # tokenizers raises just this where a part is written in Python.
+        return None
+    settings = (tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.split_special_tokens)
+    return [own.__module__, own.__qualname__, vocabulary, *settings]
 
 
 def _own_code() -> str:

@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
 
 def rows_to_try(rows: Iterable[tuple[int, Row]]) -> list[tuple[int, Row]]:
-    """Those of the numbered rows that have a key which fewer than `TRIED` rows before them have."""
+    """The numbered rows that have a key which fewer than `TRIED` of the rows before them have."""
     seen, chosen = Counter[Key](), []
     for number, row in rows:
         new = {key for key in _keys_of(row) if seen[key] < TRIED}

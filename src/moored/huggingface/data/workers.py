@@ -1,5 +1,6 @@
 """Work that several processes share, with its results in the order of what they were made of."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -27,10 +28,12 @@ def worker_count() -> int:
 
     Elsewhere each would import everything anew, and run an unguarded script of the user's a second time.
     """
-    return min(len(os.sched_getaffinity(0)), _MOST) if sys.platform == "linux" else 1
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
+        return 1
+    return min(len(os.sched_getaffinity(0)), _MOST)
 
 
-def in_order(work: Callable[[S], T], items: Iterable[S], workers: int) -> Generator[T]:
+def in_order(work: Callable[[S], T], items: Iterable[S], workers: int) -> Generator[T, None, None]:
     """Yields what `work` makes of each item; only a few items are in memory at any time.
 
     Args:
@@ -72,6 +75,8 @@ def _pool(work: Callable[[Any], Any], workers: int) -> ProcessPoolExecutor:
 def _begin(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
+    # What was copied stays: searching it for garbage would take time, and memory of its own.
+    gc.freeze()
     # The tokenizer's own threads do not survive a fork, and each worker has one core.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # Ctrl-C reaches all processes; the first one ends the others.
