@@ -34,6 +34,14 @@ class Places:
     """The rows of the plane, from the lowest up; empty where it is not scored."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlaceScores:
+    """The scores of a model at the places, in the same order."""
+
+    lines: Mapping[str, Sequence[Point]]
+    plane: Sequence[Sequence[Point]]
+
+
 def places_along(names: Sequence[str], reach: float, *, plane: bool) -> Places:
     """Makes the lines along directions and, where there is a direction of alignment, the plane."""
     alphas, across = _grid(reach, _LINE), _grid(reach / 2, _PLANE)
@@ -63,13 +71,16 @@ def score_places(
     places: Places,
     safety: SafetyScore,
     console: Console | None,
-) -> dict[Place, Point]:
+) -> PlaceScores:
     """Scores the model once at each place; the weights are restored afterwards."""
     distinct = dict.fromkeys(chain(*places.lines.values(), *places.plane))
-    scores = {}
+    scores: dict[Place, Point] = {}
     with progress_bar(console, "points around the model", len(distinct)) as advance, moved_weights(weights) as move:
         for place in distinct:
             move([(directions[name], alpha) for name, alpha in sorted(place)])
             scores[place] = safety(model)
             advance(1)
-    return scores
+    return PlaceScores(
+        lines={name: [scores[place] for place in line] for name, line in places.lines.items()},
+        plane=[[scores[place] for place in row] for row in places.plane],
+    )

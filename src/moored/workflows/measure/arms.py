@@ -4,17 +4,19 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 
 from moored.huggingface.models import ModelSource
-from moored.measurement import judge_named
+from moored.measurement import Judge, judge_named
 from moored.report.reading.measure import MeasureReport
 from moored.workflows.inputs.prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows.measure.kept_answers import partial_folder
 from moored.workflows.measure.measure_model import Measured, measure_model
-from moored.workflows.measure.prompts import render
+from moored.workflows.measure.prompts import Prompts, render
 from moored.workflows.measure.report import build_report
 from moored.workflows.measure.settings import MeasureSettings
 
@@ -44,29 +46,46 @@ def measure_arms(
     if not missing:
         return folders
     first = next(iter(arms))
-    sets = [each for name, limit in limits.items() for each in load_prompt_sets({name: EMBEDDED}, limit=limit)]
-    prompts, judge = render(sets, arms[first], settings), judge_named(settings.judge)
+    kinds = [load_prompt_sets({kind: EMBEDDED}, limit=limit) for kind, limit in limits.items()]
+    prompts, judge = render([*chain(*kinds)], arms[first], settings), judge_named(settings.judge)
+    measure_arm = partial(_measure_arm, prompts=prompts, settings=settings, judge=judge, console=console)
     reference: Measured | None = None
     for name in dict.fromkeys([first, *missing]):
-        started = time.perf_counter()
-        measured = measure_model(
-            arms[name],
-            prompts=prompts,
-            settings=settings,
-            judge=judge,
-            name=name,
-            keep_in=partial_folder(folders[name]) / "answers.jsonl",
-            reference=None if reference is None else reference.reference,
-            is_reference=reference is None,
-            console=console,
-        )
-        stated, seconds = replace(settings, model=str(arms[name].name)), time.perf_counter() - started
-        report = build_report(measured, reference, prompts, stated, judge, seconds=seconds)
-        report.save(folders[name], overwrite=True)
+        measured = measure_arm(name, arms[name], folders[name], reference)
         reference = reference or measured
     for folder in folders.values():
         shutil.rmtree(partial_folder(folder), ignore_errors=True)
     return folders
+
+
+def _measure_arm(
+    name: str,
+    source: ModelSource,
+    folder: Path,
+    reference: Measured | None,
+    *,
+    prompts: Prompts,
+    settings: MeasureSettings,
+    judge: Judge,
+    console: Console | None,
+) -> Measured:
+    """Measures one arm and writes its report; without a reference it is that of the others."""
+    started = time.perf_counter()
+    measured = measure_model(
+        source,
+        prompts=prompts,
+        settings=settings,
+        judge=judge,
+        name=name,
+        keep_in=partial_folder(folder) / "answers.jsonl",
+        reference=None if reference is None else reference.reference,
+        is_reference=reference is None,
+        console=console,
+    )
+    stated, seconds = replace(settings, model=str(source.name)), time.perf_counter() - started
+    report = build_report(measured, reference, prompts, stated, judge, seconds=seconds)
+    report.save(folder, overwrite=True)
+    return measured
 
 
 def _slug(name: str) -> str:

@@ -80,17 +80,21 @@ def find_safety_tokens(
         ModelError: the tokenizer has no chat template, or a larger vocabulary than the base.
         InactiveError: the model refuses nothing, or no keyword of its refusals is likelier than under the base.
     """
-    for name, value in (("count", count), ("answer_tokens", answer_tokens)):
-        if value < 1:
-            raise InputError(f"find_safety_tokens({name}=...) must be at least 1, got {value}.")
+    _require_positive(count=count, answer_tokens=answer_tokens)
     require_chat_template(tokenizer, "the model")
     _require_same_vocabulary(base, tokenizer)
     if prompts is None:
         prompts = [pair.harmful for pair in spread(request_pairs("align"), PROMPTS)]
-    lengths = {"max_new_tokens": max(answer_tokens, _JUDGED_TOKENS), "reasoning_tokens": REASONING_TOKENS}
-    answer = partial(generate, **lengths, batch_size=batch_size)
-    ask = partial(answer, model, tokenizer, progress=progress)
-    rendered, refusals = _refusals(prompts, tokenizer, ask, judge or default_judge())
+    answer = partial(
+        generate,
+        model,
+        tokenizer,
+        max_new_tokens=max(answer_tokens, _JUDGED_TOKENS),
+        reasoning_tokens=REASONING_TOKENS,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    rendered, refusals = _refusals(prompts, tokenizer, answer, judge or default_judge())
     gains = None if base is None else _gains(model, base, tokenizer, rendered, refusals)
     tokens = _scored(tokenizer, refusals, gains, answer_tokens)
     if not tokens:
@@ -105,6 +109,12 @@ def write_safety_tokens(tokens: Iterable[SafetyToken], file: Path | str) -> None
     """Writes tokens as a JSON list that people can read and edit; `read_token_texts` reads the texts back."""
     rows = [asdict(token) for token in tokens]
     write_json(file, [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+
+
+def _require_positive(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise InputError(f"find_safety_tokens({name}=...) must be at least 1, got {value}.")
 
 
 def _require_same_vocabulary(base: Any, tokenizer: Any) -> None:

@@ -77,11 +77,7 @@ def prepare(settings: TrainSettings) -> Plan:
         load_tokenizer(resolve_model(config.reference))  # Its name is recorded even where nothing is compared with it.
     tokenizer = load_tokenizer(source)
     set_template(tokenizer, arguments)
-    _require_evaluation(config, arguments)
-    train_rows = _tokens(config, config.dataset, config.dataset_split, tokenizer, arguments)
-    eval_rows = None
-    if config.eval_dataset is not None:
-        eval_rows = _tokens(config, config.eval_dataset, config.eval_split, tokenizer, arguments)
+    train_rows, eval_rows = _rows(config, tokenizer, arguments)
     require_tokens(source, [largest_token(rows) for rows in (train_rows, eval_rows) if rows is not None])
     with blaming(settings.config):
         require_rows_for_auto(config, len(train_rows))
@@ -132,6 +128,15 @@ def _require_evaluation(config: TrainConfig, arguments: Any) -> None:
         raise InputError(f"eval_strategy is {arguments.eval_strategy.value}, but there is no eval_dataset; name one.")
     if config.drift is not None and config.drift.stop is not None and arguments.eval_strategy == "no":
         raise InputError("drift.stop acts only at evaluations; set eval_strategy and name an eval_dataset.")
+
+
+def _rows(config: TrainConfig, tokenizer: Any, arguments: Any) -> tuple[Any, Any]:
+    """Reads the rows to train on and those to evaluate; None for these where no data set is named."""
+    _require_evaluation(config, arguments)
+    train_rows = _tokens(config, config.dataset, config.dataset_split, tokenizer, arguments)
+    if config.eval_dataset is None:
+        return train_rows, None
+    return train_rows, _tokens(config, config.eval_dataset, config.eval_split, tokenizer, arguments)
 
 
 def _tokens(config: TrainConfig, name: str, split: str, tokenizer: Any, arguments: Any) -> Any:
