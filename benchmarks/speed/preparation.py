@@ -31,7 +31,6 @@ import psutil
 
 from moored.embedded.model import ALIGNED, embedded_source
 from moored.files import whole_file, write_json, write_jsonl
-from moored.workflows.records.provenance import command_line, now, versions
 
 HERE = Path(__file__).resolve().parents[2]
 WORDS = ["river", "stone", "water", "slow", "children", "learn", "count", "boats", "before", "rain", "comes", "quietly"]
@@ -190,6 +189,8 @@ def _row(kind: str, variant: str, own: Sequence[Row], before: Sequence[Row], cou
 
 def markdown(rows: Sequence[Row], options: argparse.Namespace) -> str:
     """The table for people."""
+    from moored.workflows.records.provenance import command_line, now, versions
+
     with_versions = ", ".join(" ".join(package) for package in versions().items())
     lines = ["# Time of preparing rows", ""]
     lines += [f"`{command_line()}`, {now()}, {os.cpu_count()} cores, {options.rows} rows, {options.rounds} rounds;"]
@@ -222,6 +223,9 @@ def main() -> None:
     if options.before is None:
         parser.error("name the checkout to compare with by --before")
     options.before = options.before.resolve()
+    # An earlier build, whose preparation this script runs, too, has it elsewhere.
+    from moored.workflows.records.provenance import command_line, now, versions
+
     rows = [row for kind in LENGTHS for row in rounds(kind, options)]
     write_json(options.json, {"command": command_line(), "created": now(), "versions": versions(), "rows": rows})
     with whole_file(options.json.with_suffix(".md")) as temporary:
