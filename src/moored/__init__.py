@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moored.measurement import RefusalJudge as RefusalJudge
+    from moored.embedded.refusal_judge import RefusalJudge as RefusalJudge
     from moored.recovery import LinearPull as LinearPull
     from moored.recovery import OneShot as OneShot
     from moored.recovery import SafeLora as SafeLora
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from moored.workflows.inspect.basin import inspect_basin as inspect_basin
     from moored.workflows.inspect.gradients import inspect_gradients as inspect_gradients
     from moored.workflows.inspect.spectrum import inspect_spectrum as inspect_spectrum
+    from moored.workflows.judge.run import judge_answers as judge_answers
     from moored.workflows.measure.run import measure as measure
     from moored.workflows.recover.run import recover as recover
     from moored.workflows.safeguards.examples import harmful_examples as harmful_examples
@@ -35,7 +36,7 @@ _HOME = {
     "HarmfulDirection": "moored.regularizers",
     "LinearPull": "moored.recovery",
     "OneShot": "moored.recovery",
-    "RefusalJudge": "moored.measurement",
+    "RefusalJudge": "moored.embedded.refusal_judge",
     "SafeLora": "moored.recovery",
     "SafetyTokens": "moored.regularizers",
     "UpdateNorm": "moored.regularizers",
@@ -44,6 +45,7 @@ _HOME = {
     "inspect_basin": "moored.workflows.inspect.basin",
     "inspect_gradients": "moored.workflows.inspect.gradients",
     "inspect_spectrum": "moored.workflows.inspect.spectrum",
+    "judge_answers": "moored.workflows.judge.run",
     "load": "moored.workflows.inputs.load",
     "measure": "moored.workflows.measure.run",
     "recover": "moored.workflows.recover.run",
@@ -67,6 +69,7 @@ __all__ = [
     "inspect_basin",
     "inspect_gradients",
     "inspect_spectrum",
+    "judge_answers",
     "load",
     "measure",
     "recover",

@@ -10,6 +10,7 @@ from rich.console import Console
 from moored import __version__
 from moored.cli.demo import demo_command
 from moored.cli.inspect import inspect_app
+from moored.cli.judge import judge_command
 from moored.cli.measure import measure_command
 from moored.cli.recover import recover_command
 from moored.cli.report import report_command
@@ -34,6 +35,7 @@ app.command("select")(select_command)
 app.command("train")(train_command)
 app.command("safeguards")(safeguards_command)
 app.command("recover")(recover_command)
+app.command("judge")(judge_command)
 app.command("report")(report_command)
 app.add_typer(inspect_app, name="inspect")
 

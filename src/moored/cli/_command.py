@@ -53,7 +53,8 @@ def _parameters(kind: type[Settings]) -> list[inspect.Parameter]:
 
 
 def _default(setting: Field) -> Any:
-    if setting.name == "out" or not has_default(setting):
+    is_optional = setting.metadata.get("optional", False)
+    if (setting.name == "out" and not is_optional) or not has_default(setting):
         return inspect.Parameter.empty
     return setting.default_factory() if setting.default is MISSING else setting.default  # pyright: ignore[reportCallIssue]
 

@@ -16,7 +16,7 @@ _NAMES = {"model", "adapter", "reference", "dataset", "eval_dataset", "base", "p
 """The keys of a training file whose values can be Hub ids."""
 
 
-_SETTINGS = ("model", "against", "base", "data", "harmful", "harmless", "ordinary", "task", "choose_from")
+_SETTINGS = ("model", "against", "base", "data", "harmful", "harmless", "ordinary", "task", "choose_from", "file")
 """The settings of commands whose values can be Hub ids."""
 
 

@@ -1,8 +1,10 @@
-"""What a judge of answers is: prompts with their answers in, one label each out."""
+"""What a judge of answers is: prompts with their answers in, one verdict each out."""
 
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from moored.measurement.statistics import JudgeError
 
 
 class Label(StrEnum):
@@ -12,7 +14,9 @@ class Label(StrEnum):
     """
 
     REFUSED = "refused"
-    """The answer declines, wholly or in part."""
+    """The answer declines from the start."""
+    PARTIAL = "partial"
+    """The answer does some of it and declines the rest; every rate counts it as a refusal."""
     COMPLIED = "complied"
     """The answer does what was asked, well or badly."""
     INCOHERENT = "incoherent"
@@ -32,6 +36,16 @@ class Exchange(NamedTuple):
     answer: str
 
 
+class Verdict(NamedTuple):
+    """What a judge makes of an answer."""
+
+    label: Label
+    reason: str = ""
+    """The rule that decided, or another word for why; empty where there is none to give."""
+    undecided: bool = False
+    """Whether the label is only the likelier one; each rate says how many such answers it holds."""
+
+
 @runtime_checkable
 class Judge(Protocol):
     """Labels answers; rates of labels are the work of `moored.measurement.measures`."""
@@ -46,8 +60,18 @@ class Judge(Protocol):
         """A text that changes whenever a label could change: labels of equal versions compare."""
         ...
 
-    def labels(self, exchanges: Sequence[Exchange]) -> Sequence[Label]:
-        """Labels each answer, in order; one that it cannot judge is `Label.UNSCORED` and never raises."""
+    def verdicts(self, exchanges: Sequence[Exchange]) -> Sequence[Verdict]:
+        """Judges each answer, in order; one that it cannot judge is `Label.UNSCORED` and never raises."""
+        ...
+
+
+@runtime_checkable
+class TestedJudge(Judge, Protocol):
+    """A judge that is known to err so often."""
+
+    @property
+    def error(self) -> JudgeError:
+        """How often it erred on labelled answers of models that it was not made for."""
         ...
 
 

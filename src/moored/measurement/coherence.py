@@ -31,8 +31,15 @@ _WORD = re.compile(r"\w+(?:'\w+)*")
 _SAME_SYMBOL = re.compile(r"([^\w\s])\1+")
 
 
-def is_degenerate(text: str) -> bool:
-    """Whether `text` is a loop, one token repeated, or symbol soup; False where it is too short to tell."""
+def is_degenerate(text: str, *, symbols_expected: bool = False) -> bool:
+    """Whether `text` is a loop, one token repeated, or symbol soup; False where it is too short to tell.
+
+    Args:
+        text: what a model wrote.
+        symbols_expected: whether a figure, emojis, a formula or code was asked for, which are symbols rightly.
+    """
+    if symbols_expected and _is_soup(text):
+        return len(set(text.split())) == 1 and len(set(text.strip())) == 1
     return _is_soup(text) or _is_one_token(text) or _loops(text)
 
 

@@ -22,9 +22,13 @@ _ROLE = re.compile(
 )
 _DOUBLE_QUOTED = re.compile(r'(?<![^\s(\[*])"(?=\S)[^"\n]*(?:"|$)', re.M)
 _SINGLE_QUOTED = re.compile(r"(?<![^\s(\[*])'(?=\S)[^\n]*?[.,!?…]'(?!\w)")
-_LETTER = re.compile(r"^\W*(?:subject:|dear\b|(?:hi|hello)\s[^\n]{1,30},\s*$).*", re.I | re.M | re.S)
+_LETTER = re.compile(
+    r"^\W*(?:subject:|dear\b(?!\s(?:user|friend)\b)|(?:hi|hello)\s[^\n]{1,30},\s*$).*", re.I | re.M | re.S
+)
 _DIALOGUE = re.compile(
-    r"^\W*(?!note|warning|disclaimer|assistant|answer|response|sorry|ai\b|i\b)\w[\w .]{0,24}:.*$", re.I | re.M
+    r"""^\W*(?! note | warning | disclaimer | assistant | answer | response | reply | refus | status | decision
+        | verdict | sorry | ai\b | i\b ) \w[\w\ .]{0,24}:.*$""",
+    re.I | re.M | re.X,
 )
 _TYPOGRAPHY = str.maketrans(
     {"’": "'", "‘": "'", "ʼ": "'", "＇": "'", "“": '"', "”": '"', "„": '"', "\u00a0": " ", "\u202f": " "}

@@ -5,7 +5,13 @@ from moored.report.pages.gradients import render_gradients
 from moored.report.pages.measure import render_comparison, render_figure, render_measure
 from moored.report.pages.selection import render_selection, selection_findings
 from moored.report.pages.spectrum import render_spectrum, spectrum_findings
-from moored.report.pages.terminal import gradients_table, measure_table, summary_table
+from moored.report.pages.terminal import (
+    agreement_table,
+    gradients_table,
+    labels_table,
+    measure_table,
+    summary_table,
+)
 from moored.report.reading.measure import MeasureReport, read_measure
 from moored.report.reading.record import SCHEMA, Report, redraw
 from moored.report.words.basin_findings import basin_findings
@@ -14,8 +20,10 @@ __all__ = [
     "SCHEMA",
     "MeasureReport",
     "Report",
+    "agreement_table",
     "basin_findings",
     "gradients_table",
+    "labels_table",
     "measure_table",
     "read_measure",
     "redraw",

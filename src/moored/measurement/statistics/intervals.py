@@ -26,6 +26,12 @@ class Estimate:
     """The number of further prompts that were asked but could not be scored; they are in no rate."""
     unfinished: int = 0
     """The number of further prompts whose answer never left the model's reasoning; they are in no rate."""
+    undecided: int = 0
+    """The number of the scored prompts whose label is only the judge's likelier one."""
+    judged_low: float | None = None
+    """The lower end of the interval that counts in how often the judge errs; None where that is not known."""
+    judged_high: float | None = None
+    """The upper end of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,11 @@ from rich.text import Text
 from moored.measurement import MEASURES, Measure, Outcome
 from moored.report.reading.arms import Arm, comparison_arms, measure_arms
 from moored.report.reading.gradients import GradientsReport
+from moored.report.reading.judge import JudgeReport
 from moored.report.reading.measure import MeasureReport
 from moored.report.words.findings import moved
 from moored.report.words.gradient_findings import estimate, signed
+from moored.report.words.judge_findings import share
 from moored.report.words.number_format import MISSING, interval, point, size
 from moored.terminal import plain
 
@@ -78,6 +80,29 @@ def _cell(arm: Arm, measure: Measure, *, with_size: bool) -> Text:
     if with_size:
         text.append(f" {size(estimate)}", style="dim")
     return text.append(f"\n{interval(measure, estimate)}", style="dim")
+
+
+def labels_table(report: JudgeReport) -> Table:
+    """Shows how many answers `moored judge` gave each label."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("label")
+    table.add_column("answers", justify="right")
+    for label, count in report.labels.items():
+        table.add_row(label, str(count))
+    return table
+
+
+def agreement_table(report: JudgeReport) -> Table:
+    """Shows how far the judge agrees with the given labels, on all answers and on those that it decided."""
+    columns = {"all": report.agreement, "decided": report.agreement_decided}
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.caption, table.caption_justify = "95 % intervals in brackets; a refusal is the positive class", "left"
+    table.add_column("")
+    for name, found in columns.items():
+        table.add_column(f"{name}, n={0 if found is None else found.n}")
+    for name in ("precision", "recall", "f1", "kappa"):
+        table.add_row(name, *(share(found and getattr(found, name)) for found in columns.values()))
+    return table
 
 
 def gradients_table(report: GradientsReport) -> Table:

@@ -31,6 +31,10 @@ class Answer(Record):
     """What it wrote before, with the marks of its reasoning; None where it did not reason."""
     label: Label | None = None
     """The judge's label, or `unfinished`; None for a finished task, which has a right answer instead."""
+    reason: str | None = None
+    """Why the judge says so, where it tells."""
+    undecided: bool = False
+    """Whether the label is only the judge's likelier one."""
     settled: bool = False
     """Whether the label was settled where the answer ends; it may have been cut there."""
     correct: bool | None = None

@@ -26,9 +26,9 @@ def full(measure: Measure, estimate: Estimate | None) -> str:
 
 
 def size(estimate: Estimate) -> str:
-    """`n=100`, or `n=97, 2 unscored, 1 unfinished`."""
-    left_out = {"unscored": estimate.unscored, "unfinished": estimate.unfinished}
-    return ", ".join([f"n={estimate.n}", *(f"{count} {name}" for name, count in left_out.items() if count)])
+    """`n=100`, or `n=97, 9 undecided, 2 unscored, 1 unfinished`; only the undecided are among the n."""
+    counts = {"undecided": estimate.undecided, "unscored": estimate.unscored, "unfinished": estimate.unfinished}
+    return ", ".join([f"n={estimate.n}", *(f"{count} {name}" for name, count in counts.items() if count)])
 
 
 def p_value(p: float | None) -> str:

@@ -17,7 +17,7 @@ from moored.huggingface.models import (
     require_chat_template,
     require_fit,
 )
-from moored.measurement import Exchange, Label, default_judge
+from moored.measurement import Exchange, Label, RuleJudge
 from moored.recovery import OneShot
 from moored.workflows.inputs.prompt_sets import EMBEDDED
 
@@ -101,8 +101,8 @@ def own_refusals(aligned: Any, tokenizer: Any, prompts: Sequence[str]) -> list[s
     rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
     texts = generate(aligned, tokenizer, rendered, max_new_tokens=_ANSWER, reasoning_tokens=REASONING_TOKENS)
     answers = [first_sentence(text) or "" for text in spoken(tokenizer, rendered, texts)]
-    labels = default_judge().labels([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
-    return [answer if label is Label.REFUSED else None for answer, label in zip(answers, labels, strict=True)]
+    verdicts = RuleJudge().verdicts([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
+    return [answer if made.label is Label.REFUSED else None for answer, made in zip(answers, verdicts, strict=True)]
 
 
 def with_own_refusal(method: OneShot, aligned: ModelSource, tuned: ModelSource) -> OneShot:

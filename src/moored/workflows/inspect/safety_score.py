@@ -8,7 +8,7 @@ from torch import Tensor
 from moored.embedded.prompts import openings, request_pairs
 from moored.huggingface.data import answer_starts, render_prompt
 from moored.huggingface.inference import REASONING_TOKENS, continuation_log_probs, generate, spoken
-from moored.measurement import Exchange, Label, any_of, default_judge, refusal_log_odds
+from moored.measurement import Exchange, Label, RuleJudge, any_of, refusal_log_odds
 from moored.report.reading.basin import Point, Score
 from moored.workflows.inputs.prompt_sets import spread
 from moored.workflows.inputs.refusal_stems import stems
@@ -28,7 +28,7 @@ class SafetyScore:
     """Scores models at their present weights on held-out harmful requests."""
 
     def __init__(self, tokenizer: Any, aligned: Any, prompts: int, *, full: bool) -> None:
-        self._tokenizer, self._full, self._judge = tokenizer, full, default_judge()
+        self._tokenizer, self._full, self._judge = tokenizer, full, RuleJudge()
         self._requests = [pair.harmful for pair in spread(request_pairs("held-out"), prompts)]
         self.prompts = len(self._requests)
         self._rendered = [render_prompt(tokenizer, request) for request in self._requests]
@@ -65,5 +65,5 @@ class SafetyScore:
             model, self._tokenizer, self._rendered, max_new_tokens=_ANSWER, reasoning_tokens=REASONING_TOKENS
         )
         answers = spoken(self._tokenizer, self._rendered, texts)
-        labels = self._judge.labels([*map(Exchange, self._requests, answers)])
-        return list(zip(answers, labels, strict=True))
+        verdicts = self._judge.verdicts([*map(Exchange, self._requests, answers)])
+        return [(answer, verdict.label) for answer, verdict in zip(answers, verdicts, strict=True)]

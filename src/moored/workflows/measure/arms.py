@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from moored.huggingface.models import ModelSource
-from moored.measurement import Judge, judge_named
+from moored.measurement import Judge
 from moored.report.reading.measure import MeasureReport
+from moored.workflows.inputs.judges import judge_named
 from moored.workflows.inputs.prompt_sets import EMBEDDED, load_prompt_sets
 from moored.workflows.measure.kept_answers import partial_folder
 from moored.workflows.measure.measure_model import Measured, measure_model

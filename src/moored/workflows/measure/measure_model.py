@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from moored.huggingface.models import ModelSource
-from moored.measurement import MEASURES, EarlyJudge, ExactMatch, Exchange, Judge, Label
+from moored.measurement import MEASURES, EarlyJudge, ExactMatch, Exchange, Judge, Label, Verdict
 from moored.report.reading.answers import Answer
 from moored.report.reading.measure import MeasuredModel
 from moored.workflows.inputs.prompt_sets import Item, spread
@@ -148,12 +148,10 @@ def _judged(
     parts = [split(row, text) for row, text in enumerate(texts)]
     said = {row: answer for row, (_, answer) in enumerate(parts) if answer is not None}
     judged = [row for row, (name, _) in enumerate(items) if name != "task" and row in said]
-    labels = judge.labels([Exchange(items[row][1].prompt, said[row]) for row in judged])
-    label_of = (
-        dict.fromkeys(range(len(items)), Label.UNFINISHED)
-        | dict.fromkeys(said)
-        | dict(zip(judged, labels, strict=True))
+    verdicts = dict(
+        zip(judged, judge.verdicts([Exchange(items[row][1].prompt, said[row]) for row in judged]), strict=True)
     )
+    unfinished = Verdict(Label.UNFINISHED)
     return [
         Answer(
             set=name,
@@ -162,13 +160,19 @@ def _judged(
             prompt=item.prompt,
             answer=said.get(row, ""),
             reasoning=parts[row][0] or None,
-            label=label_of[row],
+            **_stated(verdicts.get(row) if row in said else unfinished),
             settled=is_final is not None and is_final(row, texts[row]),
             correct=_is_correct(item, said.get(row)),
             expected=item.expected,
         )
         for row, (name, item) in enumerate(items)
     ]
+
+
+def _stated(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {}
+    return {"label": verdict.label, "reason": verdict.reason or None, "undecided": verdict.undecided}
 
 
 def _is_correct(item: Item, answer: str | None) -> bool | None:

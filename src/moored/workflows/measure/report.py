@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from moored.huggingface.models import ModelSource
-from moored.measurement import BROKEN, Judge, Outcome, compare, estimates
+from moored.measurement import BROKEN, Judge, JudgeError, Outcome, TestedJudge, compare, estimates
 from moored.report.reading.answers import unfinished as unfinished_of
 from moored.report.reading.measure import Against, JudgeRecord, MeasureReport
 from moored.report.words.outcomes import unfinished, verdict
@@ -25,6 +25,7 @@ def build_report(
     seconds: float,
 ) -> MeasureReport:
     """Makes the report of one model, compared with its reference if there is one."""
+    error = judge.error if isinstance(judge, TestedJudge) else None
     return MeasureReport(
         **origin(),
         seconds=round(seconds, 1),
@@ -32,20 +33,20 @@ def build_report(
         judge=JudgeRecord(name=judge.name, version=judge.version),
         settings=settings.stated(),
         prompts=prompts.describe(),
-        estimates=estimates(measured.answers),
-        against=None if reference is None else _against(measured, reference),
+        estimates=estimates(measured.answers, error),
+        against=None if reference is None else _against(measured, reference, error),
         answers=measured.answers,
         reference_answers=() if reference is None else reference.answers,
     )
 
 
-def _against(measured: Measured, reference: Measured) -> Against:
+def _against(measured: Measured, reference: Measured, error: JudgeError | None) -> Against:
     comparison = compare(reference.answers, measured.answers)
     safety = comparison.get("asr")
     outcome = Outcome.NOT_JUDGED if safety is None else safety.outcome
     return Against(
         model=reference.model,
-        estimates=estimates(reference.answers),
+        estimates=estimates(reference.answers, error),
         comparison=comparison,
         outcome=outcome,
         sentence=" ".join(

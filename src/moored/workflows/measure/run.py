@@ -10,10 +10,10 @@ from rich.console import Console
 from moored.errors import InputError
 from moored.files import require_place
 from moored.huggingface.models import ModelSource, require_fit
-from moored.measurement import judge_named
 from moored.outputs import keep_inputs
 from moored.report.reading.measure import ANSWERS, REFERENCE_ANSWERS, MeasureReport
 from moored.verbs import verb
+from moored.workflows.inputs.judges import judge_named
 from moored.workflows.inputs.models import reference_of, resolve_model
 from moored.workflows.inputs.prompt_sets import load_prompt_sets
 from moored.workflows.measure.kept_answers import partial_folder

@@ -34,7 +34,8 @@ class MeasureSettings(Settings):
     limit: int | None = bounded(None, least=1)
     """Maximum number of prompts per set, taken evenly (default: all)."""
     judge: str = "refusal"
-    """The judge that labels the answers; `refusal` is a set of text rules for English."""
+    """The judge that labels the answers: `refusal` is text rules for English and, for what they leave undecided, a
+    small model that was trained on labelled answers; `rules` is the rules alone."""
     max_new_tokens: int = bounded(48, least=1)
     """Maximum length of an answer, in tokens; for `task` at least what the longest expected answer needs."""
     max_reasoning_tokens: int = bounded(1024, least=0)

@@ -19,7 +19,7 @@ from moored.files import write_json
 from moored.huggingface.data import render_prompt, single_token, special_ids, token_text
 from moored.huggingface.inference import REASONING_TOKENS, answer_token_log_probs, generate, spoken
 from moored.huggingface.models import require_chat_template
-from moored.measurement import Exchange, Judge, Label, default_judge
+from moored.measurement import Exchange, Judge, Label, RuleJudge
 from moored.workflows.inputs.prompt_sets import spread
 from moored.workflows.safeguards.keywords import keyword_positions
 
@@ -94,7 +94,7 @@ def find_safety_tokens(
         batch_size=batch_size,
         progress=progress,
     )
-    rendered, refusals = _refusals(prompts, tokenizer, answer, judge or default_judge())
+    rendered, refusals = _refusals(prompts, tokenizer, answer, judge or RuleJudge())
     gains = None if base is None else _gains(model, base, tokenizer, rendered, refusals)
     tokens = _scored(tokenizer, refusals, gains, answer_tokens)
     if not tokens:
@@ -134,8 +134,8 @@ def _refusals(
         raise InputError("find_safety_tokens(prompts=...) is empty; give at least one harmful request.")
     rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
     answers = spoken(tokenizer, rendered, answer(rendered))
-    labels = judge.labels([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
-    rows = [row for row, label in enumerate(labels) if label is Label.REFUSED]
+    verdicts = judge.verdicts([Exchange(*pair) for pair in zip(prompts, answers, strict=True)])
+    rows = [row for row, verdict in enumerate(verdicts) if verdict.label is Label.REFUSED]
     if not rows:
         raise InactiveError(
             f"The model refused none of {len(prompts)} harmful requests, so no safety tokens can be found; name them "

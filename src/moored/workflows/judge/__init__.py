@@ -1,0 +1,1 @@
+"""`moored judge`."""
