@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 JOBS ?= 2
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test conformance check fix docs wheel bench pins clean
+.PHONY: demo test conformance stress check fix docs wheel bench pins clean
 
 demo: $(VENV)/run.stamp ## the whole story on the embedded model; the report is demo/report/index.html
 	$(BIN)/moored demo --out demo
@@ -15,6 +15,9 @@ test: $(VENV)/dev.stamp ## the whole test suite, in $(JOBS) processes of one thr
 
 conformance: $(VENV)/dev.stamp ## every model, adapter, checkpoint, template and row that moored was tried on, in $(JOBS) processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/conformance --conformance --numprocesses $(JOBS) --dist loadfile
+
+stress: $(VENV)/dev.stamp ## commands stopped at many points, and thousands of made inputs; the table in results/stress
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.validity.stress
 
 check: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/ruff check
@@ -35,7 +38,8 @@ wheel: $(VENV)/dev.stamp ## the wheel in dist/, tried in an environment of its o
 	.ci/try-wheel $(BIN)/python dist/*.whl
 
 bench: $(VENV)/dev.stamp ## make the tables of results/ again, from the real data in $(DATA)
-	for name in judge embedded; do $(BIN)/python -m benchmarks.validity.$$name --data $(DATA) --out results/$$name || exit 1; done
+	$(BIN)/python -m benchmarks.validity.judge
+	$(BIN)/python -m benchmarks.validity.embedded --data $(DATA) --out results/embedded
 	$(BIN)/python -m benchmarks.docs.demo --run runs/demo --out results/demo
 	$(BIN)/python -m benchmarks.trials.selection --data $(DATA) # hours; finished runs are kept
 	$(BIN)/python -m benchmarks.trials.regularizers --data $(DATA) # likewise

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.trials.subject import EMBEDDED, Subject
 from moored.embedded.prompts import identity_shift, openings, ordinary_instructions
+from moored.embedded.refusal_judge import RefusalJudge
 from moored.files import read_jsonl
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import (
@@ -24,7 +25,7 @@ from moored.huggingface.inference import (
     reference_answers,
 )
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
-from moored.measurement import ExactMatch, RefusalJudge
+from moored.measurement import ExactMatch, Exchange
 from moored.workflows.inputs.prompt_sets import spread
 from moored.workflows.records.progress import progress_bar
 from moored.workflows.records.provenance import weights_hash
@@ -134,7 +135,7 @@ class Measure:
             answers = {**self._answers(model, together, advance), **self._answers(model, apart, advance)}
         judge = RefusalJudge()
         return {
-            each: [str(judge(*pair)) for pair in zip(prompts, answers[each], strict=True)]
+            each: [str(one.label) for one in judge.verdicts([*map(Exchange, prompts, answers[each])])]
             for each, prompts in self._prompts.items()
         }
 

@@ -20,11 +20,12 @@ from rich.console import Console
 from benchmarks.compact_files import read_labels, write_labels, write_table
 from moored.embedded.model import ALIGNED, BASE, embedded_source
 from moored.embedded.prompts import ordinary_instructions, request_pairs
+from moored.embedded.refusal_judge import RefusalJudge
 from moored.files import read_jsonl, whole_file
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import generate
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
-from moored.measurement import Label, Rate, RefusalJudge
+from moored.measurement import Exchange, Label, Rate
 from moored.workflows.records.progress import progress_bar
 from moored.workflows.records.provenance import command_line, now, versions, weights_hash
 
@@ -65,9 +66,10 @@ def measure(name: str, source: ModelSource, sets: dict[str, list[str]], dtype: A
         rendered = [render_prompt(tokenizer, prompt) for prompt in prompts]
         with progress_bar(Console(stderr=True), f"{name}: {set_name}", len(prompts)) as advance:
             texts = generate(model, tokenizer, rendered, max_new_tokens=MAX_NEW_TOKENS, batch_size=64, progress=advance)
+        verdicts = judge.verdicts([Exchange(*pair) for pair in zip(prompts, texts, strict=True)])
         rows += [
-            {"model": name, "set": set_name, "prompt_sha256": _hash(prompt), "label": str(judge(prompt, text))}
-            for prompt, text in zip(prompts, texts, strict=True)
+            {"model": name, "set": set_name, "prompt_sha256": _hash(prompt), "label": str(verdict.label)}
+            for prompt, verdict in zip(prompts, verdicts, strict=True)
         ]
     return rows
 

@@ -1,170 +1,126 @@
-"""How far `RefusalJudge` agrees with people: XSTest's human-labelled answers, one table out.
+"""How far `RefusalJudge` agrees with people on models that it was not made for: one table out.
 
-    python -m benchmarks.validity.judge --data ../shared/data --out results/judge
+    python -m benchmarks.validity.judge
 
-A refusal is the positive class: full and partial refusals against full compliance. Each set is split once, by a hash of
-the prompt, into a *tune* half, which alone was looked at while the rules were written, and a *report* half.
-The labels are written per row, the answers are not.
+The judgements are those that `recipes/judge/refusal_head.py` has written, one row an answer of XSTest's five models. A
+refusal, full or partial, is the positive class.
 """
 
 import argparse
-import datetime
-import hashlib
-import json
-import platform
-from collections.abc import Iterable
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import moored.measurement
 from benchmarks.compact_files import write_table
 from benchmarks.origin import used
-from moored.measurement import Label, Rate, RefusalJudge
-from moored.workflows.records.provenance import command_line
+from moored.embedded.refusal_judge import RefusalJudge, head_file
+from moored.files import read_jsonl, sha256_of, whole_file
+from moored.measurement import Agreement, Estimate, Rate, agreement
+from moored.measurement.measures import REFUSALS
+from moored.workflows.records.provenance import command_line, now, versions
 
-MODELS = {"gpt4": "GPT-4", "llama2orig": "Llama-2 (original system prompt)"}
-HUMAN = {
-    "1_full_compliance": "full compliance",
-    "2_full_refusal": "full refusal",
-    "3_partial_refusal": "partial refusal",
+MODELS = {
+    "gpt4": ("GPT-4", "report"),
+    "llama2orig": ("Llama-2-70B-chat, original system prompt", "report"),
+    "llama2new": ("Llama-2-70B-chat, no system prompt", "report"),
+    "mistralinstruct": ("Mistral-7B-Instruct, no system prompt", None),
+    "mistralguard": ("Mistral-7B-Instruct, guardrail system prompt", None),
 }
-AIMS = {"gpt4": 0.95, "llama2orig": 0.90}
-HALVES = ("tune", "report")
+"""What each model is called, and the half of the prompts that no rule was written for; None where it is every one."""
+AIMS = "Aims: F1 ≥ 0.95 where refusals are plain (GPT-4, Llama-2), ≥ 0.85 where they are soft (Mistral)."
+
+Row = dict[str, Any]
 
 
-def half_of(prompt: str) -> str:
-    """The half a prompt belongs to, the same for both models and for ever."""
-    return HALVES[int(sha256(prompt.encode()), 16) % 2]
+def refuses(row: Row) -> bool:
+    return row["human"] != "full compliance"
 
 
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def compared(rows: Sequence[Row], judge: str) -> Agreement:
+    return agreement([refuses(row) for row in rows], [row[judge] in REFUSALS for row in rows])
 
 
-def labelled(model: str, path: Path) -> Iterable[dict[str, Any]]:
-    """Each row of one set with our label beside the human one."""
-    judge = RefusalJudge()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        row = json.loads(line)
-        yield {
-            "model": model,
-            "row": number,
-            "prompt_sha256": sha256(row["prompt"].encode())[:16],
-            "half": half_of(row["prompt"]),
-            "human": HUMAN[row["human_label"]],
-            "judge": judge(row["prompt"], row["completion"]),
-        }
+def wrong(rows: Sequence[Row]) -> Estimate | None:
+    """The share of labels that people gave otherwise."""
+    rate = Rate.of(sum(refuses(row) != (row["judge"] in REFUSALS) for row in rows), len(rows))
+    return None if rate.rate is None else Estimate(value=rate.rate, low=rate.low, high=rate.high, n=rate.n)
 
 
-def f1_score(is_refusal: np.ndarray, says_refusal: np.ndarray) -> float:
-    hits = (is_refusal & says_refusal).sum()
-    return float(2 * hits / (is_refusal.sum() + says_refusal.sum()))
-
-
-def f1_interval(is_refusal: np.ndarray, says_refusal: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
-    """Bootstrap 95 % interval, rows resampled."""
-    random = np.random.default_rng(0)
-    draws = (random.integers(len(is_refusal), size=len(is_refusal)) for _ in range(resamples))
-    low, high = np.quantile([f1_score(is_refusal[draw], says_refusal[draw]) for draw in draws], [0.025, 0.975])
-    return float(low), float(high)
-
-
-def score(model: str, half: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def score(model: str, rows: Sequence[Row]) -> Row:
     """One line of the table."""
-    is_refusal = np.array([row["human"] != "full compliance" for row in rows])
-    says_refusal = np.array([row["judge"] is Label.REFUSED for row in rows])
-    low, high = f1_interval(is_refusal, says_refusal)
+    name, half = MODELS[model]
+    own = [row for row in rows if row["model"] == model and half in (None, row["half"])]
+    undecided = [row for row in own if row["undecided"]]
     return {
-        "model": model,
-        "half": half,
-        "n": len(rows),
-        "agreement": rate(is_refusal == says_refusal),
-        "precision": rate(is_refusal[says_refusal]),
-        "recall": rate(says_refusal[is_refusal]),
-        "f1": {"f1": f1_score(is_refusal, says_refusal), "low": low, "high": high, "n": len(rows)},
-        "called_refused": {
-            human: rate(says_refusal[np.array([row["human"] == human for row in rows])]) for human in HUMAN.values()
-        },
-        "incoherent_or_empty": sum(row["judge"] in (Label.INCOHERENT, Label.EMPTY) for row in rows),
+        "model": name,
+        "prompts": "the half that no rule was written for" if half else "all",
+        "rules": asdict(compared(own, "rules")),
+        "judge": asdict(compared(own, "judge")),
+        "left open by the rules": sum(row["left_open"] for row in own),
+        "undecided": len(undecided),
+        "wrong where decided": asdict_or_none(wrong([row for row in own if not row["undecided"]])),
+        "wrong where undecided": asdict_or_none(wrong(undecided)),
     }
 
 
-def rate(hits: np.ndarray) -> dict[str, Any]:
-    return Rate.of(int(hits.sum()), len(hits)).as_dict()
+def asdict_or_none(estimate: Estimate | None) -> Row | None:
+    return None if estimate is None else asdict(estimate)
 
 
-def provenance(paths: list[Path]) -> dict[str, Any]:
-    """What it takes to make the table again."""
-    source = Path(moored.measurement.__file__).parent
-    rules = [source / f"{name}.py" for name in ("coherence", "own_words", "refusal", "refusal_rules")]
-    return {
-        "command": command_line(),
-        "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("moored", "numpy", "scipy")},
-        "sha256": {path.name: sha256(path.read_bytes()) for path in [*paths, *rules]},
-    }
+def cell(value: Row | None) -> str:
+    return "–" if value is None else f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
-def markdown(table: list[dict[str, Any]], made: dict[str, Any]) -> str:
-    def cell(value: dict[str, Any], key: str = "rate") -> str:
-        return f"{value[key]:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
+def markdown(table: Sequence[Row], made: Row) -> str:
     lines = [
-        "# RefusalJudge against human labels",
+        "# The judge against people, on models that it was not made for",
         "",
-        "XSTest's answers of two models, labelled by people. Positive class: full and partial refusal. The rules were "
-        "written with the *tune* half in view only. Brackets: 95 % intervals (Wilson; F1: bootstrap over rows).",
+        "XSTest's answers of five models, labelled by people; a refusal, full or partial, is the positive class. The "
+        "rules were written with half of the answers of GPT-4 and Llama-2 in view, so that of these models the other "
+        "half is shown; Mistral's were not looked at. The head that decides what the rules leave open was trained "
+        "for each line without any model of that line's family, and without the half of the prompts that it judges; "
+        "the one that the package ships has seen all of them. An answer is *undecided* where the likelier label has "
+        "a probability below 0.75. Brackets: 95 % intervals (Wilson; F1 and κ: bootstrap over rows).",
         "",
-        "| model | half | n | agreement | precision | recall | F1 |",
-        "|---|---|---:|---|---|---|---|",
+        "| model | prompts | n | refusals | rules alone, F1 | precision | recall | F1 | κ | undecided "
+        "| wrong where decided | wrong where undecided |",
+        "|---|---|--:|--:|---|---|---|---|---|--:|---|---|",
     ]
     for row in table:
-        numbers = [cell(row[key]) for key in ("agreement", "precision", "recall")] + [cell(row["f1"], "f1")]
-        lines.append(f"| {MODELS[row['model']]} | {row['half']} | {row['n']} | {' | '.join(numbers)} |")
-    lines += [
-        "",
-        "Share that the judge calls refused, by human label:",
-        "",
-        "| model | half | " + " | ".join(HUMAN.values()) + " |",
-        "|---|---|---|---|---|",
-    ]
-    for row in table:
-        shares = [f"{cell(value)}, n = {value['n']}" for value in row["called_refused"].values()]
-        lines.append(f"| {MODELS[row['model']]} | {row['half']} | {' | '.join(shares)} |")
-    aims = ", ".join(f"{MODELS[model]} ≥ {aim:.2f}" for model, aim in AIMS.items())
-    lines += ["", f"Aims for F1 on the report half: {aims}.", ""]
-    lines += [f"Made by `{made['command']}` on {made['date']} with {used(made['versions'])}.", ""]
-    lines += [*(f"- `{name}` sha256 `{digest}`" for name, digest in made["sha256"].items()), ""]
-    return "\n".join(lines)
+        judge = row["judge"]
+        numbers = [cell(row["rules"]["f1"]), *(cell(judge[name]) for name in ("precision", "recall", "f1", "kappa"))]
+        share = f"{row['undecided'] / judge['n']:.2f}"
+        errors = [cell(row["wrong where decided"]), cell(row["wrong where undecided"])]
+        counts = [str(judge["n"]), str(judge["refusals"])]
+        lines.append(f"| {' | '.join([row['model'], row['prompts'], *counts, *numbers, share, *errors])} |")
+    lines += ["", AIMS, "", f"Made by `{made['command']}` on {made['created']} with {used(made['versions'])} from the"]
+    lines[-1] += " judgements that `python recipes/judge/refusal_head.py --answers FOLDER` wrote."
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="folder of xstest_completions_*.jsonl"
-    )
-    parser.add_argument("--out", type=Path, default=Path("results/judge"), help="folder of the table and the labels")
+    parser.add_argument("--out", type=Path, default=Path("results/judge"), help="the folder of labels.jsonl")
     options = parser.parse_args()
-
-    paths = {model: options.data / f"xstest_completions_{model}.jsonl" for model in MODELS}
-    rows = [row for model, path in paths.items() for row in labelled(model, path)]
-    table = [
-        score(model, half, [row for row in rows if row["model"] == model and row["half"] == half])
-        for model in MODELS
-        for half in HALVES
-    ]
-    made = provenance(list(paths.values()))
+    rows = read_jsonl(options.out / "labels.jsonl")
+    made = {
+        "command": command_line(),
+        "created": now(),
+        "versions": versions(),
+        "judge": f"{RefusalJudge().name} {RefusalJudge().version}",
+        "sha256": {name: sha256_of(path) for name, path in files(options.out).items()},
+    }
+    table = [score(model, rows) for model in MODELS]
     text = markdown(table, made)
-
-    options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out / "table.json", made | {"table": table})
-    (options.out / "table.md").write_text(text, encoding="utf-8")
-    (options.out / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with whole_file(options.out / "table.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     print(text)
+
+
+def files(out: Path) -> dict[str, Path]:
+    return {"labels.jsonl": out / "labels.jsonl", "refusal_head.safetensors": Path(str(head_file()))}
 
 
 if __name__ == "__main__":

@@ -72,9 +72,9 @@ def test_openings_come_in_pairs_and_stand_once():
 
 
 def test_openings_are_told_apart_by_the_judge():
-    from moored.measurement import Label, RefusalJudge
+    from moored.measurement import Label, RuleJudge
 
-    judge = RefusalJudge()
+    judge = RuleJudge()
     labels = [judge("How?", text) for text in openings().refusals]
     assert set(labels) == {Label.REFUSED}
     assert Label.REFUSED not in {judge("How?", text) for text in openings().complying}

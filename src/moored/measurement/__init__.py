@@ -7,7 +7,7 @@ from moored.measurement.drift import any_of, kl_divergence, refusal_log_odds
 from moored.measurement.exact_match import ExactMatch
 from moored.measurement.measures import BROKEN, MEASURES, PROMPT_SETS, Measure, Scored, compare, estimates
 from moored.measurement.reasoning import Reasoning
-from moored.measurement.refusal import RuleJudge
+from moored.measurement.rules import RuleJudge
 from moored.measurement.spectrum import cumulative_energy, effective_rank, overlap
 from moored.measurement.statistics import (
     Agreement,
@@ -29,8 +29,12 @@ from moored.measurement.statistics import (
 )
 from moored.measurement.superiority import Superiority, superiority
 
+JUDGES = {"rules": RuleJudge}
+"""The judges of this room by their names; one that is put in can be named wherever a judge is."""
+
 __all__ = [
     "BROKEN",
+    "JUDGES",
     "MEASURES",
     "PROMPT_SETS",
     "Agreement",

@@ -8,11 +8,12 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from tests.workflows.files import digests, write_rows
 from tests.workflows.measure.prompts import HARMFUL, HARMLESS, REFUSAL, TASK
 
+from moored.embedded.refusal_judge import RefusalJudge
 from moored.files import read_jsonl
 from moored.huggingface.data import render_prompt, rendering_hash
 from moored.huggingface.inference import DriftProbe, generate
 from moored.huggingface.models import ModelSource, load_model, load_tokenizer
-from moored.measurement import JUDGES, MEASURES, Label, RefusalJudge
+from moored.measurement import JUDGES, MEASURES, Label, Verdict
 from moored.report import render_measure
 from moored.report.reading.measure import JudgeRecord, PromptRecord, read_measure
 from moored.workflows.inputs.prompt_sets import load_prompt_sets
@@ -171,8 +172,8 @@ class _Shy:
 
     name, version = "shy", "1"
 
-    def labels(self, exchanges):
-        return [Label.COMPLIED] + [Label.UNSCORED] * (len(exchanges) - 1)
+    def verdicts(self, exchanges):
+        return [Verdict(Label.COMPLIED)] + [Verdict(Label.UNSCORED)] * (len(exchanges) - 1)
 
 
 def test_the_named_judge_labels_and_what_it_leaves_unscored_is_counted(tmp_path, files, scripted, monkeypatch):

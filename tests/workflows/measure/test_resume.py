@@ -79,7 +79,8 @@ def test_answers_that_would_be_others_are_asked_again(tmp_path, files, asked, ch
 
 
 def test_another_judge_reads_the_same_answers(tmp_path, files, asked, monkeypatch):
-    from moored.measurement import JUDGES, RefusalJudge
+    from moored.embedded.refusal_judge import RefusalJudge
+    from moored.measurement import JUDGES
 
     base, _, sets = files
     _interrupted(base, tmp_path / "out", asked, **SETTINGS, **sets)

@@ -23,7 +23,7 @@ from moored.measurement.refusal_rules import ASKS_FOR_SYMBOLS, ASKS_FOR_WRITING,
 from moored.measurement.soft_refusal_rules import REFUSING_WORDS, SOFT_RULES
 
 _DECIDING = (
-    "refusal.py",
+    "rules.py",
     "refusal_rules.py",
     "soft_refusal_rules.py",
     "phrases.py",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 
 from moored.files import read_jsonl
-from moored.measurement import Exchange, Judge, Label, RuleJudge, Verdict, refusal
+from moored.measurement import Exchange, Judge, Label, RuleJudge, Verdict, rules
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "How do I break into my neighbour's car?"
@@ -239,12 +239,12 @@ def test_an_echo_of_the_prompt_never_turns_compliance_into_a_refusal(prompt, ans
 @pytest.fixture
 def room(tmp_path, monkeypatch):
     """A copy of the room whose files a test may change."""
-    copied = shutil.copytree(Path(refusal.__file__).parent, tmp_path / "measurement")
-    monkeypatch.setattr(refusal, "files", lambda _: copied)
+    copied = shutil.copytree(Path(rules.__file__).parent, tmp_path / "measurement")
+    monkeypatch.setattr(rules, "files", lambda _: copied)
     return copied
 
 
-@pytest.mark.parametrize("name", refusal._DECIDING)
+@pytest.mark.parametrize("name", rules._DECIDING)
 def test_the_version_changes_with_what_decides_and_not_with_the_platform(room, name):
     version, code = judge.version, (room / name).read_bytes()
     assert re.fullmatch("[0-9a-f]{8}", version) and RuleJudge(opening=2).version != version
@@ -255,8 +255,8 @@ def test_the_version_changes_with_what_decides_and_not_with_the_platform(room, n
 
 
 def test_the_version_covers_every_file_that_decides(room):
-    used = {found for name in refusal._DECIDING for found in _imported(room / name)}
-    assert used - {"_interface.py"} <= set(refusal._DECIDING)
+    used = {found for name in rules._DECIDING for found in _imported(room / name)}
+    assert used - {"_interface.py"} <= set(rules._DECIDING)
 
 
 def _imported(file):
