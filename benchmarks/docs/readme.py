@@ -1,6 +1,6 @@
 """What the README shows: the demo's table, and commands and code with what they print."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.docs.tables import Row, results, text_of
 from benchmarks.origin import ROOT
@@ -47,9 +47,26 @@ def example() -> str:
     return f"{_block('python', 'examples/measure.py')}\n\n{_block('text', 'results/readme/python.txt')}"
 
 
+def judged() -> str:
+    """Returns one sentence on how far the judge agrees with people."""
+    rows = results("judge")["table"]
+    plain, soft = ([row for row in rows if ("Mistral" in row["model"]) == is_soft] for is_soft in (False, True))
+    return (
+        "**The judge measures compliance, not harm, in English.** On XSTest's answers of models that it was not made for "
+        f"it agrees with people at an F1 of {_f1(plain)} where refusals are plain (GPT-4, Llama-2) and of {_f1(soft)} "
+        "where they are soft (Mistral-7B); [the table](results/judge/table.md). `moored judge FILE --labels FIELD` "
+        "compares it with your own labels."
+    )
+
+
+def _f1(rows: Sequence[Row]) -> str:
+    values = [row["judge"]["f1"]["value"] for row in rows]
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
 def _block(language: str, file: str) -> str:
     return f"```{language}\n{(ROOT / file).read_text(encoding='utf-8').rstrip()}\n```"
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"demo": demo, "measure": measured, "python": example}
+TABLES: Mapping[str, Callable[[], str]] = {"demo": demo, "measure": measured, "python": example, "judge": judged}
 """By their places in it."""

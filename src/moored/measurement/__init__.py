@@ -1,6 +1,6 @@
 """Judges, measures and statistics: a judge labels answers, a measure counts them, statistics say how sure that is."""
 
-from moored.measurement._interface import EarlyJudge, Exchange, Judge, Label, TestedJudge, Verdict
+from moored.measurement._interface import EarlyJudge, Exchange, Judge, JudgeWithError, Label, Verdict
 from moored.measurement.base_direction import Alignment, alignment, shuffled_cosines, update_cosines
 from moored.measurement.basin import perturbation_lengths, visage
 from moored.measurement.drift import any_of, kl_divergence, refusal_log_odds
@@ -47,6 +47,7 @@ __all__ = [
     "Exchange",
     "Judge",
     "JudgeError",
+    "JudgeWithError",
     "Label",
     "Mean",
     "Measure",
@@ -57,7 +58,6 @@ __all__ = [
     "Scored",
     "SeededRate",
     "Superiority",
-    "TestedJudge",
     "Verdict",
     "agreement",
     "alignment",

@@ -66,7 +66,7 @@ class Judge(Protocol):
 
 
 @runtime_checkable
-class TestedJudge(Judge, Protocol):
+class JudgeWithError(Judge, Protocol):
     """A judge that is known to err so often."""
 
     @property

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from moored.huggingface.models import ModelSource
-from moored.measurement import BROKEN, Judge, JudgeError, Outcome, TestedJudge, compare, estimates
+from moored.measurement import BROKEN, Judge, JudgeError, JudgeWithError, Outcome, compare, estimates
 from moored.report.reading.answers import unfinished as unfinished_of
 from moored.report.reading.measure import Against, JudgeRecord, MeasureReport
 from moored.report.words.outcomes import unfinished, verdict
@@ -25,7 +25,7 @@ def build_report(
     seconds: float,
 ) -> MeasureReport:
     """Makes the report of one model, compared with its reference if there is one."""
-    error = judge.error if isinstance(judge, TestedJudge) else None
+    error = judge.error if isinstance(judge, JudgeWithError) else None
     return MeasureReport(
         **origin(),
         seconds=round(seconds, 1),
