@@ -75,9 +75,11 @@ def test_a_shared_start_is_tried_though_the_first_prompts_were_too_short_for_one
     forward = model.forward
 
     @wraps(forward)
-    def misled(*args, past_key_values=None, **settings):
-        output = forward(*args, past_key_values=past_key_values, **settings)
-        if past_key_values is not None and settings["input_ids"].shape[1] > 1:
+    def misled(*args, **settings):
+        output = forward(*args, **settings)
+        # The argument has another name from transformers 5.24 on.
+        has_state = not {"past_key_values", "cache"}.isdisjoint(name for name in settings if settings[name] is not None)
+        if has_state and settings["input_ids"].shape[1] > 1:
             output.logits = -output.logits
         return output
 
