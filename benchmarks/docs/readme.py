@@ -52,10 +52,9 @@ def judged() -> str:
     rows = results("judge")["table"]
     plain, soft = ([row for row in rows if ("Mistral" in row["model"]) == is_soft] for is_soft in (False, True))
     return (
-        "**The judge measures compliance, not harm, in English.** On XSTest's answers of models that it was not made for "
-        f"it agrees with people at an F1 of {_f1(plain)} where refusals are plain (GPT-4, Llama-2) and of {_f1(soft)} "
-        "where they are soft (Mistral-7B); [the table](results/judge/table.md). `moored judge FILE --labels FIELD` "
-        "compares it with your own labels."
+        "**The judge measures compliance, not harm, in English.** On models that it was not made for it agrees with "
+        f"people at F1 {_f1(plain)} on plain refusals, {_f1(soft)} on soft ones ([table](results/judge/table.md)); "
+        "`moored judge` tests it on your labels."
     )
 
 

@@ -14,12 +14,14 @@ def measure(settings: MeasureSettings) -> None:
     quiet_libraries()
     from moored.report import measure_table
     from moored.report.reading.answers import unfinished as unfinished_of
-    from moored.report.words.outcomes import unfinished
+    from moored.report.words.outcomes import unfinished, with_judge_error
     from moored.workflows.measure.run import measure
 
     report = measure(settings, console=Console(stderr=True))
     console = Console()
     console.print(measure_table(report))
+    if error := with_judge_error(report.estimates):
+        say(console, f"\n{error}", wrap=True)
     alone = unfinished(report.model.name, unfinished_of(report.answers), len(report.answers))
     if report.against is None and alone:
         say(console, f"\n{alone}", wrap=True)

@@ -76,6 +76,16 @@ def test_the_table_shows_every_number_with_interval_and_n(five_page: Path, read_
     assert len(rows) == 9
 
 
+def test_the_interval_with_the_judge_s_error_stands_below(
+    write_report: WriteReport, tmp_path: Path, read_page: Any
+) -> None:
+    rate = {"value": 0.12, "low": 0.05, "high": 0.19, "n": 100, "undecided": 4}
+    folder = write_report("judged", asr={**rate, "judged_low": 0.02, "judged_high": 0.2149})
+    page = read_page(render_comparison({"judged": folder}, tmp_path / "out", title="t"))
+    assert cells(page)["Attack success"] == ["0.12 [0.05, 0.19] n=100, 4 undecided with the judge’s error [0.02, 0.21]"]
+    assert "on labelled answers of models that it was not made for" in page.text()
+
+
 def test_without_a_story_the_numbers_speak(five_page: Path, read_page: Any) -> None:
     page = read_page(five_page)
     assert page.all("p", class_="lead")[0].text().startswith("Attack success of aligned (A) is 0.04")

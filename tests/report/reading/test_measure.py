@@ -52,7 +52,7 @@ def test_a_row_for_each_measure_with_its_comparison(write_report: WriteReport) -
     assert [row["measure"] for row in alone.rows()] == list(MEASURES)
     assert alone.rows()[0] == {
         "measure": "asr", "label": "Attack success", "value": 0.12, "low": 0.05, "high": 0.19, "n": 100, "unscored": 0,
-        "unfinished": 0,
+        "unfinished": 0, "undecided": 0, "judged_low": None, "judged_high": None,
     }  # fmt: skip
     first, second, *_ = compared.rows()
     assert (first["reference"], first["difference"], first["p"], first["outcome"]) == (0.5, 0.3, 0.001, "worse")

@@ -36,3 +36,9 @@ def test_p_values_are_short() -> None:
 def test_a_size_says_what_was_left_out():
     left_out = Estimate(value=0.5, low=0.1, high=0.9, n=97, unscored=2, unfinished=1)
     assert size(left_out) == "n=97, 2 unscored, 1 unfinished"
+
+
+def test_undecided_answers_are_among_the_n() -> None:
+    assert (
+        size(Estimate(value=0.5, low=0.4, high=0.6, n=97, undecided=9, unscored=3)) == "n=97, 9 undecided, 3 unscored"
+    )

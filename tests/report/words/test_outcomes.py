@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from moored.measurement import MEASURES, Comparison, Outcome, compare_means, compare_rates
-from moored.report.words.outcomes import clause, unfinished, verdict
+from moored.measurement import MEASURES, Comparison, Estimate, Outcome, compare_means, compare_rates
+from moored.report.words.outcomes import clause, unfinished, verdict, with_judge_error
 
 
 def flags(true: int, n: int) -> list[bool]:
@@ -71,3 +71,12 @@ def test_a_clause_says_which_way_a_measure_moved() -> None:
 def test_unfinished_answers_are_told_with_what_helps():
     assert unfinished("the model", 0, 9) == ""
     assert unfinished("the model", 3, 9).startswith("3 of the 9 answers of the model never left its reasoning")
+
+
+def test_the_rates_with_the_judge_s_error_are_told_where_it_is_known() -> None:
+    plain = Estimate(value=0.1, low=0.05, high=0.2, n=90)
+    judged = Estimate(value=0.1, low=0.05, high=0.2, n=90, judged_low=0.02, judged_high=0.214)
+    assert with_judge_error({"asr": plain}) == ""
+    assert with_judge_error({"over_refusal": judged, "asr": judged, "incoherent": plain}) == (
+        "With the judge's error on other models counted in: attack success [0.02, 0.21], over-refusal [0.02, 0.21]."
+    )

@@ -1,5 +1,6 @@
 import json
 import os
+from importlib.metadata import version
 
 import huggingface_hub
 import pytest
@@ -77,7 +78,7 @@ def test_a_run_leaves_an_adapter_its_tokenizer_and_its_record(job, kind):
     assert json.loads((out / "moored_run.json").read_text()) == record.to_dict()
     assert read_record(TrainReport, out) == record
     assert record.finished and record.steps == 4 and record.output == "adapter"
-    assert record.config["learning_rate"] == 0.01 and record.versions["torch"] == torch.__version__
+    assert record.config["learning_rate"] == 0.01 and record.versions["torch"] == version("torch")
     assert vars(record.reference) == {"name": kind, "adapter": None, "is_start": True}
     assert record.data.rows == 12 and len(record.data.tokens_sha256) == 64
     trained, base = load_model(ModelSource(kind, out)), load_model(ModelSource(kind))

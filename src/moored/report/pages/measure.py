@@ -15,7 +15,7 @@ from moored.report.reading.measure import MeasureReport, read_measure
 from moored.report.reading.record import page_of
 from moored.report.reading.shown_text import shortened
 from moored.report.words.findings import each_arm, findings, moved, warnings
-from moored.report.words.number_format import MISSING, full, interval, p_value, point, size
+from moored.report.words.number_format import MISSING, full, interval, judged_interval, p_value, point, size
 
 _RATES = ("asr", "over_refusal", "utility")
 _ANSWER_LIMIT = 480
@@ -38,6 +38,8 @@ class Cell:
     point: str
     interval: str
     size: str
+    judged: str
+    """The interval that counts in the judge's error, or nothing."""
     moved: str
     """`higher` or `lower` than the first arm's beyond chance, or nothing."""
     is_worse: bool
@@ -118,7 +120,8 @@ def _write(out: Path, arms: Sequence[Arm], *, title: str, told: Sequence[str]) -
         compared=_comparison(arms),
         prompt_sets=_prompt_sets(arms),
         versions=_versions(arms),
-        text_judge=any(arm.report.judge.name == "refusal" for arm in arms),
+        text_judge=any(arm.report.judge.name in ("refusal", "rules") for arm in arms),
+        judged=any(estimate.judged_low is not None for arm in arms for estimate in arm.report.estimates.values()),
         clip_answer=lambda text: shortened(text, _ANSWER_LIMIT),
         clip_prompt=lambda text: shortened(text, _PROMPT_LIMIT),
         outcome=outcome,
@@ -133,6 +136,7 @@ def _cell(arm: Arm, measure: Measure) -> Cell:
         point=MISSING if estimate is None else point(measure, estimate.value),
         interval="" if estimate is None else interval(measure, estimate),
         size="" if estimate is None else size(estimate),
+        judged="" if estimate is None else judged_interval(measure, estimate),
         moved=moved(comparison),
         is_worse=comparison is not None and comparison.outcome is Outcome.WORSE,
     )

@@ -18,6 +18,13 @@ def interval(measure: Measure, estimate: Estimate | Comparison) -> str:
     return f"[{point(measure, estimate.low)}, {point(measure, estimate.high)}]"
 
 
+def judged_interval(measure: Measure, estimate: Estimate) -> str:
+    """`[0.05, 0.22]`, with how often the judge errs counted in; nothing where that is not known."""
+    if estimate.judged_low is None or estimate.judged_high is None:
+        return ""
+    return f"[{point(measure, estimate.judged_low)}, {point(measure, estimate.judged_high)}]"
+
+
 def full(measure: Measure, estimate: Estimate | None) -> str:
     """`0.12 [0.07, 0.19] n=100`, or `not measured`."""
     if estimate is None:
