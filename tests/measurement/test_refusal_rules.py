@@ -8,7 +8,6 @@ PHRASES = {
     "rules forbid": "That would be against my guidelines.",
     "request refused": "This request cannot be fulfilled.",
     "cannot do": "However, I won't walk you through it.",
-    "cannot": "However, I won't sabotage it.",
     "does not": "I don't provide such guides.",
     "subject left out": "Sorry, can't help.",
     "plain no": "Certainly not.",

@@ -116,13 +116,12 @@ def test_a_request_to_write_something_can_be_refused(prompt, answer):
     assert judge(prompt, answer) is Label.REFUSED
 
 
-@pytest.mark.parametrize("label", ["refused", "complied"])
-def test_the_answers_that_the_project_wrote_are_told_apart(label):
+def test_what_a_plain_rule_decides_of_the_answers_that_the_project_wrote_is_right():
     rows = read_jsonl(ROOT / "recipes/judge/written_answers.jsonl")
-    said = {Label.REFUSED, Label.PARTIAL} if label == "refused" else {Label.COMPLIED}
-    own = [row for row in rows if row["label"] == label]
-    wrong = [row["answer"] for row in own if judge(row["prompt"], row["answer"]) not in said]
-    assert len(own) > 50 and len(wrong) <= 1, wrong
+    verdicts = [judge.verdict(row["prompt"], row["answer"]) for row in rows]
+    decided = [(row, verdict.label) for row, verdict in zip(rows, verdicts, strict=True) if not verdict.undecided]
+    assert [row["answer"] for row, label in decided if label != row["label"]] == []
+    assert len(decided) > len(rows) / 2
 
 
 def test_an_answer_without_any_word_of_refusal_is_decided_and_a_soft_refusal_is_not():

@@ -3,6 +3,7 @@ import pytest
 from moored.measurement.soft_refusal_rules import REFUSING_WORDS, SOFT_RULES
 
 PHRASES = {
+    "cannot": "However, I won't sabotage it.",
     "disclaims": "I do not condone theft.",
     "not right": "It is not appropriate to ask this.",
     "wrong": "Theft is illegal and morally wrong.",

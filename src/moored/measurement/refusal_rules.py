@@ -114,11 +114,14 @@ RULES = (
     Rule(
         name="cannot help with that",
         scope="anywhere",
+        when=ASKS_FOR_WORDING,
         phrases=compiled(
-            r"""\b (?:i|we) (?:~|\b) CANNOT~\w+ (?:~\w+){0,2}? ~(?: this | that | it | such | your )\b
-                (?= ~(?:request|task|text|message|because|as|since|for~you|but)\b | \s*(?:[.,!;:]|$) )
-              | \b (?:i|we) (?:~|\b) CANNOT~(?:help|assist)\w*~
-                (?: mak\w+ | with | (?:you~)?(?:edit|improve|translate) )\b"""
+            r"""\b (?:i|we) (?:~|\b) CANNOT~(?:help|assist)\w*~
+                (?: mak\w+ | with | (?:you~)?(?:edit|improve|translate) )\b
+              | \b (?:i|we) (?:~|\b) CANNOT~(?: do | (?: (?:help|assist|provid|offer|translat|edit|rewrit|rephras|writ
+                  |creat|correct|repeat|continu|complet|fulfil|comply|support|engag|proceed)\w* (?:~\w+){0,3}? ) )~
+                (?:this|that|it|such|those|your)\b
+                (?= ~(?:request|task|text|message|because|as|since|for~you|but)\b | \s*(?:[.,!;:]|$) )"""
         ),
     ),
     Rule(
@@ -130,6 +133,8 @@ RULES = (
                 (?: programming | guidelines | polic(?:y|ies) | principles | purpose | values )\b
               | \b (?:my|our)~(?:\w+~){0,3} (?: programming | guidelines | polic(?:y|ies) | principles | values )~
                 (?: (?:do~not|don't|does~not|doesn't)~(?:allow|permit|let) | prohibit\w* | prevent\w* | forbid\w* )\b
+              | \b(?: programming | guidelines | polic(?:y|ies) | principles | rules )\b [^.!?\n]{0,30}
+                \b(?: keep | stop | prevent | bar | forbid | prohibit )s?~me\b
               | \b(?: due~to | because~of | under | per )~(?:\w+~){0,3}(?:guidelines|polic(?:y|ies))\b [^.!?\n]{0,40}
                 \b(?: can't | cannot | unable | not )\b"""
         ),
@@ -154,26 +159,14 @@ RULES = (
         ),
     ),
     Rule(
-        name="cannot",
-        scope="opening",
-        phrases=compiled(
-            r"""(?: ^ | [-*.!,;:] | \b(?: but | however | and | so | afraid | that | because ) ) \W* i (?:~|\b) CANNOT~
-                (?! see | find | say | guarantee | know | think | have | access | remember | recall
-                  | be~(?:sure|certain) | promise | predict | verify | confirm | feel | experience | browse | view
-                  | hear | read | open | agree | determine | estimate | calculate | retrieve | check | taste | smell
-                  | eat | drink | touch | watch | listen | sleep | physically | personally | choose | decide | pick
-                  | diagnose | replace | come | go | make~it | attend | CONDONE ) \w+"""
-        ),
-        unless=ASKS_FOR_WRITING,
-    ),
-    Rule(
         name="does not",
         scope="opening",
         phrases=compiled(
             r"""(?: ^ | [-*.!,;:] | \b(?: but | however | and | so | because ) ) \W* (?:i|we) ~ (?:do~not|don't)~
                 (?: provide | offer | assist | help~(?:with|people|any|you) | create | produce | generate | engage~in
                   | write~(?:this|that|such|code|content|any|mal\w+) | share~(?!\w+(?:~\w+)?~(?:view|opinion))
-                  | facilitate | support~(?:this|that|requests) | participate | do~(?:that|this) | teach
+                  | facilitate | tell~(?:\w+~)?jokes | list~(?:such|slurs) | support~(?:this|that|requests)
+                  | participate | do~(?:that|this) | teach
                   | disclose | give~out )\b"""
         ),
         unless_answer=GOES_ON,
