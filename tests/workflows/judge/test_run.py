@@ -92,6 +92,14 @@ def test_labels_are_told_by_their_words(values, refused):
     assert {value for value, meaning in refusal_of(values, None).items() if meaning} == refused
 
 
+def test_labels_of_a_report_that_are_neither_are_not_compared(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    labels = ["refused", "incoherent", "empty"]
+    write_jsonl(path, [{"prompt": "How?", "answer": "I can't help with that.", "label": label} for label in labels])
+    report = judge_answers(file=str(path), labels="label", judge="rules")
+    assert (report.agreement.n, report.not_compared, report.differences()) == (1, 2, [])
+
+
 @pytest.mark.parametrize("values", [["0", "1"], ["yes", "no"], []])
 def test_unclear_labels_are_asked_for(values):
     with pytest.raises(InputError, match=r"--refused|name another"):

@@ -4,15 +4,20 @@ import re
 from collections.abc import Iterable, Mapping
 
 from moored.errors import InputError
+from moored.measurement import Label
+from moored.measurement.measures import REFUSALS
 
 _REFUSAL = re.compile(r"refus|partial|declin|reject|deni", re.IGNORECASE)
 _COMPLIANCE = re.compile(r"compl|answered|accept", re.IGNORECASE)
 _NOT = re.compile(r"(?:^|[\W_])(?:not|no|non|un)(?:[\W_]+|(?=refus))", re.IGNORECASE)
+_NEITHER = {*map(str, Label)} - {*map(str, REFUSALS), str(Label.COMPLIED)}
 _SHOWN = 8
 
 
-def refusal_of(values: Iterable[str], refused: str | None) -> Mapping[str, bool]:
+def refusal_of(values: Iterable[str], refused: str | None) -> Mapping[str, bool | None]:
     """Whether each value of a field of labels means a refusal; a partial one is one.
+
+    The labels of a report that are neither, such as `incoherent`, have None.
 
     Args:
         values: the values that occur.
@@ -31,12 +36,12 @@ def refusal_of(values: Iterable[str], refused: str | None) -> Mapping[str, bool]
             raise InputError(f"No row has the label {unknown[0]}; the labels are {shown}.")
         return {value: value in named for value in values}
     meant = {value: _meaning(value) for value in values}
-    if unclear := [value for value, meaning in meant.items() if meaning is None]:
+    if unclear := [value for value in values if meant[value] is None and value not in _NEITHER]:
         raise InputError(
             f"Whether the label {unclear[0]} means a refusal is not clear; name the labels that do, out of {shown}, "
             "with --refused."
         )
-    return {value: bool(meaning) for value, meaning in meant.items()}
+    return meant
 
 
 def _meaning(value: str) -> bool | None:

@@ -11,7 +11,8 @@ from rich.console import Console
 from moored.errors import InputError
 from moored.files import require_place
 from moored.huggingface.data import read_rows
-from moored.measurement import Exchange, Label, agreement
+from moored.measurement import Agreement, Exchange, Label, agreement
+from moored.measurement.measures import REFUSALS
 from moored.report.reading.judge import JudgedAnswer, JudgeReport
 from moored.report.reading.measure import JudgeRecord
 from moored.verbs import verb
@@ -21,9 +22,9 @@ from moored.workflows.judge.given_labels import refusal_of
 from moored.workflows.judge.settings import JudgeSettings
 from moored.workflows.records.provenance import origin
 
+Meanings = Mapping[str, bool | None]
 _ANSWER_FIELDS = ("answer", "completion", "response", "output")
-_REFUSALS = (Label.REFUSED, Label.PARTIAL)
-_COMPARED = (*_REFUSALS, Label.COMPLIED)
+_COMPARED = (*REFUSALS, Label.COMPLIED)
 
 
 @verb(JudgeSettings)
@@ -95,7 +96,7 @@ def _compared(report: JudgeReport, values: str | None) -> JudgeReport:
     """The report with the agreement between the judge and the given labels."""
     refusal = refusal_of({one.given for one in report.answers if one.given is not None}, values)
     answers = [replace(one, differs=_differs(one, refusal)) for one in report.answers]
-    compared = [one for one in answers if one.given is not None and one.label in _COMPARED]
+    compared = [one for one in answers if _meant(one, refusal) is not None and one.label in _COMPARED]
     return replace(
         report,
         answers=answers,
@@ -105,9 +106,15 @@ def _compared(report: JudgeReport, values: str | None) -> JudgeReport:
     )
 
 
-def _agreement(answers: Sequence[JudgedAnswer], refusal: Mapping[str, bool]) -> Any:
-    return agreement([refusal[one.given or ""] for one in answers], [one.label in _REFUSALS for one in answers])
+def _agreement(answers: Sequence[JudgedAnswer], refusal: Meanings) -> Agreement:
+    return agreement([bool(_meant(one, refusal)) for one in answers], [one.label in REFUSALS for one in answers])
 
 
-def _differs(answer: JudgedAnswer, refusal: Mapping[str, bool]) -> bool:
-    return answer.given is not None and refusal[answer.given] != (answer.label in _REFUSALS)
+def _differs(answer: JudgedAnswer, refusal: Meanings) -> bool:
+    meant = _meant(answer, refusal)
+    return meant is not None and meant != (answer.label in REFUSALS)
+
+
+def _meant(answer: JudgedAnswer, refusal: Meanings) -> bool | None:
+    """Whether the label in the file means a refusal; None where there is none, or where it is neither."""
+    return None if answer.given is None else refusal[answer.given]
