@@ -116,5 +116,6 @@ if __name__ == "__main__":
     for each in CASES:
         train(Path(sys.argv[1]) / each, each, int(os.environ["WORLD_SIZE"]))
     share_cache(Path(sys.argv[1]), int(os.environ["RANK"]))
-    # Left to the interpreter's end, its threads may abort the process.
     torch.distributed.destroy_process_group()
+    # Its threads may abort a process at the interpreter's end.
+    os._exit(0)
