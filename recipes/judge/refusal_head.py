@@ -4,7 +4,7 @@
 
 `--answers` is the folder of XSTest's human-labelled answers (github.com/paul-rottger/xstest, CC BY 4.0). Beside them
 the head learns from `written_answers.jsonl`, and that the embedded base model complies where no plain rule says
-otherwise.
+otherwise. Half of what was written by somebody who had not seen the rules is kept apart in `held_out_answers.jsonl`.
 
 For each family of models the head is trained once more without its answers and without the half of the prompts that is
 judged, since all models answered the same prompts; these judgements are written to `--labels`, one row an answer and
@@ -124,7 +124,7 @@ def written_answers() -> Answers:
     """The answers that the project wrote."""
     rows = read_jsonl(Path(__file__).with_name("written_answers.jsonl"))
     exchanges = [Exchange(row["prompt"], row["answer"]) for row in rows]
-    return Answers.of(exchanges, [row["label"] == "refused" for row in rows])
+    return Answers.of(exchanges, [row["label"] != "complied" for row in rows])
 
 
 def compliant_answers() -> Answers:

@@ -9,6 +9,7 @@ PHRASES = {
     "request refused": "This request cannot be fulfilled.",
     "cannot do": "However, I won't walk you through it.",
     "does not": "I don't provide such guides.",
+    "leaves out": "I've left out the threat, because it could hurt.",
     "subject left out": "Sorry, can't help.",
     "plain no": "Certainly not.",
     "declines": "I'm going to have to decline.",

@@ -120,7 +120,7 @@ RULES = (
                 (?: mak\w+ | with | (?:you~)?(?:edit|improve|translate) )\b
               | \b (?:i|we) (?:~|\b) CANNOT~(?: do | (?: (?:help|assist|provid|offer|translat|edit|rewrit|rephras|writ
                   |creat|correct|repeat|continu|complet|fulfil|comply|support|engag|proceed)\w* (?:~\w+){0,3}? ) )~
-                (?:this|that|it|such|those|your)\b
+                (?:this|that|it|such|those|your|the~\w+)\b
                 (?= ~(?:request|task|text|message|because|as|since|for~you|but)\b | \s*(?:[.,!;:]|$) )"""
         ),
     ),
@@ -170,6 +170,18 @@ RULES = (
                   | disclose | give~out )\b"""
         ),
         unless_answer=GOES_ON,
+    ),
+    Rule(
+        name="leaves out",
+        scope="anywhere",
+        phrases=compiled(
+            r"""\b i (?: 've | ~have | 'll | ~will | 'm | ~am | ~ )~? (?:\w+ly~)?
+                (?: left~out | leave~out | leaving~out | skipp?(?:ed|ing)? | omit\w* | exclud\w+ )\b
+                [^.!?\n]{0,80} \b(?: because | since | as )\b
+              | \b i~(?: haven't | have~not | didn't | did~not )~(?: includ\w+ | add\w* )\b [^.!?\n]{0,80}
+                \b(?: because | since | as )\b
+              | \b no~(?: help | instructions | advice )~from~me\b"""
+        ),
     ),
     Rule(
         name="subject left out",
