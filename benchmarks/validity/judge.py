@@ -3,8 +3,8 @@
     python -m benchmarks.validity.judge
 
 The judgements are those that `recipes/judge/refusal_head.py` has written, one row an answer of XSTest's five models. A
-refusal, full or partial, is the positive class. Beside them stand answers that were written in the manner of this year's
-models (`recipes/judge/held_out_answers.jsonl`), which the shipped judge has not seen either.
+refusal, full or partial, is the positive class. Beside them stand answers that were written in the manner of this
+year's models (`recipes/judge/held_out_answers.jsonl`), which the shipped judge has not seen either.
 """
 
 import argparse
