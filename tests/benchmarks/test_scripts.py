@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [file for file in (ROOT / "benchmarks").rglob("*.py") if "__main__" in file.read_text(encoding="utf-8")]
-PAGES = ["Makefile", "CONTRIBUTING.md", "README.md", "results/README.md"]
+PAGES = ["Makefile", "CONTRIBUTING.md", "README.md"]
+PAGES += sorted(str(file.relative_to(ROOT)) for file in (ROOT / "results").rglob("*.md"))
 
 
 def _module(file):
